@@ -1,0 +1,116 @@
+"""The axis-plane ensemble: frames from a nearest neighbour and a second one beside it."""
+
+import torch
+from torch import Tensor, nn
+
+from pet_mlip.ecse.frames import Frames
+from pet_mlip.ecse.hypers import AxisPlaneHypers
+from pet_mlip.ecse.switches import adaptive_radius, quintic
+from pet_mlip.model.environment import Environment
+
+
+class AxisPlane(nn.Module):
+    """Frames (u_j, e_z x u_j, +-e_z), e_z = u_j x u_k / |u_j x u_k|, of neighbours j and k.
+
+    The axis j is among the nearest neighbours, k among the nearest ones not collinear with j: each
+    within a radius that adapts so that it holds about one neighbour. Where no plane exists the
+    projector on the axis takes over. All weights are smooth functions of the positions that sum to
+    one, and the ensemble of a rotated or mirrored environment is the rotated or mirrored ensemble.
+    """
+
+    def __init__(self, cutoff: float, hypers: AxisPlaneHypers) -> None:
+        super().__init__()
+        self.cutoff = cutoff
+        self.axis_width = hypers.axis_width
+        self.plane_width = hypers.plane_width
+        self.collinear = hypers.collinear
+        self.collinear_width = hypers.collinear_width
+        self.handedness_width = hypers.handedness_width
+        self.fallback = hypers.fallback
+        self.core = min(1.0, 0.5 * cutoff)
+
+    def forward(self, environment: Environment) -> Frames:
+        """Frames of every atom; see the class."""
+        distance, switch, vectors = environment.distance, environment.switch, environment.vectors
+        n_atoms = distance.shape[0]
+        largest = self.cutoff + self.axis_width
+        radius = adaptive_radius(distance, switch, self.axis_width, largest)
+        axis_score = quintic((radius[:, None] - distance) / self.axis_width) * switch
+        total = axis_score.sum(dim=1)
+
+        axis_atom, axis_slot = torch.nonzero(axis_score.detach() > 0.0).unbind(1)
+        axis_weight = axis_score[axis_atom, axis_slot] / total[axis_atom]
+        axis = vectors[axis_atom, axis_slot] / distance[axis_atom, axis_slot].unsqueeze(1)
+        normal, plane_score = self.score_planes(axis, axis_atom, environment)
+        plane_total = plane_score.sum(dim=1)
+        missing = (1.0 - plane_total / self.fallback).clamp(min=0.0) ** 3
+        share = axis_weight / (plane_total + missing)
+
+        pair_axis, pair_slot = torch.nonzero(plane_score.detach() > 0.0).unbind(1)
+        pair_weight = share[pair_axis] * plane_score[pair_axis, pair_slot]
+        pair_atom = axis_atom[pair_axis]
+        z = normal[pair_axis, pair_slot]
+        z = z / torch.linalg.vector_norm(z, dim=1, keepdim=True)
+        x = axis[pair_axis]
+        y = torch.linalg.cross(z, x)
+        zeta = (self.asymmetry(environment)[pair_atom] * z).sum(dim=1) / self.handedness_width
+        right = quintic(0.5 * (1.0 + zeta))
+        left = quintic(0.5 * (1.0 - zeta))
+        of_right = torch.nonzero(right.detach() > 0.0).squeeze(1)
+        of_left = torch.nonzero(left.detach() > 0.0).squeeze(1)
+        of_axis = torch.nonzero(missing.detach() > 0.0).squeeze(1)
+        isolated = torch.nonzero(total.detach() == 0.0).squeeze(1)
+
+        no_axis = torch.zeros_like(axis[of_axis])
+        nothing = torch.zeros(isolated.shape[0], 3, 3, dtype=axis.dtype, device=axis.device)
+        matrix = torch.cat(
+            [
+                torch.stack([x, y, z], dim=2)[of_right],
+                torch.stack([x, y, -z], dim=2)[of_left],
+                torch.stack([axis[of_axis], no_axis, no_axis], dim=2),
+                nothing,
+            ]
+        )
+        weight = torch.cat(
+            [
+                (pair_weight * right)[of_right],
+                (pair_weight * left)[of_left],
+                (share * missing)[of_axis],
+                torch.ones_like(nothing[:, 0, 0]),
+            ]
+        )
+        atom = torch.cat([pair_atom[of_right], pair_atom[of_left], axis_atom[of_axis], isolated])
+        order = torch.argsort(atom, stable=True)
+        return Frames(atom[order], matrix[order], weight[order])
+
+    def score_planes(
+        self, axis: Tensor, axis_atom: Tensor, environment: Environment
+    ) -> tuple[Tensor, Tensor]:
+        """Normals u_j x r_k (A, M, 3) and scores s(r_k; R2_j) q_jk (A, M) of the planes of each axis."""
+        distance = environment.distance[axis_atom]
+        normal = torch.linalg.cross(axis.unsqueeze(1), environment.vectors[axis_atom])
+        sine_squared = (normal * normal).sum(dim=2) / (distance * distance)
+        eligible = quintic((sine_squared - self.collinear) / self.collinear_width)
+        eligible = eligible * environment.switch[axis_atom]
+        largest = self.cutoff + self.plane_width
+        radius = adaptive_radius(distance, eligible, self.plane_width, largest)
+        return normal, quintic((radius[:, None] - distance) / self.plane_width) * eligible
+
+    def asymmetry(self, environment: Environment) -> Tensor:
+        """sum_l omega(r_l) u_l, (N, 3): omega is 1 in the core and falls to 0 at the cutoff."""
+        omega = quintic((self.cutoff - environment.distance) / (self.cutoff - self.core))
+        omega = torch.where(environment.padding.mask, omega, torch.zeros_like(omega))
+        omega = omega / environment.distance
+        return (omega.unsqueeze(2) * environment.vectors).sum(dim=1)
+
+
+class Plain(nn.Module):
+    """The ensemble of the unsymmetrized model: the identity, for every atom."""
+
+    def forward(self, environment: Environment) -> Frames:
+        """One identity matrix of weight one per atom."""
+        n_atoms = environment.distance.shape[0]
+        device = environment.distance.device
+        eye = torch.eye(3, dtype=torch.float64, device=device).expand(n_atoms, 3, 3)
+        weight = torch.ones(n_atoms, dtype=torch.float64, device=device)
+        return Frames(torch.arange(n_atoms, device=device), eye, weight)

@@ -1,0 +1,52 @@
+"""Frame ensembles: for each atom, rotations with weights."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Frames(NamedTuple):
+    """The frames of N atoms, ordered by atom; every atom has at least one.
+
+    Environments are evaluated with ``vectors @ matrix`` and the results averaged with the weights,
+    which sum to one for each atom.
+    """
+
+    atom: Tensor
+    """Atom of each frame, ascending, (P,) int64."""
+    matrix: Tensor
+    """(P, 3, 3) float64, its columns being the axes; zero columns project coordinates out."""
+    weight: Tensor
+    """(P,) float64."""
+
+
+def single_frames(matrix: Tensor) -> Frames:
+    """One frame of weight one per atom from matrices (N, 3, 3)."""
+    n_atoms = matrix.shape[0]
+    atom = torch.arange(n_atoms, device=matrix.device)
+    return Frames(atom, matrix, torch.ones(n_atoms, dtype=matrix.dtype, device=matrix.device))
+
+
+def identity_frames(n_atoms: int, device: torch.device) -> Frames:
+    """The ensemble of the plain model: {(identity, 1)} for every atom."""
+    eye = torch.eye(3, dtype=torch.float64, device=device)
+    return single_frames(eye.expand(n_atoms, 3, 3))
+
+
+def random_frames(n_atoms: int, generator: torch.Generator | None = None) -> Frames:
+    """One uniformly random O(3) matrix per atom (rotational augmentation), on the CPU."""
+    return single_frames(random_rotations(n_atoms, generator))
+
+
+def random_rotations(n: int, generator: torch.Generator | None = None) -> Tensor:
+    """Haar-random O(3) matrices (rotations and rotoreflections), (n, 3, 3) float64 on the CPU."""
+    gaussian = torch.randn(n, 3, 3, dtype=torch.float64, generator=generator)
+    q, r = torch.linalg.qr(gaussian)
+    # The signs make the QR factor Haar distributed (Mezzadri, Notices AMS 54, 592 (2007)).
+    return q * torch.sign(torch.diagonal(r, dim1=1, dim2=2)).unsqueeze(1)
+
+
+def count_frames(frames: Frames, n_atoms: int) -> Tensor:
+    """Number of frames of each atom, (N,) int64."""
+    return torch.bincount(frames.atom, minlength=n_atoms)

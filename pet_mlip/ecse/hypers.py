@@ -1,0 +1,80 @@
+"""Constants of the frame ensembles and the choice of symmetrization."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class AxisPlaneHypers(BaseModel):
+    """Constants of the axis-plane ensemble (docs/theory, section ECSE)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    axis_width: float = Field(0.5, gt=0, description="d1: width in Å of the axis switch.")
+    plane_width: float = Field(0.5, gt=0, description="d2: width in Å of the plane switch.")
+    collinear: float = Field(
+        0.05, ge=0, lt=1, description="w0: sin^2 of the angle below which a pair makes no plane."
+    )
+    collinear_width: float = Field(
+        0.25, gt=0, description="dw: range of sin^2 over which a pair becomes eligible."
+    )
+    handedness_width: float = Field(
+        0.1, gt=0, description="eps: |zeta| below which both mirror images are evaluated."
+    )
+    fallback: float = Field(
+        0.5, gt=0, le=1, description="S0: plane weight below which the collinear fallback fades in."
+    )
+
+
+class PairsHypers(BaseModel):
+    """Constants of the paper's pair ensemble (arXiv:2305.19302), kept for comparison."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    smoothing: float = Field(5.0, gt=0, description="beta of the smooth minimum, 1/Å.")
+    shift: float = Field(0.15, gt=0, description="Added to the smooth minimum radius, Å.")
+    width: float = Field(0.5, gt=0, description="Width in Å of the switch at the inner radius.")
+    collinear: float = Field(0.05, ge=0, lt=1, description="sin^2 below which a pair is dropped.")
+    collinear_width: float = Field(0.25, gt=0, description="Range of sin^2 of that switch.")
+    fallback: float = Field(0.5, gt=0, description="Total weight below which the fallback enters.")
+    mirrors: bool = Field(True, description="Also use the mirror image of each frame.")
+
+
+class SymmetrizationHypers(BaseModel):
+    """Which rotations an environment is evaluated in, in training and afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ensemble: Literal["none", "axis_plane", "pairs"] = Field(
+        "axis_plane",
+        description="Frame ensemble: none (the plain, unsymmetrized model), axis_plane, or pairs.",
+    )
+    axis_plane: AxisPlaneHypers = Field(
+        default_factory=AxisPlaneHypers, description="Constants of axis_plane."
+    )
+    pairs: PairsHypers = Field(default_factory=PairsHypers, description="Constants of pairs.")
+    train: Literal["structure", "environment", "sample", "full"] = Field(
+        "full",
+        description="Frames in training: one random O(3) matrix per structure, one per atom and "
+        "layer, one ECSE frame drawn per atom and layer, or the whole ensemble.",
+    )
+
+    @property
+    def inference(self) -> str:
+        """Where the average is taken: ``plain`` (nowhere) or ``environment``."""
+        return "plain" if self.ensemble == "none" else "environment"
+
+    @model_validator(mode="after")
+    def _trainable(self) -> "SymmetrizationHypers":
+        if self.ensemble == "none" and self.train in ("sample", "full"):
+            raise ValueError(
+                f"train: {self.train} draws from an ensemble, but ensemble is none; "
+                "choose train: structure or environment, or ensemble: axis_plane"
+            )
+        if self.ensemble != "none" and self.train == "structure":
+            raise ValueError(
+                "train: structure leaves messages that carry the global orientation, which the "
+                "environment-wise average of an ensemble destroys; choose ensemble: none, or "
+                "train: environment, sample or full"
+            )
+        return self

@@ -1,0 +1,58 @@
+"""Hyperparameters of PET, under metatrain's names."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class PETHypers(BaseModel):
+    """Architecture of one PET model (arXiv:2305.19302; names as in metatrain)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cutoff: float = Field(4.5, gt=0, description="Radius of an atom's environment in Å.")
+    cutoff_function: Literal["Bump", "Cosine"] = Field(
+        "Bump", description="Smooth switch from 1 to 0 over the last cutoff_width of the cutoff."
+    )
+    cutoff_width: float = Field(0.5, gt=0, description="Width of the cutoff switch in Å.")
+    d_pet: int = Field(128, gt=0, description="Width of edge features and attention tokens.")
+    d_node: int = Field(128, gt=0, description="Width of node features.")
+    d_head: int = Field(128, gt=0, description="Width of the energy heads.")
+    d_feedforward: int = Field(256, gt=0, description="Hidden width of the token MLP.")
+    num_heads: int = Field(8, gt=0, description="Attention heads.")
+    num_attention_layers: int = Field(2, gt=0, description="Attention layers per GNN layer.")
+    num_gnn_layers: int = Field(2, gt=0, description="Message-passing layers.")
+    normalization: Literal["RMSNorm", "LayerNorm"] = Field("RMSNorm", description="Token norm.")
+    activation: Literal["SwiGLU", "SiLU"] = Field("SwiGLU", description="Of the token MLP.")
+    transformer_type: Literal["PreLN", "PostLN"] = Field(
+        "PreLN", description="Whether tokens are normalised before or after attention and MLP."
+    )
+    attention_temperature: float = Field(
+        1.0, gt=0, description="Divides the attention scores, besides sqrt(head width)."
+    )
+    featurizer_type: Literal["feedforward", "residual"] = Field(
+        "feedforward",
+        description="residual: energies from every GNN layer (2023 paper); feedforward: from the "
+        "last one, with messages that mix both directions of an edge (current uPET models).",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "PETHypers":
+        if self.d_pet % self.num_heads != 0:
+            raise ValueError(
+                f"d_pet ({self.d_pet}) must be a multiple of num_heads ({self.num_heads})"
+            )
+        if self.cutoff_width > self.cutoff:
+            raise ValueError(
+                f"cutoff_width ({self.cutoff_width} Å) must not exceed cutoff ({self.cutoff} Å)"
+            )
+        return self
+
+    @property
+    def interaction_range(self) -> int:
+        """How many cutoffs away an atom can influence an atomic energy.
+
+        The feedforward featurizer exchanges messages after its last layer too, so that its reach is
+        one cutoff longer.
+        """
+        return self.num_gnn_layers + (1 if self.featurizer_type == "feedforward" else 0)

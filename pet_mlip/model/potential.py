@@ -1,0 +1,145 @@
+"""The potential: PET in the frames of an ensemble, plus the composition baseline."""
+
+from typing import Any, Optional
+
+import torch
+from torch import Tensor, nn
+
+from pet_mlip.ecse.ensembles import make_ensemble
+from pet_mlip.ecse.frames import Frames, count_frames
+from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.model.cutoff import cutoff_switch
+from pet_mlip.model.environment import Environment, build_environment
+from pet_mlip.model.graph import Graph, edges_within, pad_edges, reverse_edges, select_edges
+from pet_mlip.model.hypers import PETHypers
+from pet_mlip.model.pet import PET
+
+
+class Potential(nn.Module):
+    """Atomic energies of a graph, E_i = composition(species_i) + scale * PET_i, in eV.
+
+    Geometry, frames, baselines and sums are float64; the network has its own dtype (`set_dtype`).
+
+    Args:
+        species: Atomic numbers the potential knows.
+        pet: Architecture.
+        symmetrization: Frame ensemble and training mode.
+    """
+
+    def __init__(
+        self, species: list[int], pet: PETHypers, symmetrization: SymmetrizationHypers
+    ) -> None:
+        super().__init__()
+        self.species: list[int] = sorted(set(species))
+        self.pet_hypers = pet
+        self.symmetrization = symmetrization
+        self.cutoff = pet.cutoff
+        self.cutoff_width = pet.cutoff_width
+        self.cutoff_function: str = pet.cutoff_function
+        self.num_layers = pet.num_gnn_layers
+        self.residual = pet.featurizer_type == "residual"
+        self.pet = PET(pet, len(self.species))
+        self.ensemble = make_ensemble(pet.cutoff, symmetrization)
+        index = torch.full((self.species[-1] + 1,), -1, dtype=torch.int64)
+        index[torch.tensor(self.species)] = torch.arange(len(self.species))
+        self.register_buffer("species_index", index)
+        self.register_buffer("composition", torch.zeros(len(self.species), dtype=torch.float64))
+        self.register_buffer("scale", torch.ones((), dtype=torch.float64))
+
+    def forward(self, graph: Graph, frames: Optional[list[Frames]] = None) -> Tensor:
+        """Atomic energies, (N,) float64, twice differentiable in ``graph.edge_vectors``.
+
+        Args:
+            graph: Atoms and edges.
+            frames: Frames for each GNN layer, as training draws them; by default the ensemble's.
+        """
+        inner = select_edges(graph, edges_within(graph, self.cutoff))
+        species = self.species_index[inner.species]
+        neighbor_species = species[inner.edge_index[1]]
+        centre = inner.edge_index[0]
+        reverse = reverse_edges(inner)
+        environment = self.environment(inner.edge_vectors, centre, species.shape[0])
+        if frames is None:
+            ensemble = self.ensemble(environment)
+            frames = [ensemble for _ in range(self.num_layers)]
+
+        switch = self.edge_switch(inner.edge_vectors)
+        nodes = self.pet.embed_nodes(0, species)
+        messages = self.pet.embed_messages(neighbor_species)
+        energies = self.composition[species]
+        for layer in range(self.num_layers):
+            if self.residual:
+                nodes = self.pet.embed_nodes(layer, species)
+            nodes, edges = self.pet.apply_layer(
+                layer, nodes, messages, neighbor_species, environment, frames[layer]
+            )
+            if self.residual:
+                energies = energies + self.readout(layer, nodes, edges, switch, centre)
+            if not self.residual or layer + 1 < self.num_layers:
+                reversed_edges = edges.index_select(0, reverse)
+                messages = self.pet.exchange(layer, messages, edges, reversed_edges)
+        if not self.residual:
+            energies = energies + self.readout(0, nodes, messages, switch, centre)
+        return energies
+
+    def edge_switch(self, edge_vectors: Tensor) -> Tensor:
+        """Cutoff switch of each edge, (E,) float64."""
+        distance = torch.linalg.vector_norm(edge_vectors, dim=-1)
+        return cutoff_switch(distance, self.cutoff, self.cutoff_width, self.cutoff_function)
+
+    def environment(self, edge_vectors: Tensor, centre: Tensor, n_atoms: int) -> Environment:
+        """Padded environments from edges within the cutoff, ordered by centre."""
+        switch = self.edge_switch(edge_vectors)
+        return build_environment(edge_vectors, switch, pad_edges(centre, n_atoms))
+
+    def readout(
+        self, index: int, nodes: Tensor, edges: Tensor, switch: Tensor, centre: Tensor
+    ) -> Tensor:
+        """Contribution of one readout to the atomic energies in eV, (N,) float64."""
+        of_nodes = self.pet.readout_nodes(index, nodes).to(torch.float64)
+        of_edges = self.pet.readout_edges(index, edges, switch.to(edges.dtype)).to(torch.float64)
+        return self.scale * of_nodes.index_add(0, centre, of_edges)
+
+    @torch.jit.unused
+    def set_baseline(self, composition: dict[int, float], scale: float) -> None:
+        """Set the energy of each species (eV per atom) and the scale of the network (eV)."""
+        values = [composition[z] for z in self.species]
+        self.composition.copy_(torch.tensor(values, dtype=torch.float64))
+        self.scale.fill_(scale)
+
+    @torch.jit.unused
+    def set_dtype(self, dtype: torch.dtype) -> "Potential":
+        """Cast the network; geometry, frames and baselines stay float64."""
+        self.pet.to(dtype)
+        return self
+
+    @torch.jit.unused
+    def count_frames(self, graph: Graph) -> Tensor:
+        """Frames that each atom is evaluated in, (N,) int64."""
+        with torch.no_grad():
+            return count_frames(self.layer_frames(graph), graph.species.shape[0])
+
+    @torch.jit.unused
+    def layer_frames(self, graph: Graph) -> Frames:
+        """The ensemble of every atom, differentiable in the edge vectors."""
+        inner = select_edges(graph, edges_within(graph, self.cutoff))
+        n_atoms = graph.species.shape[0]
+        return self.ensemble(self.environment(inner.edge_vectors, inner.edge_index[0], n_atoms))
+
+    @torch.jit.unused
+    def config(self) -> dict[str, Any]:
+        """Everything but the numbers, as plain JSON types."""
+        return {
+            "species": self.species,
+            "pet": self.pet_hypers.model_dump(),
+            "symmetrization": self.symmetrization.model_dump(),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Potential":
+        """Build the architecture that `config` describes; load the numbers with a state dict."""
+        return cls(
+            config["species"],
+            PETHypers(**config["pet"]),
+            SymmetrizationHypers(**config["symmetrization"]),
+        )
