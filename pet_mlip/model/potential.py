@@ -53,6 +53,12 @@ class Potential(nn.Module):
             graph: Atoms and edges.
             frames: Frames for each GNN layer, as training draws them; by default the ensemble's.
         """
+        return self.energies_and_frames(graph, frames)[0]
+
+    def energies_and_frames(
+        self, graph: Graph, frames: Optional[list[Frames]] = None
+    ) -> tuple[Tensor, Frames]:
+        """Atomic energies (N,) as in `forward`, and the frames of the first layer."""
         inner = select_edges(graph, edges_within(graph, self.cutoff))
         species = self.species_index[inner.species]
         neighbor_species = species[inner.edge_index[1]]
@@ -80,7 +86,7 @@ class Potential(nn.Module):
                 messages = self.pet.exchange(layer, messages, edges, reversed_edges)
         if not self.residual:
             energies = energies + self.readout(0, nodes, messages, switch, centre)
-        return energies
+        return energies, frames[0]
 
     def edge_switch(self, edge_vectors: Tensor) -> Tensor:
         """Cutoff switch of each edge, (E,) float64."""

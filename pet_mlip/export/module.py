@@ -1,0 +1,69 @@
+"""The exported contract: tensors in, atomic energies and edge gradient out."""
+
+from typing import Optional
+
+import torch
+from torch import Tensor, nn
+
+from pet_mlip.ecse.frames import count_frames
+from pet_mlip.model.chunked import ChunkedPotential
+from pet_mlip.model.graph import Graph
+from pet_mlip.model.potential import Potential
+
+
+class ExportedModel(nn.Module):
+    """What `model.pt` holds. Every tensor lives on the module's device.
+
+    TorchScript cannot switch autograd on: call it with grad mode enabled, and never in inference
+    mode, if the gradient is asked for (`pet_mlip.export.LoadedModel` sees to that).
+    """
+
+    def __init__(self, potential: Potential) -> None:
+        super().__init__()
+        self.chunked = ChunkedPotential(potential)
+
+    def forward(
+        self,
+        species: Tensor,
+        edge_index: Tensor,
+        edge_vectors: Tensor,
+        edge_shifts: Tensor,
+        weights: Optional[Tensor] = None,
+        compute_gradient: bool = True,
+        chunk_size: int = 0,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Energies and their gradient.
+
+        Args:
+            species: Atomic numbers, (N,) int64; all known to the model.
+            edge_index: Centre and neighbour of each directed edge, (2, E) int64.
+            edge_vectors: r_j - r_i + shift @ cell in Å, (E, 3) float64; edges beyond the cutoff
+                are allowed.
+            edge_shifts: Cell shifts, (E, 3) int64.
+            weights: w_i of the energy to differentiate, (N,) float64; ones by default.
+            compute_gradient: Whether to compute the gradient; zeros are returned otherwise.
+            chunk_size: Largest number of attention tokens, frames x (neighbours + 1) summed over
+                atoms, evaluated at once; 0 evaluates everything at once.
+
+        Returns:
+            Atomic energies E_i in eV, (N,) float64; d(sum_i w_i E_i)/d(edge_vectors) in eV/Å,
+            (E, 3) float64; number of frames of each atom, (N,) int64.
+        """
+        graph = Graph(species, edge_index, edge_vectors.detach(), edge_shifts)
+        potential = self.chunked.potential
+        if weights is None:
+            weights = torch.ones(species.shape[0], dtype=torch.float64, device=species.device)
+        if chunk_size > 0:
+            return self.chunked(graph, weights, compute_gradient, chunk_size)
+        vectors = graph.edge_vectors.requires_grad_(compute_gradient)
+        graph = Graph(species, edge_index, vectors, edge_shifts)
+        energies, frames = potential.energies_and_frames(graph)
+        n_frames = count_frames(frames, species.shape[0])
+        gradient = torch.zeros_like(edge_vectors)
+        if compute_gradient and energies.requires_grad:
+            found = torch.autograd.grad(
+                [(energies * weights).sum()], [vectors], allow_unused=True
+            )[0]
+            if found is not None:
+                gradient = found
+        return energies.detach(), gradient, n_frames

@@ -1,0 +1,341 @@
+"""Energies and gradient with bounded memory: one chunk of atoms at a time, layer by layer.
+
+Only the features between layers are kept. The backward pass walks the layers in reverse and
+evaluates each chunk once more, so that a chunk's activations are the only ones alive.
+"""
+
+from typing import NamedTuple, Optional
+
+import torch
+from torch import Tensor, nn
+
+from pet_mlip.ecse.frames import count_frames
+from pet_mlip.model.graph import Graph, edges_within, reverse_edges, select_edges
+from pet_mlip.model.potential import Potential
+
+
+class Chunk(NamedTuple):
+    """Atoms [atom_start, atom_end) with their edges [edge_start, edge_end)."""
+
+    atom_start: int
+    atom_end: int
+    edge_start: int
+    edge_end: int
+
+
+class State(NamedTuple):
+    """The graph within the cutoff, edges ordered by centre, with species as indices."""
+
+    species: Tensor
+    centre: Tensor
+    neighbor_species: Tensor
+    reverse: Tensor
+    vectors: Tensor
+
+
+class ChunkedPotential(nn.Module):
+    """Evaluates a `Potential` without ever holding all attention tokens at once."""
+
+    def __init__(self, potential: Potential) -> None:
+        super().__init__()
+        self.potential = potential
+
+    def forward(
+        self, graph: Graph, weights: Tensor, compute_gradient: bool, chunk_size: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Atomic energies (N,), d(sum_i w_i E_i)/d(edge vectors) (E, 3), frames per atom (N,).
+
+        Args:
+            graph: Atoms and edges.
+            weights: w_i, (N,) float64.
+            compute_gradient: Whether to compute it; zeros otherwise.
+            chunk_size: Largest number of tokens (frames x (neighbours + 1), summed over atoms)
+                evaluated at once; an atom that alone has more is evaluated alone.
+        """
+        inside = edges_within(graph, self.potential.cutoff)
+        state = self.prepare(select_edges(graph, inside))
+        n_atoms = state.species.shape[0]
+        n_neighbors = torch.bincount(state.centre, minlength=n_atoms)
+        first_edge = torch.cat([torch.zeros_like(n_neighbors[:1]), n_neighbors.cumsum(0)])
+        n_frames = self.count_frames(state, n_neighbors, first_edge, chunk_size)
+        chunks = split(n_frames * (n_neighbors + 1), first_edge, chunk_size)
+
+        nodes_in: list[Tensor] = []
+        messages_in: list[Tensor] = []
+        edges_out: list[Tensor] = []
+        nodes = self.potential.pet.embed_nodes(0, state.species)
+        messages = self.potential.pet.embed_messages(state.neighbor_species)
+        energies = self.potential.composition[state.species]
+        n_layers = self.potential.num_layers
+        residual = self.potential.residual
+        gradients: list[Tensor] = []
+        vector_gradient = torch.zeros_like(state.vectors)
+        for layer in range(n_layers):
+            if residual:
+                nodes = self.potential.pet.embed_nodes(layer, state.species)
+            nodes_in.append(nodes)
+            messages_in.append(messages)
+            nodes, edges = self.run_layer(layer, state, nodes, messages, chunks)
+            edges_out.append(edges)
+            if residual:
+                part, of_nodes, of_edges = self.run_readout(
+                    layer, state, nodes, edges, weights, chunks, compute_gradient, vector_gradient
+                )
+                energies = energies + part
+                gradients += [of_nodes, of_edges]
+            if not residual or layer + 1 < n_layers:
+                messages = self.run_exchange(layer, state, messages, edges, chunks)
+        if not residual:
+            part, of_nodes, of_edges = self.run_readout(
+                0, state, nodes, messages, weights, chunks, compute_gradient, vector_gradient
+            )
+            energies = energies + part
+            gradients += [of_nodes, of_edges]
+
+        gradient = torch.zeros_like(graph.edge_vectors)
+        if compute_gradient:
+            self.backpropagate(
+                state, nodes_in, messages_in, edges_out, gradients, chunks, vector_gradient
+            )
+            gradient = gradient.index_copy(0, inside, vector_gradient)
+        return energies, gradient, n_frames
+
+    def prepare(self, inner: Graph) -> State:
+        """Species indices and reverse edges of the graph within the cutoff."""
+        species = self.potential.species_index[inner.species]
+        return State(
+            species,
+            inner.edge_index[0],
+            species[inner.edge_index[1]],
+            reverse_edges(inner).clamp(min=0),
+            inner.edge_vectors.detach(),
+        )
+
+    def count_frames(
+        self, state: State, n_neighbors: Tensor, first_edge: Tensor, chunk_size: int
+    ) -> Tensor:
+        """Frames of each atom, (N,) int64."""
+        counts: list[Tensor] = [torch.zeros_like(state.species[:0])]
+        with torch.no_grad():
+            for chunk in split(n_neighbors + 1, first_edge, chunk_size):
+                n_atoms = chunk.atom_end - chunk.atom_start
+                vectors = state.vectors[chunk.edge_start : chunk.edge_end]
+                centre = state.centre[chunk.edge_start : chunk.edge_end] - chunk.atom_start
+                environment = self.potential.environment(vectors, centre, n_atoms)
+                counts.append(count_frames(self.potential.ensemble(environment), n_atoms))
+        return torch.cat(counts)
+
+    def chunk_layer(
+        self, layer: int, state: State, nodes: Tensor, messages: Tensor, vectors: Tensor, c: Chunk
+    ) -> tuple[Tensor, Tensor]:
+        """One layer on one chunk; nodes, messages and vectors are the chunk's own."""
+        centre = state.centre[c.edge_start : c.edge_end] - c.atom_start
+        environment = self.potential.environment(vectors, centre, c.atom_end - c.atom_start)
+        return self.potential.pet.apply_layer(
+            layer,
+            nodes,
+            messages,
+            state.neighbor_species[c.edge_start : c.edge_end],
+            environment,
+            self.potential.ensemble(environment),
+        )
+
+    def run_layer(
+        self, layer: int, state: State, nodes: Tensor, messages: Tensor, chunks: list[Chunk]
+    ) -> tuple[Tensor, Tensor]:
+        """One layer on all atoms, without gradient."""
+        all_nodes: list[Tensor] = [nodes[:0]]
+        all_edges: list[Tensor] = [messages[:0]]
+        with torch.no_grad():
+            for c in chunks:
+                n, e = self.chunk_layer(
+                    layer,
+                    state,
+                    nodes[c.atom_start : c.atom_end],
+                    messages[c.edge_start : c.edge_end],
+                    state.vectors[c.edge_start : c.edge_end],
+                    c,
+                )
+                all_nodes.append(n)
+                all_edges.append(e)
+        return torch.cat(all_nodes), torch.cat(all_edges)
+
+    def run_exchange(
+        self, layer: int, state: State, messages: Tensor, edges: Tensor, chunks: list[Chunk]
+    ) -> Tensor:
+        """Messages into the next layer, without gradient."""
+        parts: list[Tensor] = [messages[:0]]
+        with torch.no_grad():
+            for c in chunks:
+                own = slice_edges(edges, c)
+                other = edges.index_select(0, slice_edges(state.reverse, c))
+                parts.append(
+                    self.potential.pet.exchange(layer, slice_edges(messages, c), own, other)
+                )
+        return torch.cat(parts)
+
+    def run_readout(
+        self,
+        index: int,
+        state: State,
+        nodes: Tensor,
+        edges: Tensor,
+        weights: Tensor,
+        chunks: list[Chunk],
+        compute_gradient: bool,
+        vector_gradient: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Energies of one readout and the gradient over its nodes and edges.
+
+        The gradient through the cutoff switch is added to ``vector_gradient`` in place.
+        """
+        energies: list[Tensor] = [torch.zeros_like(weights[:0])]
+        of_nodes, of_edges = torch.zeros_like(nodes), torch.zeros_like(edges)
+        for c in chunks:
+            n = nodes[c.atom_start : c.atom_end].detach().requires_grad_(compute_gradient)
+            e = slice_edges(edges, c).detach().requires_grad_(compute_gradient)
+            v = slice_edges(state.vectors, c).detach().requires_grad_(compute_gradient)
+            centre = slice_edges(state.centre, c) - c.atom_start
+            energy = self.potential.readout(index, n, e, self.potential.edge_switch(v), centre)
+            energies.append(energy.detach())
+            if compute_gradient:
+                total = (energy * weights[c.atom_start : c.atom_end]).sum()
+                grads = torch.autograd.grad([total], [n, e, v], allow_unused=True)
+                add_to(of_nodes, grads[0], c.atom_start, c.atom_end)
+                add_to(of_edges, grads[1], c.edge_start, c.edge_end)
+                add_to(vector_gradient, grads[2], c.edge_start, c.edge_end)
+        return torch.cat(energies), of_nodes, of_edges
+
+    def backpropagate(
+        self,
+        state: State,
+        nodes_in: list[Tensor],
+        messages_in: list[Tensor],
+        edges_out: list[Tensor],
+        gradients: list[Tensor],
+        chunks: list[Chunk],
+        vector_gradient: Tensor,
+    ) -> None:
+        """Add the gradient through the layers to ``vector_gradient``.
+
+        Args:
+            state: The graph.
+            nodes_in: Node features into each layer.
+            messages_in: Messages into each layer.
+            edges_out: Edge features out of each layer.
+            gradients: Gradient over the nodes and edges of each readout, in order.
+            chunks: The chunks.
+            vector_gradient: (E, 3), changed in place.
+        """
+        n_layers = self.potential.num_layers
+        residual = self.potential.residual
+        of_nodes = gradients[len(gradients) - 2]
+        of_messages = torch.zeros_like(messages_in[0]) if residual else gradients[1]
+        for step in range(n_layers):
+            layer = n_layers - 1 - step
+            of_edges = torch.zeros_like(edges_out[layer])
+            if residual:
+                of_nodes, of_edges = gradients[2 * layer], gradients[2 * layer + 1]
+            if not residual or step > 0:
+                of_messages = self.exchange_vjp(
+                    layer, state, messages_in[layer], edges_out[layer], of_messages, of_edges, chunks
+                )
+            of_nodes, through_layer = self.layer_vjp(
+                layer,
+                state,
+                nodes_in[layer],
+                messages_in[layer],
+                of_nodes,
+                of_edges,
+                chunks,
+                vector_gradient,
+            )
+            of_messages = of_messages + through_layer
+
+    def exchange_vjp(
+        self,
+        layer: int,
+        state: State,
+        messages: Tensor,
+        edges: Tensor,
+        of_output: Tensor,
+        of_edges: Tensor,
+        chunks: list[Chunk],
+    ) -> Tensor:
+        """Gradient over the messages in; that over the edges is added to ``of_edges`` in place."""
+        of_messages = torch.zeros_like(messages)
+        for c in chunks:
+            reverse = slice_edges(state.reverse, c)
+            m = slice_edges(messages, c).detach().requires_grad_(True)
+            own = slice_edges(edges, c).detach().requires_grad_(True)
+            other = edges.index_select(0, reverse).detach().requires_grad_(True)
+            out = self.potential.pet.exchange(layer, m, own, other)
+            given: list[Optional[Tensor]] = [slice_edges(of_output, c)]
+            grads = torch.autograd.grad([out], [m, own, other], given, allow_unused=True)
+            add_to(of_messages, grads[0], c.edge_start, c.edge_end)
+            add_to(of_edges, grads[1], c.edge_start, c.edge_end)
+            of_other = grads[2]
+            if of_other is not None:
+                of_edges.index_add_(0, reverse, of_other)
+        return of_messages
+
+    def layer_vjp(
+        self,
+        layer: int,
+        state: State,
+        nodes: Tensor,
+        messages: Tensor,
+        of_nodes_out: Tensor,
+        of_edges_out: Tensor,
+        chunks: list[Chunk],
+        vector_gradient: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Gradient over the nodes and messages into a layer, evaluated once more."""
+        of_nodes, of_messages = torch.zeros_like(nodes), torch.zeros_like(messages)
+        for c in chunks:
+            n = nodes[c.atom_start : c.atom_end].detach().requires_grad_(True)
+            m = slice_edges(messages, c).detach().requires_grad_(True)
+            v = slice_edges(state.vectors, c).detach().requires_grad_(True)
+            n_out, e_out = self.chunk_layer(layer, state, n, m, v, c)
+            given: list[Optional[Tensor]] = [
+                of_nodes_out[c.atom_start : c.atom_end],
+                slice_edges(of_edges_out, c),
+            ]
+            grads = torch.autograd.grad([n_out, e_out], [n, m, v], given, allow_unused=True)
+            add_to(of_nodes, grads[0], c.atom_start, c.atom_end)
+            add_to(of_messages, grads[1], c.edge_start, c.edge_end)
+            add_to(vector_gradient, grads[2], c.edge_start, c.edge_end)
+        return of_nodes, of_messages
+
+
+def slice_edges(values: Tensor, chunk: Chunk) -> Tensor:
+    """The chunk's part of something on edges."""
+    return values[chunk.edge_start : chunk.edge_end]
+
+
+def add_to(total: Tensor, part: Optional[Tensor], start: int, end: int) -> None:
+    """Add to rows [start, end) in place; an unused input has no gradient."""
+    if part is not None:
+        total[start:end] += part
+
+
+def split(tokens: Tensor, first_edge: Tensor, chunk_size: int) -> list[Chunk]:
+    """Contiguous chunks of atoms of at most ``chunk_size`` tokens, or of a single atom.
+
+    Args:
+        tokens: Tokens of each atom, (N,) int64.
+        first_edge: First edge of each atom, then their number, (N + 1,) int64.
+        chunk_size: Bound; 0 for one chunk.
+    """
+    n_atoms = tokens.shape[0]
+    cumulative = tokens.cumsum(0)
+    chunks: list[Chunk] = []
+    start, done = 0, 0
+    while start < n_atoms:
+        end = n_atoms
+        if chunk_size > 0:
+            bound = torch.full_like(tokens[:1], done + chunk_size)
+            end = max(int(torch.searchsorted(cumulative, bound, right=True)), start + 1)
+        chunks.append(Chunk(start, end, int(first_edge[start]), int(first_edge[end])))
+        start, done = end, int(cumulative[end - 1])
+    return chunks
