@@ -32,7 +32,6 @@ class AxisPlane(nn.Module):
     def forward(self, environment: Environment) -> Frames:
         """Frames of every atom; see the class."""
         distance, switch, vectors = environment.distance, environment.switch, environment.vectors
-        n_atoms = distance.shape[0]
         largest = self.cutoff + self.axis_width
         radius = adaptive_radius(distance, switch, self.axis_width, largest)
         axis_score = quintic((radius[:, None] - distance) / self.axis_width) * switch

@@ -1,7 +1,5 @@
 """The exported contract: tensors in, atomic energies and edge gradient out."""
 
-from typing import Optional
-
 import torch
 from torch import Tensor, nn
 
@@ -28,7 +26,7 @@ class ExportedModel(nn.Module):
         edge_index: Tensor,
         edge_vectors: Tensor,
         edge_shifts: Tensor,
-        weights: Optional[Tensor] = None,
+        weights: Tensor | None = None,
         compute_gradient: bool = True,
         chunk_size: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -61,9 +59,9 @@ class ExportedModel(nn.Module):
         n_frames = count_frames(frames, species.shape[0])
         gradient = torch.zeros_like(edge_vectors)
         if compute_gradient and energies.requires_grad:
-            found = torch.autograd.grad(
-                [(energies * weights).sum()], [vectors], allow_unused=True
-            )[0]
+            found = torch.autograd.grad([(energies * weights).sum()], [vectors], allow_unused=True)[
+                0
+            ]
             if found is not None:
                 gradient = found
         return energies.detach(), gradient, n_frames

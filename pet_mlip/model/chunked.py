@@ -4,7 +4,7 @@ Only the features between layers are kept. The backward pass walks the layers in
 evaluates each chunk once more, so that a chunk's activations are the only ones alive.
 """
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -238,7 +238,13 @@ class ChunkedPotential(nn.Module):
                 of_nodes, of_edges = gradients[2 * layer], gradients[2 * layer + 1]
             if not residual or step > 0:
                 of_messages = self.exchange_vjp(
-                    layer, state, messages_in[layer], edges_out[layer], of_messages, of_edges, chunks
+                    layer,
+                    state,
+                    messages_in[layer],
+                    edges_out[layer],
+                    of_messages,
+                    of_edges,
+                    chunks,
                 )
             of_nodes, through_layer = self.layer_vjp(
                 layer,
@@ -270,7 +276,7 @@ class ChunkedPotential(nn.Module):
             own = slice_edges(edges, c).detach().requires_grad_(True)
             other = edges.index_select(0, reverse).detach().requires_grad_(True)
             out = self.potential.pet.exchange(layer, m, own, other)
-            given: list[Optional[Tensor]] = [slice_edges(of_output, c)]
+            given: list[Tensor | None] = [slice_edges(of_output, c)]
             grads = torch.autograd.grad([out], [m, own, other], given, allow_unused=True)
             add_to(of_messages, grads[0], c.edge_start, c.edge_end)
             add_to(of_edges, grads[1], c.edge_start, c.edge_end)
@@ -297,7 +303,7 @@ class ChunkedPotential(nn.Module):
             m = slice_edges(messages, c).detach().requires_grad_(True)
             v = slice_edges(state.vectors, c).detach().requires_grad_(True)
             n_out, e_out = self.chunk_layer(layer, state, n, m, v, c)
-            given: list[Optional[Tensor]] = [
+            given: list[Tensor | None] = [
                 of_nodes_out[c.atom_start : c.atom_end],
                 slice_edges(of_edges_out, c),
             ]
@@ -313,7 +319,7 @@ def slice_edges(values: Tensor, chunk: Chunk) -> Tensor:
     return values[chunk.edge_start : chunk.edge_end]
 
 
-def add_to(total: Tensor, part: Optional[Tensor], start: int, end: int) -> None:
+def add_to(total: Tensor, part: Tensor | None, start: int, end: int) -> None:
     """Add to rows [start, end) in place; an unused input has no gradient."""
     if part is not None:
         total[start:end] += part

@@ -82,7 +82,5 @@ def predict(
     energy = torch.zeros(n_structures, dtype=torch.float64, device=structure.device)
     energy = energy.index_add(0, structure, atomic_energies)
     forces = forces_from_edge_gradient(gradient, graph.edge_index, structure.shape[0])
-    virial = virial_from_edge_gradient(
-        gradient, vectors, graph.edge_index, structure, n_structures
-    )
+    virial = virial_from_edge_gradient(gradient, vectors, graph.edge_index, structure, n_structures)
     return Prediction(energy, atomic_energies, forces, virial)

@@ -97,5 +97,5 @@ def pad_edges(centre: Tensor, n_atoms: int) -> Padding:
     places = torch.arange(width, device=centre.device)
     mask = places[None, :] < count[:, None]
     # Padded places read an edge of their own atom: gradients of a gather never pile up on one row.
-    edge = (first[:, None] + torch.where(mask, places[None, :], torch.zeros_like(places)))
+    edge = first[:, None] + torch.where(mask, places[None, :], torch.zeros_like(places))
     return Padding(edge.clamp(max=max(n_edges - 1, 0)), mask, centre * width + slot)

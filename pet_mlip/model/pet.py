@@ -44,16 +44,16 @@ class PET(nn.Module):
             nn.LayerNorm(2 * width) for _ in range(n_combinations)
         )
         self.combination_mlps = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(2 * width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width)
-            )
+            nn.Sequential(nn.Linear(2 * width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
             for _ in range(n_combinations)
         )
         self.node_embedders = nn.ModuleList(
             nn.Embedding(n_species, hypers.d_node) for _ in range(n_readouts)
         )
         self.edge_embedder = nn.Embedding(n_species, width)
-        self.node_heads = nn.ModuleList(Head(hypers.d_node, hypers.d_head) for _ in range(n_readouts))
+        self.node_heads = nn.ModuleList(
+            Head(hypers.d_node, hypers.d_head) for _ in range(n_readouts)
+        )
         self.edge_heads = nn.ModuleList(Head(width, hypers.d_head) for _ in range(n_readouts))
 
     def embed_nodes(self, layer: int, species: Tensor) -> Tensor:
@@ -84,7 +84,9 @@ class PET(nn.Module):
                 nodes, edges = module(nodes, messages, neighbor_species, environment, frames)
         return nodes, edges
 
-    def exchange(self, layer: int, messages: Tensor, edges: Tensor, reversed_edges: Tensor) -> Tensor:
+    def exchange(
+        self, layer: int, messages: Tensor, edges: Tensor, reversed_edges: Tensor
+    ) -> Tensor:
         """Messages into the next layer, from this layer's and the reverse edges' features."""
         if self.residual:
             return 0.5 * (messages + reversed_edges)

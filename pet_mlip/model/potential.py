@@ -1,6 +1,6 @@
 """The potential: PET in the frames of an ensemble, plus the composition baseline."""
 
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +46,7 @@ class Potential(nn.Module):
         self.register_buffer("composition", torch.zeros(len(self.species), dtype=torch.float64))
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
 
-    def forward(self, graph: Graph, frames: Optional[list[Frames]] = None) -> Tensor:
+    def forward(self, graph: Graph, frames: list[Frames] | None = None) -> Tensor:
         """Atomic energies, (N,) float64, twice differentiable in ``graph.edge_vectors``.
 
         Args:
@@ -56,7 +56,7 @@ class Potential(nn.Module):
         return self.energies_and_frames(graph, frames)[0]
 
     def energies_and_frames(
-        self, graph: Graph, frames: Optional[list[Frames]] = None
+        self, graph: Graph, frames: list[Frames] | None = None
     ) -> tuple[Tensor, Frames]:
         """Atomic energies (N,) as in `forward`, and the frames of the first layer."""
         inner = select_edges(graph, edges_within(graph, self.cutoff))

@@ -1,0 +1,162 @@
+"""Writing and reading the exported file. Everything specific to TorchScript is here."""
+
+import os
+import tempfile
+import warnings
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pet_mlip.errors import UserError
+from pet_mlip.export.metadata import (
+    FORMAT_VERSION,
+    METADATA_NAME,
+    UNITS,
+    Metadata,
+    read_metadata,
+)
+from pet_mlip.export.module import ExportedModel
+from pet_mlip.export.selfcheck import check_exported
+from pet_mlip.model.potential import Potential
+from pet_mlip.version import __version__
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """An exported model ready to be called."""
+
+    module: torch.jit.ScriptModule
+    metadata: Metadata
+    device: torch.device
+    dtype: torch.dtype
+
+    def __call__(
+        self,
+        species: Tensor,
+        edge_index: Tensor,
+        edge_vectors: Tensor,
+        edge_shifts: Tensor,
+        weights: Tensor | None = None,
+        compute_gradient: bool = True,
+        chunk_size: int = 0,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Energies, gradient and frame counts: see `pet_mlip.export.module.ExportedModel`."""
+        # Without the profiling executor there is no slow recompilation during the first calls.
+        with torch.inference_mode(False), torch.enable_grad(), torch.jit.optimized_execution(False):
+            return self.module(
+                species,
+                edge_index,
+                edge_vectors,
+                edge_shifts,
+                weights,
+                compute_gradient,
+                chunk_size,
+            )
+
+
+def save_model(
+    path: str | Path,
+    potential: Potential,
+    *,
+    dtype: str = "float32",
+    training_summary: dict[str, Any] | None = None,
+) -> Metadata:
+    """Write one self-contained TorchScript file.
+
+    The written file is loaded back and compared with the eager model; on a mismatch nothing is
+    left at ``path``, and an existing file there stays.
+
+    Args:
+        path: File to write.
+        potential: The model; it is not changed.
+        dtype: Of the network in the file: float32 or float64.
+        training_summary: Plain JSON types, kept in the metadata.
+
+    Raises:
+        UserError: If the exported model does not reproduce the eager one.
+    """
+    path = Path(path)
+    eager = deepcopy(potential).cpu().eval().requires_grad_(False).set_dtype(DTYPES[dtype])
+    metadata = Metadata(
+        format_version=FORMAT_VERSION,
+        package_version=__version__,
+        torch_version=str(torch.__version__),
+        species=list(potential.species),
+        cutoff=potential.cutoff,
+        interaction_range=potential.pet_hypers.interaction_range,
+        dtype=dtype,
+        units=UNITS,
+        symmetrization={
+            **potential.symmetrization.model_dump(),
+            "inference": potential.symmetrization.inference,
+        },
+        hypers=potential.pet_hypers.model_dump(),
+        n_parameters=sum(p.numel() for p in potential.pet.parameters()),
+        training=training_summary or {},
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # TorchScript is deprecated, and needed by LAMMPS.
+            scripted = torch.jit.script(ExportedModel(eager))
+            scripted.save(temporary, _extra_files={METADATA_NAME: metadata.to_json()})
+        check_exported(eager, load_model(temporary, device="cpu"))
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+    return metadata
+
+
+def load_model(path: str | Path, device: str = "auto", dtype: str | None = None) -> LoadedModel:
+    """Load an exported file.
+
+    Args:
+        path: The file.
+        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+        dtype: Of the network: float32 or float64; by default as in the file.
+
+    Raises:
+        UserError: If the file cannot be used, or the device or dtype do not exist.
+    """
+    metadata = read_metadata(path)
+    name = dtype or metadata.dtype
+    if name not in DTYPES:
+        raise UserError(f"dtype {name!r} is not known; choose one of {', '.join(DTYPES)}.")
+    target = choose_device(device)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module = torch.jit.load(str(path), map_location=target)
+    except RuntimeError as error:
+        raise UserError(
+            f"{path}: torch {torch.__version__} cannot read it (written with torch "
+            f"{metadata.torch_version}; the file may be damaged): export it again."
+        ) from error
+    module.eval()
+    # Only the network: baselines and geometry stay float64.
+    module.chunked.potential.pet.to(DTYPES[name])
+    return LoadedModel(module, metadata, target, DTYPES[name])
+
+
+def choose_device(device: str) -> torch.device:
+    """The torch device that a user's word means."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise UserError(
+            f"device {device!r} is not known; use auto, cpu, cuda or cuda:N."
+        ) from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device {device!r}: torch {torch.__version__} sees no GPU; use cpu.")
+    return chosen

@@ -1,0 +1,86 @@
+"""What an exported file says about itself, as JSON in the archive."""
+
+import json
+import zipfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pet_mlip.errors import UserError
+
+FORMAT_VERSION = 1
+METADATA_NAME = "pet_mlip.json"
+REFERENCES = [
+    "Pozdnyakov, Ceriotti: Smooth, exact rotational symmetrization (PET, ECSE), arXiv:2305.19302",
+]
+UNITS = {"energy": "eV", "length": "angstrom"}
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Description of an exported model, readable without loading it."""
+
+    format_version: int
+    package_version: str
+    torch_version: str
+    species: list[int]
+    """Atomic numbers the model knows."""
+    cutoff: float
+    """Å."""
+    interaction_range: int
+    """How many cutoffs away an atom can influence an atomic energy (ghost layers in MD)."""
+    dtype: str
+    """Of the network's weights: float32 or float64; geometry and sums are float64 always."""
+    units: dict[str, str]
+    symmetrization: dict[str, Any]
+    hypers: dict[str, Any]
+    n_parameters: int
+    training: dict[str, Any] = field(default_factory=dict)
+    references: list[str] = field(default_factory=lambda: list(REFERENCES))
+
+    def to_json(self) -> str:
+        """JSON text."""
+        return json.dumps(asdict(self), indent=1)
+
+
+def read_metadata(path: str | Path) -> Metadata:
+    """Metadata of an exported file.
+
+    Raises:
+        UserError: If the file is missing, cut short, not an exported model, or of a newer format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such model file; check the path.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [n for n in archive.namelist() if n.endswith(f"/extra/{METADATA_NAME}")]
+            text = archive.read(names[0]).decode() if names else None
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise UserError(
+            f"{path}: not a pet_mlip model, or a file cut short ({error}); export it again with "
+            "`pet-mlip export`."
+        ) from error
+    if text is None:
+        raise UserError(
+            f"{path}: an archive without pet_mlip metadata, so not an exported model; a checkpoint "
+            "(.ckpt) becomes one with `pet-mlip export`."
+        )
+    return _parse(path, text)
+
+
+def _parse(path: Path, text: str) -> Metadata:
+    try:
+        content = json.loads(text)
+        version = int(content["format_version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: its metadata are damaged; export the model again.") from error
+    if version > FORMAT_VERSION:
+        raise UserError(
+            f"{path}: written in format {version} by pet_mlip {content.get('package_version')}, "
+            f"but this version reads formats up to {FORMAT_VERSION}; update pet_mlip."
+        )
+    try:
+        return Metadata(**content)
+    except TypeError as error:
+        raise UserError(f"{path}: its metadata are damaged ({error}); export it again.") from error

@@ -1,0 +1,60 @@
+"""Comparison of an exported model with the eager one it was made from."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from pet_mlip.errors import UserError
+from pet_mlip.model.graph import Graph
+from pet_mlip.model.potential import Potential
+
+if TYPE_CHECKING:
+    from pet_mlip.export.archive import LoadedModel
+
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
+
+
+def check_exported(eager: Potential, exported: "LoadedModel") -> None:
+    """Refuse an exported model that differs from the eager one, in one piece or in chunks.
+
+    Raises:
+        UserError: If energies or gradients differ by more than round-off.
+    """
+    graph = random_cluster(eager.species, eager.cutoff)
+    vectors = graph.edge_vectors.clone().requires_grad_(True)
+    energies = eager(graph._replace(edge_vectors=vectors))
+    (gradient,) = torch.autograd.grad(energies.sum(), vectors)
+    # Relative to the network's own size, not to the baseline's.
+    size = float((energies - eager.composition[eager.species_index[graph.species]]).abs().max())
+    for chunk_size in (0, 64):
+        found, found_gradient, _ = exported(*graph, chunk_size=chunk_size)
+        _compare("energies", found, energies, size, exported.dtype)
+        _compare("forces", found_gradient, gradient, float(gradient.abs().max()), exported.dtype)
+
+
+def _compare(what: str, found: Tensor, expected: Tensor, size: float, dtype: torch.dtype) -> None:
+    error = float((found - expected).abs().max())
+    bound = TOLERANCE[dtype] * max(size, 1e-3)
+    if not error <= bound:
+        raise UserError(
+            f"The exported model's {what} differ from the eager model's by {error:.1e} (allowed "
+            f"{bound:.1e}): nothing was written; please report this with the checkpoint."
+        )
+
+
+def random_cluster(species: list[int], cutoff: float, n_atoms: int = 12) -> Graph:
+    """Atoms on a jittered grid, none closer than 0.3 cutoffs, with every pair as edges."""
+    generator = torch.Generator().manual_seed(0)
+    cell = torch.arange(n_atoms)
+    grid = torch.stack([cell % 3, (cell // 3) % 3, cell // 9], dim=1).to(torch.float64)
+    jitter = torch.rand(n_atoms, 3, generator=generator, dtype=torch.float64) - 0.5
+    positions = (grid + 0.4 * jitter) * 0.45 * cutoff
+    drawn = torch.randint(len(species), (n_atoms,), generator=generator)
+    centre, neighbor = torch.nonzero(~torch.eye(n_atoms, dtype=torch.bool)).unbind(1)
+    return Graph(
+        torch.tensor(species)[drawn],
+        torch.stack([centre, neighbor]),
+        positions[neighbor] - positions[centre],
+        torch.zeros(centre.shape[0], 3, dtype=torch.int64),
+    )
