@@ -1,0 +1,220 @@
+"""The ASE calculator of an exported model."""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from pet_mlip.ase.checks import check_atoms, explain_not_finite
+from pet_mlip.ase.engine import Engine, Output, join
+from pet_mlip.ase.neighbours import SkinNeighbours, sorted_edges
+from pet_mlip.export import LoadedModel, load_model
+
+Results = dict[str, Any]
+
+ENERGIES = ("energy", "free_energy", "energies")
+STRESSES = ("stress", "stresses")
+
+
+class PETCalculator(Calculator):
+    """Energies, forces and stresses of an exported model.
+
+    Works for molecules, wires, slabs and crystals, whatever the periodicity. A stress is
+    dE/dstrain divided by the volume of the structure's own cell; where the three cell vectors span
+    no volume, asking for it raises PropertyNotImplementedError. `stresses` are per-atom virials
+    over the same volume (every edge is shared equally by its two atoms), so that they sum up to
+    `stress`, as ASE's own potentials have it.
+
+    Asking for energies alone skips the gradient. Any number of Atoms may share one calculator (in
+    a NEB with `allow_shared_calculator=True`); results are never stale, but the neighbour list is
+    then built for each of them in turn. `copy.copy`, `copy.deepcopy` and `clone` give calculators
+    that share the loaded model, with lists of their own: one for each image is the quicker way.
+    Pickling embeds the model. Torch's global state (default dtype, threads, grad mode) is left alone.
+
+    `info` describes the last call: `n_frames` (frames per atom), `mean_frames`, `max_frames`,
+    `n_edges`, `neighbour_builds` (lists built so far), and the seconds spent, `time_neighbours` and
+    `time_model`.
+
+    Args:
+        model: Path of an exported model, or what `pet_mlip.export.load_model` returned.
+        device: "auto", "cpu" or "cuda[:N]"; of no effect on a loaded model.
+        dtype: "float32" or "float64" to run the network in another precision than it was exported
+            in; of no effect on a loaded model.
+        skin: Distance in Å by which the neighbour list reaches beyond the cutoff, so that it can be
+            kept while atoms move less than half of it; 0 builds it in every call.
+        chunk_size: Largest number of attention tokens (frames times neighbours, summed over atoms)
+            evaluated at once, which bounds the memory; 0 evaluates everything at once.
+
+    Raises:
+        UserError: There is no such file, or it is not a model of this package.
+    """
+
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | LoadedModel,
+        device: str = "auto",
+        dtype: Literal["float32", "float64"] | None = None,
+        skin: float = 0.5,
+        chunk_size: int = 65536,
+    ) -> None:
+        super().__init__()
+        if not isinstance(model, LoadedModel):
+            model = load_model(model, device=device, dtype=dtype)
+        if not skin >= 0:
+            raise ValueError(f"skin must be a length in Å, zero or more, not {skin}")
+        self.engine = Engine(model, chunk_size)
+        self.metadata = model.metadata
+        self.info: dict[str, Any] = {}
+        self._neighbours = SkinNeighbours(self.metadata.cutoff, skin)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] | None = None,
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Fill `results` and `info`; ASE calls this.
+
+        Raises:
+            UserError: Unknown element, positions that are not finite, coincident atoms.
+            PropertyNotImplementedError: A stress is asked for and the cell has no volume.
+        """
+        super().calculate(atoms, properties, system_changes)
+        atoms, properties = self.atoms, properties or ["energy"]
+        check_atoms(atoms, self.metadata.species)
+        check_volume(atoms, properties)
+        start = time.perf_counter()
+        edges = self._neighbours(atoms)
+        found = time.perf_counter()
+        output = self.engine(atoms.numbers, edges, gradient=needs_gradient(properties))
+        done = time.perf_counter()
+        # A call for forces after one for the energy of the same atoms keeps what is there.
+        self.results.update(collect(atoms, output))
+        self.info = {
+            "n_frames": output.n_frames,
+            "mean_frames": float(output.n_frames.mean()) if len(atoms) else 0.0,
+            "max_frames": int(output.n_frames.max(initial=0)),
+            "n_edges": edges.index.shape[1],
+            "neighbour_builds": self._neighbours.n_builds,
+            "time_neighbours": found - start,
+            "time_model": done - found,
+        }
+
+    def compute_batch(
+        self,
+        structures: Sequence[Atoms],
+        properties: Sequence[str] = ("energy", "forces"),
+        max_atoms: int = 2000,
+    ) -> list[Results]:
+        """Properties of many structures, evaluated together.
+
+        Args:
+            structures: Any mixture of molecules and crystals.
+            properties: Names as in `implemented_properties`; a stress is left out for structures
+                whose cell has no volume.
+            max_atoms: Atoms evaluated at once (a larger structure is evaluated alone).
+
+        Returns:
+            For each structure the asked properties, and its `n_frames` per atom.
+
+        Raises:
+            UserError: As for `calculate`, naming the place in the list.
+        """
+        unknown = set(properties) - set(self.implemented_properties)
+        if unknown:
+            raise PropertyNotImplementedError(f"{sorted(unknown)} are not among the properties.")
+        results: list[Results] = []
+        for group in split(structures, max_atoms):
+            results.extend(self._compute_group(group, properties, len(results)))
+        return results
+
+    def _compute_group(
+        self, group: Sequence[Atoms], properties: Sequence[str], first: int
+    ) -> Iterator[Results]:
+        names = [f"structure {first + k}" for k in range(len(group))]
+        for atoms, name in zip(group, names, strict=True):
+            check_atoms(atoms, self.metadata.species, name)
+        edges = [
+            sorted_edges(a.positions, a.cell.array, a.pbc, self.metadata.cutoff) for a in group
+        ]
+        numbers, joined = join([a.numbers for a in group], edges)
+        output = self.engine(numbers, joined, gradient=needs_gradient(properties))
+        ends = np.cumsum([len(a) for a in group])
+        for atoms, name, end in zip(group, names, ends, strict=True):
+            part = Output(*(x if x is None else x[end - len(atoms) : end] for x in output))
+            found = collect(atoms, part, name)
+            yield {key: found[key] for key in properties if key in found} | {
+                "n_frames": part.n_frames
+            }
+
+    def clone(self) -> PETCalculator:
+        """A calculator that shares the loaded model, with its own results and neighbour list."""
+        return copy.deepcopy(self)
+
+    def __copy__(self) -> PETCalculator:
+        return copy.deepcopy(self)
+
+
+def needs_gradient(properties: Sequence[str]) -> bool:
+    """Whether any of the properties is a derivative of the energy."""
+    return any(name not in ENERGIES for name in properties)
+
+
+def has_volume(atoms: Atoms) -> bool:
+    """Whether a stress is defined: the three cell vectors span a volume."""
+    return bool(atoms.cell.rank == 3)
+
+
+def check_volume(atoms: Atoms, properties: Sequence[str]) -> None:
+    """Raise PropertyNotImplementedError if a stress is asked for where it has no meaning."""
+    if any(name in STRESSES for name in properties) and not has_volume(atoms):
+        raise PropertyNotImplementedError(
+            "The stress is the energy's derivative divided by the volume of the cell, but this "
+            "structure has no cell with three independent vectors; give it one with "
+            "atoms.set_cell(...) if the stress is meaningful."
+        )
+
+
+def collect(atoms: Atoms, output: Output, name: str = "the structure") -> Results:
+    """ASE's results from what the model said about one structure.
+
+    Raises:
+        UserError: They are not finite.
+    """
+    energy = float(output.energies.sum())
+    results: Results = {"energy": energy, "free_energy": energy, "energies": output.energies}
+    finite = np.isfinite(energy)
+    if output.forces is not None and output.virials is not None:
+        results["forces"] = output.forces
+        finite = finite and np.isfinite(output.forces).all()
+        if has_volume(atoms):
+            stresses = full_3x3_to_voigt_6_stress(output.virials) / abs(atoms.get_volume())
+            results["stresses"] = stresses
+            results["stress"] = stresses.sum(axis=0)
+    if not finite:
+        raise explain_not_finite(atoms, name)
+    return results
+
+
+def split(structures: Sequence[Atoms], max_atoms: int) -> Iterator[list[Atoms]]:
+    """Consecutive groups of at most `max_atoms` atoms, or of one structure."""
+    group: list[Atoms] = []
+    size = 0
+    for atoms in structures:
+        if group and size + len(atoms) > max_atoms:
+            yield group
+            group, size = [], 0
+        group.append(atoms)
+        size += len(atoms)
+    if group:
+        yield group

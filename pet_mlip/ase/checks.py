@@ -1,0 +1,55 @@
+"""What an exported model cannot evaluate, said in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+
+from pet_mlip.data.neighbours import neighbour_list
+from pet_mlip.errors import UserError
+
+# Closer than this, two atoms are one atom given twice.
+COINCIDENT = 1e-6
+
+
+def check_atoms(atoms: Atoms, species: Sequence[int], where: str = "the structure") -> None:
+    """Raise a UserError if the model does not know an element or a number is not finite.
+
+    Args:
+        atoms: The structure.
+        species: Atomic numbers that the model knows.
+        where: What to call the structure in the message.
+    """
+    known = np.isin(atoms.numbers, species)
+    if not known.all():
+        atom = int(np.argmin(known))
+        names = ", ".join(chemical_symbols[z] for z in species)
+        raise UserError(
+            f"Atom {atom} of {where} is {chemical_symbols[atoms.numbers[atom]]}, which the model "
+            f"does not know: it was trained for {names}."
+        )
+    finite = np.isfinite(atoms.positions).all(axis=1)
+    if not finite.all():
+        atom = int(np.argmin(finite))
+        raise UserError(
+            f"The position of atom {atom} of {where} is not finite; if this happened in a "
+            "simulation, its time step is too long or its starting structure is far from relaxed."
+        )
+    if not np.isfinite(atoms.cell.array).all():
+        raise UserError(f"The cell of {where} is not finite.")
+
+
+def explain_not_finite(atoms: Atoms, where: str = "the structure") -> UserError:
+    """The error to raise when the model returned NaN or infinity for a structure."""
+    index, _, vectors = neighbour_list(atoms.positions, atoms.cell.array, atoms.pbc, 0.1)
+    distances = np.linalg.norm(vectors, axis=1)
+    if len(distances) and distances.min() < COINCIDENT:
+        i, j = index[:, int(np.argmin(distances))]
+        return UserError(f"Atoms {i} and {j} of {where} are at the same place; remove one of them.")
+    return UserError(
+        f"The model's prediction for {where} is not finite; check its geometry, and evaluate it "
+        'with dtype="float64".'
+    )

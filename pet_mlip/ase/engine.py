@@ -1,0 +1,112 @@
+"""Runs an exported model on the edges of one or several structures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pet_mlip.ase.neighbours import Edges
+from pet_mlip.export import LoadedModel
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class Output(NamedTuple):
+    """What a model says about N atoms."""
+
+    energies: Floats
+    """Atomic energies in eV, (N,)."""
+    n_frames: Ints
+    """Number of frames that each atom was evaluated in, (N,)."""
+    forces: Floats | None
+    """(N, 3) in eV/Å."""
+    virials: Floats | None
+    """Atomic virials in eV, (N, 3, 3), symmetric; each edge is shared equally by its two atoms."""
+
+
+class Engine:
+    """An exported model as a function of arrays.
+
+    Args:
+        model: What `pet_mlip.export.load_model` returned.
+        chunk_size: Largest number of attention tokens evaluated at once; 0 for all at once.
+    """
+
+    def __init__(self, model: LoadedModel, chunk_size: int) -> None:
+        self.model = model
+        self.chunk_size = chunk_size
+
+    def __call__(self, numbers: Ints, edges: Edges, gradient: bool) -> Output:
+        """Evaluate a graph.
+
+        Args:
+            numbers: Atomic numbers, (N,).
+            edges: Its directed edges.
+            gradient: Whether to compute forces and virials.
+        """
+        # Some structures carry int32 numbers or read-only arrays: both are copied here.
+        arrays = [np.array(a, dtype=np.int64) for a in (numbers, edges.index, edges.shifts)]
+        # Tensors made in a caller's inference mode could not be differentiated.
+        with torch.inference_mode(False), torch.no_grad():
+            species, index, shifts = (torch.from_numpy(a).to(self.model.device) for a in arrays)
+            vectors = torch.from_numpy(np.array(edges.vectors)).to(self.model.device)
+            energies, edge_gradient, n_frames = self.model(
+                species, index, vectors, shifts, None, gradient, self.chunk_size
+            )
+            forces, virials = None, None
+            if gradient:
+                forces = _forces(edge_gradient, index, len(numbers)).cpu().numpy()
+                virials = _virials(edge_gradient, vectors, index, len(numbers)).cpu().numpy()
+        return Output(energies.cpu().numpy(), n_frames.cpu().numpy(), forces, virials)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Engine:
+        # Nothing ever changes a loaded model, so that copies share it.
+        return Engine(self.model, self.chunk_size)
+
+    def __getstate__(self) -> dict[str, Any]:
+        buffer = io.BytesIO()
+        torch.jit.save(self.model.module, buffer)
+        fields = {**vars(self.model), "module": buffer.getvalue()}
+        return {"model": fields, "chunk_size": self.chunk_size}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        fields = dict(state["model"])
+        device = fields["device"] if torch.cuda.is_available() else torch.device("cpu")
+        with torch.inference_mode(False):
+            module = torch.jit.load(io.BytesIO(fields["module"]), map_location=device)
+        self.model = LoadedModel(**{**fields, "module": module, "device": device})
+        self.chunk_size = state["chunk_size"]
+
+
+def join(numbers: Sequence[Ints], edges: Sequence[Edges]) -> tuple[Ints, Edges]:
+    """Several structures as one graph, their atom indices offset."""
+    offsets = np.cumsum([0, *(len(z) for z in numbers[:-1])])
+    index = [e.index + offset for e, offset in zip(edges, offsets, strict=True)]
+    joined = Edges(
+        np.concatenate(index, axis=1),
+        np.concatenate([e.shifts for e in edges]),
+        np.concatenate([e.vectors for e in edges]),
+    )
+    return np.concatenate(numbers), joined
+
+
+def _forces(gradient: Tensor, index: Tensor, n_atoms: int) -> Tensor:
+    """F_i = sum of g over edges out of i minus sum over edges into i, (N, 3)."""
+    forces = torch.zeros(n_atoms, 3, dtype=gradient.dtype, device=gradient.device)
+    forces.index_add_(0, index[0], gradient)
+    return forces.index_add_(0, index[1], gradient, alpha=-1)
+
+
+def _virials(gradient: Tensor, vectors: Tensor, index: Tensor, n_atoms: int) -> Tensor:
+    """Half of g outer r of every edge for its centre, half for its neighbour, (N, 3, 3)."""
+    outer = 0.5 * gradient.unsqueeze(2) * vectors.unsqueeze(1)
+    outer = 0.5 * (outer + outer.transpose(1, 2))
+    virials = torch.zeros(n_atoms, 3, 3, dtype=gradient.dtype, device=gradient.device)
+    return virials.index_add_(0, index[0], outer).index_add_(0, index[1], outer)
