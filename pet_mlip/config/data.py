@@ -1,0 +1,114 @@
+"""The ``data`` section: files, labels, units, splits, baseline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from pet_mlip.config.base import Files, Float, Int, Section
+
+
+class KeysConfig(Section):
+    """Names under which the labels are stored in ``info``, ``arrays`` or calculator results.
+
+    ``auto`` takes the calculator's result, else the usual names; null leaves the label out.
+    """
+
+    energy: str | None = Field("auto", description="Total energy.")
+    forces: str | None = Field("auto", description="Forces.")
+    stress: str | None = Field("auto", description="Stress.")
+    virial: str | None = Field(
+        "auto", description="Virial, -volume * stress, used for structures without a stress."
+    )
+
+
+class UnitsConfig(Section):
+    """Units of the numbers in the files; everything is converted to eV and Å."""
+
+    energy: Literal["eV", "meV", "Hartree", "Rydberg", "kcal/mol", "kJ/mol"] = Field(
+        "eV", description="Of energies; forces are this per length."
+    )
+    length: Literal["Angstrom", "Bohr", "nm"] = Field(
+        "Angstrom", description="Of positions and cells, and of the length in force units."
+    )
+    stress: Literal["energy/length^3", "GPa", "kbar", "bar"] = Field(
+        "energy/length^3", description="Of stresses: the two units above, or a pressure."
+    )
+    stress_sign: Literal[1, -1] = Field(
+        1, description="-1 for stresses that are positive under compression (VASP); ASE's are not."
+    )
+
+
+def _validation(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("expected a fraction or files")
+    return [value] if isinstance(value, str) else value
+
+
+def _test_sets(value: Any) -> Any:
+    """Give unnamed test files the names of the files."""
+    if isinstance(value, str):
+        value = [value]
+    if isinstance(value, list):
+        named = {Path(str(file)).name.split(".")[0]: file for file in value}
+        if len(named) < len(value):
+            raise ValueError("test files have equal names; name them as in {first: a/test.xyz}")
+        return named
+    return value
+
+
+TestSets = Annotated[dict[str, Files], BeforeValidator(_test_sets)]
+Validation = Annotated[float | list[str], BeforeValidator(_validation)]
+
+
+class DataConfig(Section):
+    """Which structures to learn from, and how to read them."""
+
+    root: str = Field(".", description="Folder to which all file names below are relative.")
+    train: Files = Field(
+        description="Training files, in any format that ASE reads, also compressed; patterns such "
+        "as data/*.xyz and slices such as train.xyz@::10 work.",
+        examples=["train.xyz"],
+    )
+    validation: Validation = Field(
+        0.1,
+        description="Validation file or files, or the fraction of the training structures that "
+        "is set aside for validation (drawn with training.seed).",
+    )
+    test: TestSets = Field(
+        default_factory=dict,
+        description="Test files, evaluated after training: one, a list, or names with files.",
+    )
+    keys: KeysConfig = Field(
+        KeysConfig(),
+        description="Names of the labels in info, arrays or calculator results; auto: the "
+        "calculator's results or the usual names, null: the label is not read.",
+    )
+    units: UnitsConfig = Field(UnitsConfig(), description="Units in the files.")
+    baseline: Literal["auto", "isolated_atoms", "least_squares"] | dict[str, Float] = Field(
+        "auto",
+        description="Energy of each element that the network does not have to learn: taken from "
+        "isolated atoms among isolated_atoms and the training structures, fitted by least "
+        "squares, the first of these that is possible (auto), or given, as in {H: -13.6, O: -430}.",
+    )
+    isolated_atoms: Files = Field(
+        default_factory=list, description="Files with isolated atoms for the baseline."
+    )
+    max_force: Float = Field(
+        300.0, gt=0, description="Larger forces in eV/Å are taken for a mistake in the data."
+    )
+    workers: Int = Field(
+        0, ge=0, description="Processes that prepare batches (0: the training process itself)."
+    )
+
+    @model_validator(mode="after")
+    def _sensible_split(self) -> DataConfig:
+        if isinstance(self.validation, float) and not 0 < self.validation < 1:
+            raise ValueError(
+                f"validation ({self.validation}) must lie between 0 and 1, or be files"
+            )
+        if not self.train:
+            raise ValueError("train must name at least one file")
+        return self

@@ -1,0 +1,42 @@
+"""The whole configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from pydantic import Field
+
+from pet_mlip.config.base import Section
+from pet_mlip.config.data import DataConfig
+from pet_mlip.config.training import LoggingConfig, TrainingConfig
+from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.model.hypers import PETHypers
+
+
+class Config(Section):
+    """Everything that a training needs to know."""
+
+    data: DataConfig = Field(description="Which structures to learn from, and how to read them.")
+    model: PETHypers = Field(
+        PETHypers(), description="Architecture of the network (metatrain's names)."
+    )
+    symmetrization: SymmetrizationHypers = Field(
+        SymmetrizationHypers(),
+        description="Coordinate systems in which environments are seen (ECSE).",
+    )
+    training: TrainingConfig = Field(
+        description="How the weights are optimised, for how long, and on what."
+    )
+    logging: LoggingConfig = Field(
+        LoggingConfig(),
+        description="Where progress goes besides metrics.csv and train.log, which always are.",
+    )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every key with its value, of plain JSON types."""
+        return self.model_dump(mode="json")
+
+    def to_yaml(self) -> str:
+        """The fully resolved configuration, readable by `load_config`."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,114 @@
+"""The ``training`` section: optimisation, schedule, loss, devices."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from pet_mlip.config.base import Float, Int, Seconds, Section
+
+
+class LossConfig(Section):
+    """Loss = sum of weight * mean penalty of (prediction - reference) / scale.
+
+    The scale of the data (root mean square force of the training set; see the log) makes the three
+    terms and the gradient clipping independent of units: a loss of about one is an untrained model.
+    """
+
+    kind: Literal["mse", "huber"] = Field(
+        "mse", description="Penalty of an error: its square, or linear beyond huber_delta."
+    )
+    huber_delta: Float = Field(
+        0.1, gt=0, description="Where huber turns linear, as a fraction of the scale of the data."
+    )
+    energy: Float = Field(
+        10.0, ge=0, description="Weight of the energy per atom (0: energies are not trained on)."
+    )
+    forces: Float = Field(
+        1.0, ge=0, description="Weight of the force components (0: forces are not trained on)."
+    )
+    stress: Float = Field(
+        10.0,
+        ge=0,
+        description="Weight of the stress components in eV/Å^3; without effect where no structure "
+        "has a stress (0: stresses are not trained on).",
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> LossConfig:
+        if self.energy == self.forces == self.stress == 0:
+            raise ValueError("energy, forces and stress cannot all have weight 0")
+        return self
+
+
+class TrainingConfig(Section):
+    """How the weights are optimised, for how long, and on what."""
+
+    epochs: Int | None = Field(None, gt=0, description="Passes through the training set, or null.")
+    max_time: Seconds | None = Field(
+        None,
+        gt=0,
+        description='Time limit for training and validation, "HH:MM:SS" or seconds, or null. The '
+        "learning rate then follows the clock where that is ahead of the epochs.",
+    )
+    batch_size: Int = Field(16, gt=0, description="Most structures per batch, over all devices.")
+    max_atoms_per_batch: Int | None = Field(
+        2048, gt=0, description="Most atoms per batch, over all devices, or null for no limit."
+    )
+    learning_rate: Float = Field(1e-3, gt=0, description="Largest learning rate of AdamW.")
+    warmup: Float = Field(
+        0.03, ge=0, lt=1, description="Part of the training in which the learning rate rises."
+    )
+    weight_decay: Float = Field(0.01, ge=0, description="Decay of weight matrices (AdamW).")
+    betas: tuple[Float, Float] = Field((0.9, 0.999), description="Momentum constants of AdamW.")
+    ema_decay: Float = Field(
+        0.999,
+        ge=0,
+        lt=1,
+        description="Decay of the exponential moving average of the weights, which validation and "
+        "the exported model use (0: the last weights).",
+    )
+    gradient_clip: Float | None = Field(
+        1.0, gt=0, description="Largest norm of the loss gradient, or null for no limit."
+    )
+    loss: LossConfig = Field(LossConfig(), description="Weights of the loss terms.")
+    seed: Int = Field(0, ge=0, description="Of initial weights, data order, splits and rotations.")
+    validate_every: Int = Field(1, gt=0, description="Epochs between two validations.")
+    early_stopping: Int | None = Field(
+        None, gt=0, description="Validations without improvement before training stops, or null."
+    )
+    checkpoint_minutes: Float = Field(
+        10.0, gt=0, description="Longest time between two checkpoints within an epoch."
+    )
+    init: str | None = Field(
+        None,
+        description="Checkpoint whose weights are the starting point (fine-tuning), or null. Model "
+        "and symmetrization are taken from it; the composition baseline is fitted again.",
+    )
+    precision: Literal["float32", "float64", "tf32"] = Field(
+        "float32",
+        description="Of the network; tf32 is float32 with faster, coarser products on GPUs. "
+        "Geometry, baselines and the loss are always float64.",
+    )
+    accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="Kind of device.")
+    devices: Int | Literal["auto"] = Field(
+        1, description="Processes per node (CPU) or GPUs per node; auto: all GPUs."
+    )
+    num_nodes: Int = Field(1, gt=0, description="Nodes of a distributed training.")
+
+    @model_validator(mode="after")
+    def _bounded(self) -> TrainingConfig:
+        if self.epochs is None and self.max_time is None:
+            raise ValueError('set epochs (such as 500), max_time (such as "01:00:00"), or both')
+        return self
+
+
+class LoggingConfig(Section):
+    """Where progress is written besides metrics.csv and train.log, which always are."""
+
+    tensorboard: bool = Field(False, description="Also write TensorBoard events.")
+    wandb: bool = Field(False, description="Also log to Weights & Biases.")
+    wandb_project: str = Field("pet_mlip", description="Project name at Weights & Biases.")
+    name: str | None = Field(None, description="Name of the run there; null: the output folder's.")
+    progress: bool = Field(True, description="Show a progress bar in terminals.")
