@@ -1,0 +1,196 @@
+"""Batches: several structures in one graph, with their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from ase import Atoms
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pet_mlip.data.labels import structure_from_atoms
+from pet_mlip.data.neighbours import edge_vectors, neighbour_list
+from pet_mlip.data.structure import Structure
+from pet_mlip.model.graph import Graph
+
+
+class BatchTotals(NamedTuple):
+    """Sizes and numbers of labels of a global batch, of which a rank holds a part."""
+
+    structures: int
+    atoms: int
+    energies: int
+    """Structures with an energy."""
+    forces: int
+    """Atoms with a force."""
+    stresses: int
+    """Structures with a stress."""
+
+    def __add__(self, other: BatchTotals) -> BatchTotals:  # type: ignore[override]
+        return BatchTotals(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+@dataclass(eq=False)
+class Sample:
+    """A structure with its neighbour list, as a data set returns it."""
+
+    structure: Structure
+    edge_index: NDArray[np.integer]
+    """(2, E)."""
+    shifts: NDArray[np.integer]
+    """(E, 3)."""
+    index: int = 0
+    """Place of the structure in the data set."""
+    padding: bool = False
+    """A repetition that only keeps a rank busy: its labels do not count."""
+    totals: BatchTotals | None = None
+    """Of the global batch; None: the batch that is being collated is the global one."""
+
+
+@dataclass(eq=False)
+class Batch:
+    """S structures in one graph; missing labels are nan; everything in eV and Å, float64."""
+
+    graph: Graph
+    structure: Tensor
+    """Structure of each atom, (N,) int64."""
+    n_atoms: Tensor
+    """(S,) int64."""
+    volume: Tensor
+    """(S,), nan without a volume."""
+    energy: Tensor
+    """(S,)."""
+    forces: Tensor
+    """(N, 3)."""
+    stress: Tensor
+    """(S, 3, 3)."""
+    index: Tensor
+    """Place of each structure in the data set, (S,) int64; -1 for padding."""
+    totals: BatchTotals
+    """Of the global batch, for a loss that does not depend on the number of ranks."""
+
+    @property
+    def n_structures(self) -> int:
+        """Structures in this batch, padding included."""
+        return self.n_atoms.shape[0]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The batch on another device; dtypes do not change."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=non_blocking)
+
+        return self._map(move)
+
+    def pin_memory(self) -> Batch:
+        """The batch in page-locked memory."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, move) -> Batch:  # type: ignore[no-untyped-def]
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        tensors = {name: move(value) for name, value in values.items() if torch.is_tensor(value)}
+        return replace(self, graph=Graph(*map(move, self.graph)), **tensors)
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """One batch of the samples, in their order; none at all gives an empty batch."""
+    structures = [sample.structure for sample in samples]
+    counts = np.array([structure.n_atoms for structure in structures], dtype=np.int64)
+    labelled = [None if sample.padding else sample.structure for sample in samples]
+    totals = samples[0].totals if samples else None
+    if totals is None:
+        totals = label_totals([structure for structure in labelled if structure is not None])
+    return Batch(
+        graph=_collate_graphs(samples, counts),
+        structure=torch.from_numpy(np.repeat(np.arange(len(counts)), counts)),
+        n_atoms=torch.from_numpy(counts),
+        volume=_tensor([structure.volume for structure in structures], ()),
+        energy=_tensor([np.nan if s is None or s.energy is None else s.energy for s in labelled], ()),
+        forces=_collate_forces(labelled, counts),
+        stress=_tensor(
+            [np.full((3, 3), np.nan) if s is None or s.stress is None else s.stress for s in labelled],
+            (3, 3),
+        ),
+        index=torch.tensor([-1 if s.padding else s.index for s in samples], dtype=torch.int64),
+        totals=totals,
+    )
+
+
+def label_totals(structures: Sequence[Structure]) -> BatchTotals:
+    """Numbers of structures, atoms and labels."""
+    return BatchTotals(
+        structures=len(structures),
+        atoms=sum(s.n_atoms for s in structures),
+        energies=sum(s.energy is not None for s in structures),
+        forces=sum(s.n_atoms for s in structures if s.forces is not None),
+        stresses=sum(s.stress is not None for s in structures),
+    )
+
+
+def make_sample(structure: Structure, cutoff: float) -> Sample:
+    """The structure with its neighbours closer than the cutoff in Å."""
+    edge_index, shifts, _ = neighbour_list(
+        structure.positions, structure.cell, structure.pbc, cutoff
+    )
+    return Sample(structure, edge_index, shifts)
+
+
+def batch_from_atoms(atoms: Sequence[Atoms], cutoff: float) -> Batch:
+    """One batch of ASE atoms, with the labels that their calculators or info hold."""
+    samples = [make_sample(structure_from_atoms(each), cutoff) for each in atoms]
+    for index, sample in enumerate(samples):
+        sample.index = index
+    return collate(samples)
+
+
+def graph_from_atoms(atoms: Atoms, cutoff: float) -> Graph:
+    """The graph of one structure with all edges shorter than the cutoff in Å.
+
+    Raises:
+        UserError: Positions or cell are not finite, or periodic directions span no volume.
+    """
+    edge_index, shifts, vectors = neighbour_list(
+        atoms.positions, atoms.cell.array, atoms.pbc, cutoff
+    )
+    return Graph(
+        torch.from_numpy(np.array(atoms.numbers, dtype=np.int64)),
+        torch.from_numpy(edge_index),
+        torch.from_numpy(vectors),
+        torch.from_numpy(shifts),
+    )
+
+
+def _tensor(values: list, shape: tuple[int, ...]) -> Tensor:  # type: ignore[type-arg]
+    return torch.from_numpy(np.array(values, dtype=np.float64).reshape(len(values), *shape))
+
+
+def _collate_forces(labelled: list[Structure | None], counts: NDArray[np.int64]) -> Tensor:
+    parts = [
+        np.full((count, 3), np.nan) if s is None or s.forces is None else s.forces
+        for s, count in zip(labelled, counts, strict=True)
+    ]
+    return torch.from_numpy(np.concatenate([np.zeros((0, 3)), *parts]))
+
+
+def _collate_graphs(samples: Sequence[Sample], counts: NDArray[np.int64]) -> Graph:
+    offsets = np.cumsum(counts) - counts
+    species = [sample.structure.species for sample in samples]
+    edges = [
+        sample.edge_index.astype(np.int64) + offset
+        for sample, offset in zip(samples, offsets, strict=True)
+    ]
+    vectors = [
+        edge_vectors(s.structure.positions, s.structure.cell, s.edge_index, s.shifts)
+        for s in samples
+    ]
+    shifts = [sample.shifts.astype(np.int64) for sample in samples]
+    return Graph(
+        torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *species])),
+        torch.from_numpy(np.concatenate([np.zeros((2, 0), np.int64), *edges], axis=1)),
+        torch.from_numpy(np.concatenate([np.zeros((0, 3)), *vectors])),
+        torch.from_numpy(np.concatenate([np.zeros((0, 3), np.int64), *shifts])),
+    )

@@ -1,0 +1,238 @@
+"""Finding labels in what ASE has read, and bringing them to eV and Å."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from ase import Atoms, units
+from numpy.typing import NDArray
+
+from pet_mlip.data.structure import Source, Structure
+from pet_mlip.errors import UserError
+
+Floats = NDArray[np.float64]
+Label = Literal["energy", "forces", "stress", "virial"]
+LABELS: tuple[Label, ...] = get_args(Label)
+AUTO = "auto"
+
+# Looked for when the key is "auto", in this order, after the calculator's results.
+USUAL_NAMES: dict[Label, tuple[str, ...]] = {
+    "energy": ("energy", "total_energy"),
+    "forces": ("forces", "force"),
+    "stress": ("stress",),
+    "virial": ("virial", "virials"),
+}
+
+ENERGY_UNITS = {
+    "eV": 1.0,
+    "meV": 1e-3,
+    "Hartree": units.Hartree,
+    "Rydberg": units.Rydberg,
+    "kcal/mol": units.kcal / units.mol,
+    "kJ/mol": units.kJ / units.mol,
+}
+LENGTH_UNITS = {"Angstrom": 1.0, "Bohr": units.Bohr, "nm": units.nm}
+PRESSURE_UNITS = {"GPa": units.GPa, "kbar": 0.1 * units.GPa, "bar": units.bar}
+DERIVED_STRESS = "energy/length^3"
+
+# A stress is symmetric; more asymmetry than this fraction is a mistake in the data.
+LARGEST_ASYMMETRY = 0.02
+
+
+@dataclass(frozen=True)
+class LabelKeys:
+    """Names of the labels in ``info``, ``arrays`` or calculator results.
+
+    "auto" takes the calculator's result, else the usual names; a name is looked for in ``info``
+    and ``arrays`` first, then among the calculator's results; None leaves the label out. The
+    virial (-V * stress, an energy) is used where a structure has no stress.
+    """
+
+    energy: str | None = AUTO
+    forces: str | None = AUTO
+    stress: str | None = AUTO
+    virial: str | None = AUTO
+
+
+@dataclass(frozen=True)
+class DataUnits:
+    """Units of the numbers in the files.
+
+    Forces are in energy per length; the stress too, unless a pressure unit is named.
+    """
+
+    energy: str = "eV"
+    length: str = "Angstrom"
+    stress: str = DERIVED_STRESS
+    stress_sign: int = 1
+    """-1 for stresses that are positive under compression (VASP); ASE's are negative."""
+
+    def __post_init__(self) -> None:
+        known = {
+            "energy": list(ENERGY_UNITS),
+            "length": list(LENGTH_UNITS),
+            "stress": [DERIVED_STRESS, *PRESSURE_UNITS],
+            "stress_sign": [1, -1],
+        }
+        for name, allowed in known.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                choices = ", ".join(map(str, allowed))
+                raise UserError(f"Unit of {name}: {value!r} is not one of {choices}.")
+
+    @property
+    def energy_factor(self) -> float:
+        """From the file's energies to eV."""
+        return ENERGY_UNITS[self.energy]
+
+    @property
+    def length_factor(self) -> float:
+        """From the file's lengths to Å."""
+        return LENGTH_UNITS[self.length]
+
+    @property
+    def forces_factor(self) -> float:
+        """From the file's forces to eV/Å."""
+        return self.energy_factor / self.length_factor
+
+    @property
+    def stress_factor(self) -> float:
+        """From the file's stresses to eV/Å^3 in ASE's sign."""
+        if self.stress in PRESSURE_UNITS:
+            return self.stress_sign * PRESSURE_UNITS[self.stress]
+        return self.stress_sign * self.energy_factor / self.length_factor**3
+
+
+DEFAULT_KEYS = LabelKeys()
+DEFAULT_UNITS = DataUnits()
+
+
+def structure_from_atoms(
+    atoms: Atoms,
+    keys: LabelKeys = DEFAULT_KEYS,
+    data_units: DataUnits = DEFAULT_UNITS,
+    source: Source | None = None,
+) -> Structure:
+    """The structure and its labels; raw results, no constraint is applied to the forces.
+
+    Raises:
+        UserError: A label has a wrong shape or is not a number.
+    """
+    source = source or Source("memory", 0)
+    length = data_units.length_factor
+    structure = Structure(
+        species=np.array(atoms.numbers, dtype=np.int64),
+        positions=length * atoms.positions,
+        cell=length * np.array(atoms.cell.array, dtype=np.float64),
+        pbc=np.array(atoms.pbc, dtype=bool),
+        config_type=_config_type(atoms),
+        source=source,
+    )
+    energy = _find(atoms, "energy", keys.energy, source)
+    if energy is not None:
+        structure.energy = data_units.energy_factor * _scalar(energy, source)
+    forces = _find(atoms, "forces", keys.forces, source)
+    if forces is not None:
+        forces = _shaped(forces, (len(atoms), 3), "forces", source)
+        structure.forces = data_units.forces_factor * forces
+    if np.isfinite(structure.volume):
+        structure.stress = _stress(atoms, keys, data_units, structure.volume, source)
+    return structure
+
+
+def label_names(atoms: Atoms) -> list[str]:
+    """Names under which the atoms carry numbers that might be labels."""
+    names = {"numbers", "positions", "unique_id"}
+    found = {key for place in _places(atoms) for key in place if isinstance(key, str)}
+    return sorted(found - names)
+
+
+def _places(atoms: Atoms) -> Iterator[dict[str, Any]]:
+    """Where labels may stand, a database row's own columns included."""
+    yield atoms.info
+    yield atoms.arrays
+    for name in ("key_value_pairs", "data"):
+        if isinstance(atoms.info.get(name), dict):
+            yield atoms.info[name]
+    yield _results(atoms)
+
+
+def _results(atoms: Atoms) -> dict[str, Any]:
+    return getattr(atoms.calc, "results", None) or {}
+
+
+def _find(atoms: Atoms, label: Label, key: str | None, source: Source) -> Floats | None:
+    """The label's numbers as they stand in the file, or None."""
+    if key is None:
+        return None
+    names = USUAL_NAMES[label] if key == AUTO else (key,)
+    places = list(_places(atoms))
+    if key == AUTO:
+        places = [places[-1], *places[:-1]]
+    for place in places:
+        for name in names:
+            if place.get(name) is not None:
+                return _numbers(place[name], name, source)
+    return None
+
+
+def _numbers(value: Any, name: str, source: Source) -> Floats:
+    try:
+        return np.array(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise UserError(f"{source}: '{name}' holds {value!r}, which is not numbers.") from None
+
+
+def _scalar(value: Floats, source: Source) -> float:
+    if value.size != 1:
+        raise UserError(
+            f"{source}: the energy has shape {value.shape} instead of being one number; choose "
+            "another energy key (per-atom energies are no total energy)."
+        )
+    return float(value.reshape(()))
+
+
+def _shaped(value: Floats, shape: tuple[int, ...], label: str, source: Source) -> Floats:
+    if value.size != np.prod(shape):
+        raise UserError(f"{source}: the {label} have shape {value.shape} instead of {shape}.")
+    return value.reshape(shape)
+
+
+def _stress(
+    atoms: Atoms, keys: LabelKeys, data_units: DataUnits, volume: float, source: Source
+) -> Floats | None:
+    stress = _find(atoms, "stress", keys.stress, source)
+    if stress is not None:
+        return data_units.stress_factor * _full_tensor(stress, "stress", source)
+    virial = _find(atoms, "virial", keys.virial, source)
+    if virial is not None and keys.stress is not None:
+        return -data_units.energy_factor / volume * _full_tensor(virial, "virial", source)
+    return None
+
+
+def _full_tensor(value: Floats, label: str, source: Source) -> Floats:
+    """Symmetric (3, 3) from 6 numbers in ASE's order xx yy zz yz xz xy, or from 9."""
+    if value.size == 6:
+        xx, yy, zz, yz, xz, xy = value.reshape(6)
+        return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+    if value.size != 9:
+        raise UserError(
+            f"{source}: the {label} has shape {value.shape}; it must hold 3 x 3 numbers or the 6 "
+            "numbers xx yy zz yz xz xy."
+        )
+    full = value.reshape(3, 3)
+    asymmetry = np.abs(full - full.T).max()
+    if asymmetry > LARGEST_ASYMMETRY * np.abs(full).max():
+        raise UserError(f"{source}: the {label} is not symmetric (off by {asymmetry:.3g}).")
+    return 0.5 * (full + full.T)
+
+
+def _config_type(atoms: Atoms) -> str | None:
+    for place in _places(atoms):
+        value = place.get("config_type")
+        if value is not None:
+            return str(value)
+    return None

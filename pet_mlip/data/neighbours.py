@@ -1,0 +1,187 @@
+"""Neighbour lists of molecules, wires, slabs and crystals, found by matscipy."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase.geometry import minkowski_reduce
+from matscipy.neighbours import neighbour_list as matscipy_neighbour_list
+from numpy.typing import ArrayLike, NDArray
+
+from pet_mlip.errors import UserError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+# matscipy searches a little further than asked; the strict cutoff is applied to the final vectors.
+# Positions up to 1e9 Å are thereby safe from rounding.
+SEARCH_MARGIN = 1e-5
+# Largest number of periodic images that may be visited before the cell is reduced.
+MANY_IMAGES = 1000
+# Unwrapped atoms further away than this many cells are mistakes, not diffusion.
+FARTHEST_CELL = 1e9
+
+
+def neighbour_list(
+    positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff: float
+) -> tuple[Ints, Ints, Floats]:
+    """All directed pairs of atoms closer than the cutoff, periodic images included.
+
+    Works for any periodicity, for cells smaller than the cutoff, skewed or left-handed, for atoms
+    outside the cell, and without a cell; cell vectors of directions that are not periodic are
+    ignored. For every edge (i, j, S) the reverse (j, i, -S) exists exactly once and its vector is
+    the bitwise negative. Edges are ordered by their centre i.
+
+    Args:
+        positions: (N, 3) in Å.
+        cell: (3, 3) cell vectors as rows in Å.
+        pbc: Whether each of the three directions is periodic.
+        cutoff: In Å; pairs with distance < cutoff are listed.
+
+    Returns:
+        edge_index (2, E), shifts S (E, 3) and vectors r_j - r_i + S @ cell (E, 3) in Å.
+
+    Raises:
+        UserError: Positions, cell or cutoff are not finite, or periodic cell vectors are linearly
+            dependent.
+    """
+    positions = np.ascontiguousarray(positions, dtype=np.float64).reshape(-1, 3)
+    cell = np.ascontiguousarray(cell, dtype=np.float64).reshape(3, 3)
+    periodic = np.broadcast_to(np.asarray(pbc, dtype=bool), 3)
+    _check_finite(positions, cell[periodic], cutoff)
+    if len(positions) == 0:
+        return np.zeros((2, 0), np.int64), np.zeros((0, 3), np.int64), np.zeros((0, 3))
+
+    edge_index, shifts = _search(positions, cell, periodic, float(cutoff))
+    vectors = edge_vectors(positions, cell, edge_index, shifts)
+    inside = np.einsum("ij,ij->i", vectors, vectors) < cutoff * cutoff
+    return edge_index[:, inside], shifts[inside], vectors[inside]
+
+
+def edge_vectors(
+    positions: Floats, cell: Floats, edge_index: NDArray[np.integer], shifts: NDArray[np.integer]
+) -> Floats:
+    """Vectors r_j - r_i + S @ cell of the edges, (E, 3) in Å.
+
+    A matrix product could round the two directions of a pair differently; these element-wise
+    operations cannot, so reverse edges have bitwise opposite vectors.
+    """
+    vectors = positions[edge_index[1]] - positions[edge_index[0]]
+    if shifts.any():
+        offset = shifts[:, 0:1] * cell[0] + shifts[:, 1:2] * cell[1]
+        vectors += offset + shifts[:, 2:3] * cell[2]
+    return vectors
+
+
+def complete_cell(cell: Floats, pbc: NDArray[np.bool_]) -> Floats:
+    """The cell with the vectors of non-periodic directions replaced by orthonormal ones.
+
+    Raises:
+        UserError: The periodic cell vectors are linearly dependent.
+    """
+    completed = cell.copy()
+    if pbc.all() or not pbc.any():
+        completed[~pbc] = np.eye(3)[~pbc]
+    else:
+        _, _, basis = np.linalg.svd(cell[pbc])
+        completed[~pbc] = basis[int(pbc.sum()) :]
+    if is_degenerate(completed):
+        directions = ", ".join(name for name, flag in zip("abc", pbc, strict=True) if flag)
+        raise UserError(
+            f"The cell is periodic along {directions}, but these cell vectors are zero or linearly "
+            "dependent; set pbc to False for directions that are not periodic."
+        )
+    return completed
+
+
+def is_degenerate(cell: Floats) -> bool:
+    """Whether the cell vectors span no volume, judged by their directions."""
+    lengths = np.linalg.norm(cell, axis=1)
+    if not lengths.min() > 0:
+        return True
+    return bool(abs(np.linalg.det(cell / lengths[:, None])) < 1e-8)
+
+
+def _check_finite(positions: Floats, periodic_vectors: Floats, cutoff: float) -> None:
+    if not (np.isfinite(cutoff) and cutoff > 0):
+        raise UserError(f"The cutoff of a neighbour list must be a positive length, not {cutoff}.")
+    finite = np.isfinite(positions).all(axis=1)
+    if not finite.all():
+        raise UserError(f"The position of atom {int(np.argmin(finite))} is not finite.")
+    if not np.isfinite(periodic_vectors).all():
+        raise UserError("The cell is not finite.")
+
+
+def _search(
+    positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutoff: float
+) -> tuple[Ints, Ints]:
+    """Candidate edges: every pair within the cutoff and some beyond, in a box matscipy can take.
+
+    matscipy is slow for atoms outside the cell, wants a volume, and allocates bins for vacuum. It
+    is therefore given wrapped atoms in a box that is closely filled along non-periodic directions.
+    """
+    reach = cutoff + SEARCH_MARGIN
+    box = complete_cell(cell, pbc)
+    reduction = np.eye(3, dtype=np.int64)
+    if pbc.any() and _visited_images(box, pbc, reach) > MANY_IMAGES:
+        box, reduction = minkowski_reduce(box, pbc)
+
+    fractional = positions @ np.linalg.inv(box)
+    wraps = np.floor(np.where(pbc, fractional, 0.0))
+    if np.abs(wraps).max() > FARTHEST_CELL:
+        atom = int(np.abs(wraps).max(axis=1).argmax())
+        raise UserError(f"Atom {atom} is more than {FARTHEST_CELL:.0e} cells away from the cell.")
+    wraps = wraps.astype(np.int64)
+    fractional -= wraps
+    for axis in np.flatnonzero(~pbc):
+        # The completed vectors have length one: fractional coordinates are lengths.
+        filled = _close_gaps(fractional[:, axis], reach)
+        extent = filled.max() + 1.0
+        fractional[:, axis] = (filled + 0.5) / extent
+        box[axis] *= extent
+
+    centre, neighbour, image = matscipy_neighbour_list(
+        "ijS",
+        positions=fractional @ box,
+        cell=box,
+        pbc=pbc,
+        cutoff=_affordable_cutoff(box, reach, len(positions)),
+    )
+    edge_index = np.stack([centre, neighbour]).astype(np.int64)
+    shifts = image.astype(np.int64) + wraps[edge_index[0]] - wraps[edge_index[1]]
+    return edge_index, shifts @ reduction
+
+
+def _heights(box: Floats) -> Floats:
+    """Distances between opposite faces of the box."""
+    return 1.0 / np.linalg.norm(np.linalg.inv(box), axis=0)
+
+
+def _visited_images(box: Floats, pbc: NDArray[np.bool_], reach: float) -> float:
+    return float(np.prod(2 * np.ceil(reach / _heights(box)[pbc]) + 1))
+
+
+def _close_gaps(coordinates: Floats, reach: float) -> Floats:
+    """Coordinates from 0 on, with every gap wider than the reach narrowed to just above it.
+
+    Atoms on both sides of such a gap are no neighbours before or after, and distances between
+    atoms that no gap separates do not change.
+    """
+    order = np.argsort(coordinates)
+    gaps = np.diff(coordinates[order], prepend=coordinates[order[0]])
+    wide = gaps > 1.01 * reach
+    if not wide.any():
+        return coordinates - coordinates[order[0]]
+    # Whole groups are moved, so that differences within a group keep their rounding.
+    moved = np.cumsum(np.where(wide, gaps - 1.01 * reach, 0.0)) + coordinates[order[0]]
+    closed = np.empty_like(coordinates)
+    closed[order] = coordinates[order] - moved
+    return closed
+
+
+def _affordable_cutoff(box: Floats, reach: float, n_atoms: int) -> float:
+    """A cutoff, not below the reach, for which matscipy's bins stay in proportion to the atoms."""
+    heights = _heights(box)
+    limit = 100_000 + 64 * n_atoms
+    while np.prod(np.maximum(np.floor(heights / reach), 1)) > limit:
+        reach *= 1.25
+    return reach
