@@ -1,0 +1,126 @@
+"""Evaluates a model on labelled structures, one group after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pet_mlip.ase.calculator import PETCalculator
+from pet_mlip.ase.checks import check_atoms
+from pet_mlip.data.structure import Structure
+from pet_mlip.evaluate.equivariance import RotationalErrors, random_operations, rotational_errors
+from pet_mlip.evaluate.errors import ErrorTable, labelled
+from pet_mlip.evaluate.sample import Sample
+
+ALL_PROPERTIES = ("energy", "forces", "stress")
+
+OnResult = Callable[[Structure, dict[str, Any]], None]
+
+
+@dataclass
+class Evaluation:
+    """What `evaluate` found; its size does not depend on the number of structures."""
+
+    errors: ErrorTable = field(default_factory=ErrorTable)
+    rotational: RotationalErrors | None = None
+    """None if no rotations were asked for."""
+    n_structures: int = 0
+    n_atoms: int = 0
+    n_frames: int = 0
+    """Sum of the frames of all atoms."""
+    max_frames: int = 0
+    seconds: float = 0.0
+    """Spent in predictions, without those of the rotational error."""
+    samples: dict[str, Sample] = field(default_factory=dict)
+    """(reference, prediction) pairs of each quantity, in eV and Å, for parity plots."""
+
+    def add(self, structure: Structure, prediction: dict[str, Any]) -> None:
+        """Add a structure with labels and what the model says of it."""
+        self.errors.add(structure, prediction)
+        for quantity, predicted, reference in labelled(structure, prediction):
+            self.samples.setdefault(quantity, Sample()).add(predicted, reference)
+        self.n_structures += 1
+        self.n_atoms += structure.n_atoms
+        self.n_frames += int(prediction["n_frames"].sum())
+        self.max_frames = max(self.max_frames, int(prediction["n_frames"].max(initial=0)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; errors in meV, meV/Å, meV/Å^3."""
+        return {
+            "structures": self.n_structures,
+            "atoms": self.n_atoms,
+            "mean_frames": self.n_frames / max(self.n_atoms, 1),
+            "max_frames": self.max_frames,
+            "seconds": self.seconds,
+            "errors": self.errors.to_dict(),
+            "rotational_error": None if self.rotational is None else self.rotational.to_dict(),
+        }
+
+
+def evaluate(
+    calculator: PETCalculator,
+    structures: Iterable[Structure],
+    *,
+    rotations: int = 0,
+    seed: int = 0,
+    max_atoms: int = 2000,
+    on_result: OnResult | None = None,
+) -> Evaluation:
+    """Errors of a model on labelled structures.
+
+    Structures are read, evaluated and forgotten in groups: memory does not grow with their number.
+
+    Args:
+        calculator: The model.
+        structures: With whatever labels they have.
+        rotations: Number of random O(3) operations for the rotational error of each structure; 0
+            leaves it out. The operations are the same for all structures.
+        seed: Of the operations.
+        max_atoms: Atoms evaluated at once.
+        on_result: Called with each structure and its prediction, in order.
+
+    Raises:
+        UserError: An element that the model does not know, and the like, naming file and frame.
+    """
+    evaluation = Evaluation(rotational=RotationalErrors() if rotations > 0 else None)
+    operations = random_operations(rotations, np.random.default_rng(seed))
+    for group in grouped(structures, max_atoms):
+        atoms = [structure.to_atoms() for structure in group]
+        for structure, a in zip(group, atoms, strict=True):
+            check_atoms(a, calculator.metadata.species, str(structure.source))
+        start = time.perf_counter()
+        properties = ALL_PROPERTIES if on_result is not None else labelled_properties(group)
+        predictions = calculator.compute_batch(atoms, properties, max_atoms)
+        evaluation.seconds += time.perf_counter() - start
+        for structure, a, prediction in zip(group, atoms, predictions, strict=True):
+            evaluation.add(structure, prediction)
+            if evaluation.rotational is not None:
+                rotational_errors(calculator, a, operations, evaluation.rotational, max_atoms)
+            if on_result is not None:
+                on_result(structure, prediction)
+    return evaluation
+
+
+def labelled_properties(group: list[Structure]) -> tuple[str, ...]:
+    """The energy, and whatever else some structure has a label for: derivatives cost time."""
+    has_forces = any(structure.forces is not None for structure in group)
+    has_stress = any(structure.stress is not None for structure in group)
+    return ("energy", *(["forces"] if has_forces else []), *(["stress"] if has_stress else []))
+
+
+def grouped(structures: Iterable[Structure], max_atoms: int) -> Iterator[list[Structure]]:
+    """Consecutive groups of at most `max_atoms` atoms, or of one structure."""
+    group: list[Structure] = []
+    size = 0
+    for structure in structures:
+        if group and size + structure.n_atoms > max_atoms:
+            yield group
+            group, size = [], 0
+        group.append(structure)
+        size += structure.n_atoms
+    if group:
+        yield group

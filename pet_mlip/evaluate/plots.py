@@ -1,0 +1,127 @@
+"""Parity plots and learning curves as PNG files."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from pet_mlip.evaluate.errors import UNITS, Errors
+
+Floats = NDArray[np.float64]
+
+BLUE, ORANGE, GREY = "#2a6f97", "#e07a1f", "#8a8a8a"
+AXIS_UNITS = {
+    "energy_per_atom": "eV/atom",
+    "energy": "eV",
+    "forces": "eV/Å",
+    "stress": "eV/Å³",
+}
+CURVES = {"energy": "meV/atom", "forces": "meV/Å", "stress": "meV/Å³"}
+
+
+def plot_parity(path: Path, quantity: str, title: str, pairs: Floats, errors: Errors) -> None:
+    """Predictions against references.
+
+    Args:
+        path: PNG to write.
+        quantity: Key of `UNITS`.
+        title: What is plotted, in words.
+        pairs: (reference, prediction) in eV and Å, (P, 2).
+        errors: Of all data, written into the plot.
+    """
+    figure, axes = new_figure(4.6, 4.4)
+    low, high = float(pairs.min()), float(pairs.max())
+    margin = 0.04 * (high - low) or 1e-3
+    limits = (low - margin, high + margin)
+    axes.plot(limits, limits, color=GREY, linewidth=0.8, zorder=1)
+    size, alpha = (10, 0.7) if len(pairs) < 500 else (3, 0.35)
+    axes.scatter(*pairs.T, s=size, alpha=alpha, color=BLUE, linewidths=0, rasterized=True, zorder=2)
+    axes.set(xlim=limits, ylim=limits, aspect="equal", title=title)
+    axes.set_xlabel(f"reference / {AXIS_UNITS[quantity]}")
+    axes.set_ylabel(f"model / {AXIS_UNITS[quantity]}")
+    unit = UNITS[quantity].replace("^3", "³")
+    text = f"MAE {1000 * errors.mae:.3g} {unit}\nRMSE {1000 * errors.rmse:.3g} {unit}"
+    axes.text(0.04, 0.96, text, transform=axes.transAxes, va="top", fontsize=9)
+    save(figure, path)
+
+
+def plot_learning_curve(path: Path, metrics: str | Path) -> bool:
+    """Losses and validation errors of a training against its epochs.
+
+    Args:
+        path: PNG to write.
+        metrics: metrics.csv with the columns epoch, train_loss, val_loss, and energy_rmse,
+            forces_rmse, stress_rmse where there are such labels.
+
+    Returns:
+        Whether there was anything to plot.
+    """
+    columns = read_columns(metrics)
+    epochs = columns.get("epoch", [])
+    errors = [name for name in CURVES if _points(epochs, columns.get(f"{name}_rmse", []))]
+    losses = {"training": "train_loss", "validation": "val_loss"}
+    if not any(_points(epochs, columns.get(name, [])) for name in losses.values()):
+        return False
+    figure, *panels = new_figure(3.6 * (1 + len(errors)), 3.2, 1 + len(errors))
+    for (label, name), color in zip(losses.items(), (GREY, BLUE), strict=True):
+        _draw(panels[0], epochs, columns.get(name, []), color, label)
+    panels[0].set_title("loss")
+    panels[0].legend(frameon=False)
+    for axes, name in zip(panels[1:], errors, strict=True):
+        _draw(axes, epochs, columns[f"{name}_rmse"], ORANGE, "RMSE")
+        axes.set_title(f"validation, {name} RMSE")
+        axes.set_ylabel(CURVES[name])
+    save(figure, path)
+    return True
+
+
+def read_columns(path: str | Path) -> dict[str, list[float]]:
+    """Columns of numbers of a CSV file; empty and incomplete cells are nan."""
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    names = [name for name in (rows[0] if rows else {}) if name is not None]
+    return {name: [_float(row.get(name)) for row in rows] for name in names}
+
+
+def new_figure(width: float, height: float, panels: int = 1) -> tuple[Figure, *tuple[Axes, ...]]:
+    """A figure of so many inches and its panels side by side, clear of pyplot's global state."""
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    for panel in axes:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.tick_params(labelsize=8)
+    return (figure, *axes)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the PNG."""
+    figure.savefig(path)
+
+
+def _draw(axes: Axes, x: list[float], y: list[float], color: str, label: str) -> None:
+    points = _points(x, y)
+    marker = "." if len(points) < 30 else None
+    if points:
+        axes.plot(*zip(*points, strict=True), color=color, label=label, linewidth=1.3, marker=marker)
+    if any(value > 0 for _, value in points):
+        axes.set_yscale("log")
+    axes.set_xlabel("epoch")
+
+
+def _points(x: list[float], y: list[float]) -> list[tuple[float, float]]:
+    return [p for p in zip(x, y, strict=False) if all(math.isfinite(v) for v in p)]
+
+
+def _float(cell: str | None) -> float:
+    try:
+        return float(cell) if cell else float("nan")
+    except ValueError:
+        return float("nan")

@@ -1,0 +1,104 @@
+"""The report on a model: error table (JSON and Markdown), parity plots, learning curve."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pet_mlip.evaluate.evaluation import Evaluation
+from pet_mlip.evaluate.plots import plot_learning_curve, plot_parity
+
+TITLES = {
+    "energy_per_atom": "energy per atom",
+    "energy": "total energy",
+    "forces": "force components",
+    "stress": "stress components",
+}
+
+
+def write_report(
+    folder: str | Path, evaluation: Evaluation, metrics: str | Path | None = None
+) -> list[Path]:
+    """Write errors.json, errors.md, parity plots and, from a training, its learning curve.
+
+    Args:
+        folder: Created if need be.
+        evaluation: What `evaluate` found.
+        metrics: The metrics.csv of a training.
+
+    Returns:
+        The files written.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    summary = evaluation.to_dict()
+    files = [folder / "errors.json", folder / "errors.md"]
+    # NaN is no JSON; every number here is finite or its key is absent.
+    files[0].write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    files[1].write_text(markdown(summary), encoding="utf-8")
+    for quantity, sample in evaluation.samples.items():
+        if quantity != "energy":
+            files.append(folder / f"parity_{quantity}.png")
+            errors = evaluation.errors.all[quantity]
+            plot_parity(files[-1], quantity, TITLES[quantity], sample.pairs, errors)
+    if metrics is not None and Path(metrics).is_file():
+        curve = folder / "learning_curve.png"
+        if plot_learning_curve(curve, metrics):
+            files.append(curve)
+    return files
+
+
+def markdown(summary: dict[str, Any]) -> str:
+    """The summary of an evaluation (`Evaluation.to_dict`) as Markdown tables."""
+    parts = [
+        "# Errors",
+        f"{summary['structures']} structures, {summary['atoms']} atoms; "
+        f"{summary['mean_frames']:.1f} frames per atom on average, {summary['max_frames']} at most.",
+    ]
+    errors = summary["errors"]
+    if errors["all"]:
+        parts.append(_table(("quantity", *_COLUMNS), _rows(errors, "all", errors["all"])))
+    for title, key in (("Force errors per element", "elements"), ("Errors per group", "groups")):
+        if errors[key]:
+            rows = [r for name, group in errors[key].items() for r in _rows(errors, name, group)]
+            parts += [f"## {title}", _table((key[:-1], "quantity", *_COLUMNS), rows, named=True)]
+    if summary["rotational_error"] is not None:
+        parts += ["## Rotational error", _rotational_table(summary["rotational_error"])]
+    return "\n\n".join(parts) + "\n"
+
+
+_COLUMNS = ("unit", "MAE", "RMSE", "largest", "spread of reference", "numbers")
+
+
+def _rows(errors: dict[str, Any], name: str, group: dict[str, Any]) -> list[tuple[str, ...]]:
+    rows = []
+    for quantity, e in group.items():
+        numbers = [_number(e[key]) for key in ("mae", "rmse", "max", "reference_std")]
+        unit = errors["units"][quantity]
+        rows.append((name, TITLES[quantity], unit, *numbers, str(e["count"])))
+    return rows
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]], named: bool = False) -> str:
+    lines = [head, tuple("---" for _ in head), *(row if named else row[1:] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _rotational_table(error: dict[str, Any]) -> str:
+    titles = {
+        "energy_per_atom_std": "energy per atom, std",
+        "forces_std": "force components, std",
+        "torque_per_atom": "net torque per atom (molecules)",
+    }
+    rows = [
+        (title, error[key]["unit"], _number(error[key]["rms"]), _number(error[key]["max"]))
+        for key, title in titles.items()
+        if error[key] is not None
+    ]
+    head = ("over random rotations and reflections", "unit", "root mean square", "largest")
+    return _table(head, rows, named=True)
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"
