@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from multiprocessing import get_context
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
-from pet_mlip.data.batch import BatchTotals, Sample, label_totals, make_sample
+from pet_mlip.data.batch import Sample, label_totals, make_sample
 from pet_mlip.data.sampler import SampleRef
 from pet_mlip.data.structure import Structure
 
@@ -20,8 +17,9 @@ log = logging.getLogger(__name__)
 
 EdgeList = tuple[NDArray[np.integer], NDArray[np.integer]]
 
-# Below this number of atoms, starting processes takes longer than the neighbour lists do.
-ATOMS_PER_PROCESS = 20_000
+# With fewer atoms than this per process, starting them takes longer than the neighbour lists do.
+ATOMS_PER_PROCESS = 50_000
+CHUNK = 32
 
 
 class AtomsDataset(Dataset[Sample]):
@@ -55,28 +53,26 @@ class AtomsDataset(Dataset[Sample]):
 
     def __getitem__(self, item: int | SampleRef) -> Sample:
         """The sample at an index, or what a batch sampler refers to."""
-        ref = item if isinstance(item, SampleRef) else SampleRef(int(item))
-        edge_index, shifts = self._edge_list(ref.index)
-        structure = self.structures[ref.index]
-        return Sample(structure, edge_index, shifts, ref.index, ref.padding, self._totals(ref))
+        return self.__getitems__([item])[0]
 
     def __getitems__(self, items: Sequence[int | SampleRef]) -> list[Sample]:
-        """Samples of one batch; the totals of the batch are counted once."""
-        samples = [self[item] for item in items]
-        first = items[0] if items else None
-        if isinstance(first, SampleRef) and first.batch:
-            totals = self._count(first.batch)
-            for sample in samples:
-                sample.totals = totals
-        return samples
+        """Samples of one batch, with the totals of the global batch that they belong to."""
+        refs = [item if isinstance(item, SampleRef) else SampleRef(int(item)) for item in items]
+        totals = None
+        if refs and refs[0].batch:
+            totals = label_totals([self.structures[index] for index in refs[0].batch])
+        return [
+            Sample(self.structures[r.index], *self._edge_list(r.index), r.index, r.padding, totals)
+            for r in refs
+        ]
 
     def prepare(
         self, processes: int = 0, progress: Callable[[int], None] | None = None
     ) -> AtomsDataset:
         """Find neighbour lists up front, as many as the memory allows.
 
-        Loader workers that are forked later share them. Which lists are found does not depend on
-        the number of processes.
+        Loader workers that are forked later share them. The result does not depend on the number of
+        processes.
 
         Args:
             processes: Number of extra processes; 0 uses this one.
@@ -84,44 +80,34 @@ class AtomsDataset(Dataset[Sample]):
         """
         waiting = [i for i in range(len(self)) if i not in self._edges]
         atoms = sum(self.structures[i].n_atoms for i in waiting)
-        if processes > 0 and atoms > ATOMS_PER_PROCESS:
-            done = self._prepare_in_processes(waiting, processes, progress)
-        else:
-            done = self._prepare_here(waiting, progress)
-        if done < len(waiting):
-            log.info(
-                "Neighbour lists of %d of %d structures fill the memory set aside for them "
-                "(%.1f GB); the others are found anew at every visit.",
-                len(self._edges),
-                len(self),
-                self.cache_bytes / 1e9,
-            )
-        return self
-
-    def _prepare_here(self, waiting: list[int], progress: Callable[[int], None] | None) -> int:
-        for done, index in enumerate(waiting):
-            edges = compact_edges(self.structures[index], self.cutoff)
+        processes = min(processes, atoms // ATOMS_PER_PROCESS)
+        for done, (index, edges) in enumerate(self._found(waiting, processes)):
             if not self._remember(index, edges):
-                return done
+                log.info(
+                    "Neighbour lists of %d of %d structures fill the memory set aside for them "
+                    "(%.1f GB); the others are found anew at every visit.",
+                    len(self._edges),
+                    len(self),
+                    self.cache_bytes / 1e9,
+                )
+                break
             if progress:
                 progress(done + 1)
-        return len(waiting)
+        return self
 
-    def _prepare_in_processes(
-        self, waiting: list[int], processes: int, progress: Callable[[int], None] | None
-    ) -> int:
-        # torch's threads do not survive a fork; the children import only the neighbour search.
-        context = get_context("spawn")
-        find = partial(compact_edges, cutoff=self.cutoff)
-        with ProcessPoolExecutor(processes, mp_context=context) as pool:
-            found = pool.map(find, [self.structures[i] for i in waiting], chunksize=64)
-            for done, (index, edges) in enumerate(zip(waiting, found, strict=True)):
-                if not self._remember(index, edges):
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    return done
-                if progress:
-                    progress(done + 1)
-        return len(waiting)
+    def _found(self, waiting: list[int], processes: int) -> Iterator[tuple[int, EdgeList]]:
+        structures = [self.structures[index] for index in waiting]
+        if processes > 0:
+            loader = DataLoader(
+                _EdgeLists(structures, self.cutoff),
+                batch_size=CHUNK,
+                num_workers=processes,
+                collate_fn=list,
+            )
+            found = (edges for chunk in loader for edges in chunk)
+        else:
+            found = (compact_edges(structure, self.cutoff) for structure in structures)
+        return zip(waiting, found, strict=True)
 
     def _edge_list(self, index: int) -> EdgeList:
         edges = self._edges.get(index)
@@ -138,11 +124,19 @@ class AtomsDataset(Dataset[Sample]):
         self.cached_bytes += size
         return True
 
-    def _totals(self, ref: SampleRef) -> BatchTotals | None:
-        return self._count(ref.batch) if ref.batch else None
 
-    def _count(self, batch: Sequence[int]) -> BatchTotals:
-        return label_totals([self.structures[index] for index in batch])
+class _EdgeLists(Dataset[EdgeList]):
+    """Neighbour lists as a data set, so that a loader's processes can find them."""
+
+    def __init__(self, structures: Sequence[Structure], cutoff: float) -> None:
+        self.structures = structures
+        self.cutoff = cutoff
+
+    def __len__(self) -> int:
+        return len(self.structures)
+
+    def __getitem__(self, index: int) -> EdgeList:
+        return compact_edges(self.structures[index], self.cutoff)
 
 
 def compact_edges(structure: Structure, cutoff: float) -> EdgeList:

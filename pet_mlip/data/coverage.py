@@ -1,0 +1,64 @@
+"""Which structures carry which labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.table import Table
+
+from pet_mlip.data.batch import BatchTotals, label_totals
+from pet_mlip.data.labels import label_names
+from pet_mlip.data.reading import read_atoms
+from pet_mlip.data.structure import Structure
+from pet_mlip.errors import UserError
+
+
+def coverage_table(sets: Mapping[str, Sequence[Structure]]) -> Table:
+    """How many structures of each set (training, validation, ...) carry which labels."""
+    table = Table(title="Labels", title_justify="left")
+    table.add_column("set")
+    for column in ("structures", "atoms", "energy", "forces", "stress"):
+        table.add_column(column, justify="right")
+    for name, structures in sets.items():
+        totals = label_totals(structures)
+        with_forces = sum(s.forces is not None for s in structures)
+        labels = (totals.energies, with_forces, totals.stresses)
+        table.add_row(
+            name,
+            str(totals.structures),
+            str(totals.atoms),
+            *(_share(count, totals) for count in labels),
+        )
+    return table
+
+
+def require_labels(structures: Sequence[Structure], wanted: Sequence[str]) -> None:
+    """Raise UserError if a wanted label ("energy", "forces", "stress") is nowhere present."""
+    for label in wanted:
+        if any(getattr(structure, label) is not None for structure in structures):
+            continue
+        reason = "has" if len(structures) == 1 else "have"
+        raise UserError(
+            f"None of the {len(structures)} training structures {reason} {label}, but the loss asks "
+            f"for it; {_advice(structures, label)}, or set its weight in the loss to 0."
+        )
+
+
+def _share(count: int, totals: BatchTotals) -> str:
+    if count == 0:
+        return "none"
+    if count == totals.structures:
+        return "all"
+    return f"{count} ({100 * count / totals.structures:.1f} %)"
+
+
+def _advice(structures: Sequence[Structure], label: str) -> str:
+    """What the first file offers instead."""
+    if label == "stress" and structures and not any(s.volume > 0 for s in structures):
+        return "stresses are only defined for periodic structures with a volume, and none is"
+    source = structures[0].source if structures else None
+    if source is None or source.file == "memory":
+        return "check the labels of the structures"
+    _, atoms = next(read_atoms(source.file))
+    names = ", ".join(label_names(atoms)) or "no names at all"
+    return f"set the key of {label} to one of the names that {source.file} has ({names})"
