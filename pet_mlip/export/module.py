@@ -47,21 +47,27 @@ class ExportedModel(nn.Module):
             Atomic energies E_i in eV, (N,) float64; d(sum_i w_i E_i)/d(edge_vectors) in eV/Å,
             (E, 3) float64; number of frames of each atom, (N,) int64.
         """
+        n_atoms, n_edges = species.shape[0], edge_index.shape[1]
         graph = Graph(species, edge_index, edge_vectors.detach(), edge_shifts)
-        potential = self.chunked.potential
         if weights is None:
-            weights = torch.ones(species.shape[0], dtype=torch.float64, device=species.device)
-        if chunk_size > 0:
+            weights = torch.ones(n_atoms, dtype=torch.float64, device=species.device)
+        if chunk_size > 0 and n_atoms + n_edges > chunk_size:
             return self.chunked(graph, weights, compute_gradient, chunk_size)
+
+        potential = self.chunked.potential
         vectors = graph.edge_vectors.requires_grad_(compute_gradient)
-        graph = Graph(species, edge_index, vectors, edge_shifts)
-        energies, frames = potential.energies_and_frames(graph)
-        n_frames = count_frames(frames, species.shape[0])
+        inputs = potential.prepare(Graph(species, edge_index, vectors, edge_shifts))
+        environment = potential.environment(inputs.vectors, inputs.centre, n_atoms)
+        frames = potential.ensemble(environment)
+        n_frames = count_frames(frames, n_atoms)
+        n_tokens = (environment.padding.mask.sum(dim=1) + 1) * n_frames
+        if chunk_size > 0 and int(n_tokens.sum()) > chunk_size:
+            return self.chunked(graph, weights, compute_gradient, chunk_size)
+        energies = potential.evaluate(inputs, environment, [frames] * potential.num_layers)
         gradient = torch.zeros_like(edge_vectors)
         if compute_gradient and energies.requires_grad:
-            found = torch.autograd.grad([(energies * weights).sum()], [vectors], allow_unused=True)[
-                0
-            ]
+            total = (energies * weights).sum()
+            found = torch.autograd.grad([total], [vectors], allow_unused=True)[0]
             if found is not None:
                 gradient = found
         return energies.detach(), gradient, n_frames

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from pet_mlip.ecse.frames import count_frames
-from pet_mlip.model.graph import Graph, edges_within, reverse_edges, select_edges
-from pet_mlip.model.potential import Potential
+from pet_mlip.model.graph import Graph, edges_within, select_edges
+from pet_mlip.model.potential import Inputs, Potential
 
 
 class Chunk(NamedTuple):
@@ -21,16 +21,6 @@ class Chunk(NamedTuple):
     atom_end: int
     edge_start: int
     edge_end: int
-
-
-class State(NamedTuple):
-    """The graph within the cutoff, edges ordered by centre, with species as indices."""
-
-    species: Tensor
-    centre: Tensor
-    neighbor_species: Tensor
-    reverse: Tensor
-    vectors: Tensor
 
 
 class ChunkedPotential(nn.Module):
@@ -53,41 +43,41 @@ class ChunkedPotential(nn.Module):
                 evaluated at once; an atom that alone has more is evaluated alone.
         """
         inside = edges_within(graph, self.potential.cutoff)
-        state = self.prepare(select_edges(graph, inside))
-        n_atoms = state.species.shape[0]
-        n_neighbors = torch.bincount(state.centre, minlength=n_atoms)
+        inputs = self.potential.prepare(select_edges(graph, inside))
+        n_atoms = inputs.species.shape[0]
+        n_neighbors = torch.bincount(inputs.centre, minlength=n_atoms)
         first_edge = torch.cat([torch.zeros_like(n_neighbors[:1]), n_neighbors.cumsum(0)])
-        n_frames = self.count_frames(state, n_neighbors, first_edge, chunk_size)
+        n_frames = self.count_frames(inputs, n_neighbors, first_edge, chunk_size)
         chunks = split(n_frames * (n_neighbors + 1), first_edge, chunk_size)
 
         nodes_in: list[Tensor] = []
         messages_in: list[Tensor] = []
         edges_out: list[Tensor] = []
-        nodes = self.potential.pet.embed_nodes(0, state.species)
-        messages = self.potential.pet.embed_messages(state.neighbor_species)
-        energies = self.potential.composition[state.species]
+        nodes = self.potential.pet.embed_nodes(0, inputs.species)
+        messages = self.potential.pet.embed_messages(inputs.neighbor_species)
+        energies = self.potential.composition[inputs.species]
         n_layers = self.potential.num_layers
         residual = self.potential.residual
         gradients: list[Tensor] = []
-        vector_gradient = torch.zeros_like(state.vectors)
+        vector_gradient = torch.zeros_like(inputs.vectors)
         for layer in range(n_layers):
             if residual:
-                nodes = self.potential.pet.embed_nodes(layer, state.species)
+                nodes = self.potential.pet.embed_nodes(layer, inputs.species)
             nodes_in.append(nodes)
             messages_in.append(messages)
-            nodes, edges = self.run_layer(layer, state, nodes, messages, chunks)
+            nodes, edges = self.run_layer(layer, inputs, nodes, messages, chunks)
             edges_out.append(edges)
             if residual:
                 part, of_nodes, of_edges = self.run_readout(
-                    layer, state, nodes, edges, weights, chunks, compute_gradient, vector_gradient
+                    layer, inputs, nodes, edges, weights, chunks, compute_gradient, vector_gradient
                 )
                 energies = energies + part
                 gradients += [of_nodes, of_edges]
             if not residual or layer + 1 < n_layers:
-                messages = self.run_exchange(layer, state, messages, edges, chunks)
+                messages = self.run_exchange(layer, inputs, messages, edges, chunks)
         if not residual:
             part, of_nodes, of_edges = self.run_readout(
-                0, state, nodes, messages, weights, chunks, compute_gradient, vector_gradient
+                0, inputs, nodes, messages, weights, chunks, compute_gradient, vector_gradient
             )
             energies = energies + part
             gradients += [of_nodes, of_edges]
@@ -95,53 +85,42 @@ class ChunkedPotential(nn.Module):
         gradient = torch.zeros_like(graph.edge_vectors)
         if compute_gradient:
             self.backpropagate(
-                state, nodes_in, messages_in, edges_out, gradients, chunks, vector_gradient
+                inputs, nodes_in, messages_in, edges_out, gradients, chunks, vector_gradient
             )
             gradient = gradient.index_copy(0, inside, vector_gradient)
         return energies, gradient, n_frames
 
-    def prepare(self, inner: Graph) -> State:
-        """Species indices and reverse edges of the graph within the cutoff."""
-        species = self.potential.species_index[inner.species]
-        return State(
-            species,
-            inner.edge_index[0],
-            species[inner.edge_index[1]],
-            reverse_edges(inner).clamp(min=0),
-            inner.edge_vectors.detach(),
-        )
-
     def count_frames(
-        self, state: State, n_neighbors: Tensor, first_edge: Tensor, chunk_size: int
+        self, inputs: Inputs, n_neighbors: Tensor, first_edge: Tensor, chunk_size: int
     ) -> Tensor:
         """Frames of each atom, (N,) int64."""
-        counts: list[Tensor] = [torch.zeros_like(state.species[:0])]
+        counts: list[Tensor] = [torch.zeros_like(inputs.species[:0])]
         with torch.no_grad():
             for chunk in split(n_neighbors + 1, first_edge, chunk_size):
                 n_atoms = chunk.atom_end - chunk.atom_start
-                vectors = state.vectors[chunk.edge_start : chunk.edge_end]
-                centre = state.centre[chunk.edge_start : chunk.edge_end] - chunk.atom_start
+                vectors = inputs.vectors[chunk.edge_start : chunk.edge_end]
+                centre = inputs.centre[chunk.edge_start : chunk.edge_end] - chunk.atom_start
                 environment = self.potential.environment(vectors, centre, n_atoms)
                 counts.append(count_frames(self.potential.ensemble(environment), n_atoms))
         return torch.cat(counts)
 
     def chunk_layer(
-        self, layer: int, state: State, nodes: Tensor, messages: Tensor, vectors: Tensor, c: Chunk
+        self, layer: int, inputs: Inputs, nodes: Tensor, messages: Tensor, vectors: Tensor, c: Chunk
     ) -> tuple[Tensor, Tensor]:
         """One layer on one chunk; nodes, messages and vectors are the chunk's own."""
-        centre = state.centre[c.edge_start : c.edge_end] - c.atom_start
+        centre = inputs.centre[c.edge_start : c.edge_end] - c.atom_start
         environment = self.potential.environment(vectors, centre, c.atom_end - c.atom_start)
         return self.potential.pet.apply_layer(
             layer,
             nodes,
             messages,
-            state.neighbor_species[c.edge_start : c.edge_end],
+            inputs.neighbor_species[c.edge_start : c.edge_end],
             environment,
             self.potential.ensemble(environment),
         )
 
     def run_layer(
-        self, layer: int, state: State, nodes: Tensor, messages: Tensor, chunks: list[Chunk]
+        self, layer: int, inputs: Inputs, nodes: Tensor, messages: Tensor, chunks: list[Chunk]
     ) -> tuple[Tensor, Tensor]:
         """One layer on all atoms, without gradient."""
         all_nodes: list[Tensor] = [nodes[:0]]
@@ -150,10 +129,10 @@ class ChunkedPotential(nn.Module):
             for c in chunks:
                 n, e = self.chunk_layer(
                     layer,
-                    state,
+                    inputs,
                     nodes[c.atom_start : c.atom_end],
                     messages[c.edge_start : c.edge_end],
-                    state.vectors[c.edge_start : c.edge_end],
+                    inputs.vectors[c.edge_start : c.edge_end],
                     c,
                 )
                 all_nodes.append(n)
@@ -161,14 +140,14 @@ class ChunkedPotential(nn.Module):
         return torch.cat(all_nodes), torch.cat(all_edges)
 
     def run_exchange(
-        self, layer: int, state: State, messages: Tensor, edges: Tensor, chunks: list[Chunk]
+        self, layer: int, inputs: Inputs, messages: Tensor, edges: Tensor, chunks: list[Chunk]
     ) -> Tensor:
         """Messages into the next layer, without gradient."""
         parts: list[Tensor] = [messages[:0]]
         with torch.no_grad():
             for c in chunks:
                 own = slice_edges(edges, c)
-                other = edges.index_select(0, slice_edges(state.reverse, c))
+                other = edges.index_select(0, slice_edges(inputs.reverse, c))
                 parts.append(
                     self.potential.pet.exchange(layer, slice_edges(messages, c), own, other)
                 )
@@ -177,7 +156,7 @@ class ChunkedPotential(nn.Module):
     def run_readout(
         self,
         index: int,
-        state: State,
+        inputs: Inputs,
         nodes: Tensor,
         edges: Tensor,
         weights: Tensor,
@@ -194,8 +173,8 @@ class ChunkedPotential(nn.Module):
         for c in chunks:
             n = nodes[c.atom_start : c.atom_end].detach().requires_grad_(compute_gradient)
             e = slice_edges(edges, c).detach().requires_grad_(compute_gradient)
-            v = slice_edges(state.vectors, c).detach().requires_grad_(compute_gradient)
-            centre = slice_edges(state.centre, c) - c.atom_start
+            v = slice_edges(inputs.vectors, c).detach().requires_grad_(compute_gradient)
+            centre = slice_edges(inputs.centre, c) - c.atom_start
             energy = self.potential.readout(index, n, e, self.potential.edge_switch(v), centre)
             energies.append(energy.detach())
             if compute_gradient:
@@ -208,7 +187,7 @@ class ChunkedPotential(nn.Module):
 
     def backpropagate(
         self,
-        state: State,
+        inputs: Inputs,
         nodes_in: list[Tensor],
         messages_in: list[Tensor],
         edges_out: list[Tensor],
@@ -219,7 +198,7 @@ class ChunkedPotential(nn.Module):
         """Add the gradient through the layers to ``vector_gradient``.
 
         Args:
-            state: The graph.
+            inputs: The graph.
             nodes_in: Node features into each layer.
             messages_in: Messages into each layer.
             edges_out: Edge features out of each layer.
@@ -239,7 +218,7 @@ class ChunkedPotential(nn.Module):
             if not residual or step > 0:
                 of_messages = self.exchange_vjp(
                     layer,
-                    state,
+                    inputs,
                     messages_in[layer],
                     edges_out[layer],
                     of_messages,
@@ -248,7 +227,7 @@ class ChunkedPotential(nn.Module):
                 )
             of_nodes, through_layer = self.layer_vjp(
                 layer,
-                state,
+                inputs,
                 nodes_in[layer],
                 messages_in[layer],
                 of_nodes,
@@ -261,7 +240,7 @@ class ChunkedPotential(nn.Module):
     def exchange_vjp(
         self,
         layer: int,
-        state: State,
+        inputs: Inputs,
         messages: Tensor,
         edges: Tensor,
         of_output: Tensor,
@@ -271,7 +250,7 @@ class ChunkedPotential(nn.Module):
         """Gradient over the messages in; that over the edges is added to ``of_edges`` in place."""
         of_messages = torch.zeros_like(messages)
         for c in chunks:
-            reverse = slice_edges(state.reverse, c)
+            reverse = slice_edges(inputs.reverse, c)
             m = slice_edges(messages, c).detach().requires_grad_(True)
             own = slice_edges(edges, c).detach().requires_grad_(True)
             other = edges.index_select(0, reverse).detach().requires_grad_(True)
@@ -288,7 +267,7 @@ class ChunkedPotential(nn.Module):
     def layer_vjp(
         self,
         layer: int,
-        state: State,
+        inputs: Inputs,
         nodes: Tensor,
         messages: Tensor,
         of_nodes_out: Tensor,
@@ -301,8 +280,8 @@ class ChunkedPotential(nn.Module):
         for c in chunks:
             n = nodes[c.atom_start : c.atom_end].detach().requires_grad_(True)
             m = slice_edges(messages, c).detach().requires_grad_(True)
-            v = slice_edges(state.vectors, c).detach().requires_grad_(True)
-            n_out, e_out = self.chunk_layer(layer, state, n, m, v, c)
+            v = slice_edges(inputs.vectors, c).detach().requires_grad_(True)
+            n_out, e_out = self.chunk_layer(layer, inputs, n, m, v, c)
             given: list[Tensor | None] = [
                 of_nodes_out[c.atom_start : c.atom_end],
                 slice_edges(of_edges_out, c),

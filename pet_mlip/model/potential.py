@@ -1,6 +1,6 @@
 """The potential: PET in the frames of an ensemble, plus the composition baseline."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,21 @@ from pet_mlip.model.environment import Environment, build_environment
 from pet_mlip.model.graph import Graph, edges_within, pad_edges, reverse_edges, select_edges
 from pet_mlip.model.hypers import PETHypers
 from pet_mlip.model.pet import PET
+
+
+class Inputs(NamedTuple):
+    """A graph within the cutoff: E edges ordered by centre, species as indices."""
+
+    species: Tensor
+    """(N,) int64."""
+    centre: Tensor
+    """(E,) int64."""
+    neighbor_species: Tensor
+    """(E,) int64."""
+    reverse: Tensor
+    """Reverse of each edge, (E,) int64."""
+    vectors: Tensor
+    """(E, 3) float64, Å."""
 
 
 class Potential(nn.Module):
@@ -53,40 +68,46 @@ class Potential(nn.Module):
             graph: Atoms and edges.
             frames: Frames for each GNN layer, as training draws them; by default the ensemble's.
         """
-        return self.energies_and_frames(graph, frames)[0]
-
-    def energies_and_frames(
-        self, graph: Graph, frames: list[Frames] | None = None
-    ) -> tuple[Tensor, Frames]:
-        """Atomic energies (N,) as in `forward`, and the frames of the first layer."""
-        inner = select_edges(graph, edges_within(graph, self.cutoff))
-        species = self.species_index[inner.species]
-        neighbor_species = species[inner.edge_index[1]]
-        centre = inner.edge_index[0]
-        reverse = reverse_edges(inner)
-        environment = self.environment(inner.edge_vectors, centre, species.shape[0])
+        inputs = self.prepare(graph)
+        environment = self.environment(inputs.vectors, inputs.centre, inputs.species.shape[0])
         if frames is None:
             ensemble = self.ensemble(environment)
             frames = [ensemble for _ in range(self.num_layers)]
+        return self.evaluate(inputs, environment, frames)
 
-        switch = self.edge_switch(inner.edge_vectors)
-        nodes = self.pet.embed_nodes(0, species)
-        messages = self.pet.embed_messages(neighbor_species)
-        energies = self.composition[species]
+    def prepare(self, graph: Graph) -> Inputs:
+        """The graph within the cutoff, as the layers read it."""
+        inner = select_edges(graph, edges_within(graph, self.cutoff))
+        species = self.species_index[inner.species]
+        return Inputs(
+            species,
+            inner.edge_index[0],
+            species[inner.edge_index[1]],
+            # Edges without a reverse only exist outside the receptive field of a domain's own atoms.
+            reverse_edges(inner).clamp(min=0),
+            inner.edge_vectors,
+        )
+
+    def evaluate(self, inputs: Inputs, environment: Environment, frames: list[Frames]) -> Tensor:
+        """Atomic energies (N,) in the given frames of each layer."""
+        switch = self.edge_switch(inputs.vectors)
+        nodes = self.pet.embed_nodes(0, inputs.species)
+        messages = self.pet.embed_messages(inputs.neighbor_species)
+        energies = self.composition[inputs.species]
         for layer in range(self.num_layers):
             if self.residual:
-                nodes = self.pet.embed_nodes(layer, species)
+                nodes = self.pet.embed_nodes(layer, inputs.species)
             nodes, edges = self.pet.apply_layer(
-                layer, nodes, messages, neighbor_species, environment, frames[layer]
+                layer, nodes, messages, inputs.neighbor_species, environment, frames[layer]
             )
             if self.residual:
-                energies = energies + self.readout(layer, nodes, edges, switch, centre)
+                energies = energies + self.readout(layer, nodes, edges, switch, inputs.centre)
             if not self.residual or layer + 1 < self.num_layers:
-                reversed_edges = edges.index_select(0, reverse)
+                reversed_edges = edges.index_select(0, inputs.reverse)
                 messages = self.pet.exchange(layer, messages, edges, reversed_edges)
         if not self.residual:
-            energies = energies + self.readout(0, nodes, messages, switch, centre)
-        return energies, frames[0]
+            energies = energies + self.readout(0, nodes, messages, switch, inputs.centre)
+        return energies
 
     def edge_switch(self, edge_vectors: Tensor) -> Tensor:
         """Cutoff switch of each edge, (E,) float64."""
@@ -128,9 +149,9 @@ class Potential(nn.Module):
     @torch.jit.unused
     def layer_frames(self, graph: Graph) -> Frames:
         """The ensemble of every atom, differentiable in the edge vectors."""
-        inner = select_edges(graph, edges_within(graph, self.cutoff))
+        inputs = self.prepare(graph)
         n_atoms = graph.species.shape[0]
-        return self.ensemble(self.environment(inner.edge_vectors, inner.edge_index[0], n_atoms))
+        return self.ensemble(self.environment(inputs.vectors, inputs.centre, n_atoms))
 
     @torch.jit.unused
     def config(self) -> dict[str, Any]:
