@@ -99,6 +99,9 @@ class DataConfig(Section):
     max_force: Float = Field(
         300.0, gt=0, description="Larger forces in eV/Å are taken for a mistake in the data."
     )
+    min_distance: Float = Field(
+        0.3, gt=0, description="Smaller distances between atoms in Å are taken for a mistake."
+    )
     workers: Int = Field(
         0, ge=0, description="Processes that prepare batches (0: the training process itself)."
     )

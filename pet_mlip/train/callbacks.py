@@ -1,0 +1,227 @@
+"""What happens between steps and epochs: validation, metrics, checkpoints, signals, a bar."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from pet_mlip.config import TrainingConfig
+from pet_mlip.train.module import TrainingModule
+from pet_mlip.train.output import LOG, MetricsTable
+
+
+class TrainingInterrupted(Exception):  # noqa: N818 - it is no error
+    """A signal stopped the training; the last checkpoint continues it.
+
+    Attributes:
+        signal: Number of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"training interrupted by {signal.Signals(number).name}")
+        self.signal = number
+
+
+class Recorder(pl.Callback):
+    """Validates, writes metrics and checkpoints at the end of epochs, and decides when to stop.
+
+    Args:
+        config: The ``training`` section.
+        table: ``metrics.csv``.
+        save: Writes a checkpoint under a name.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        table: MetricsTable,
+        save: Callable[[TrainingModule, str], None],
+    ) -> None:
+        self.config = config
+        self.table = table
+        self.save = save
+        self.last_saved = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Make the run resumable from its first moment."""
+        assert isinstance(module, TrainingModule)
+        self.last_saved = module.progress.elapsed
+        if trainer.is_global_zero:
+            self.table.start(module.progress.epoch)
+            if module.progress.step == 0:
+                self.save(module, "last.ckpt")
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
+        """Save within long epochs, and stop for a signal or when the time is up."""
+        assert isinstance(module, TrainingModule)
+        if module.progress.out_of_time(self.config):
+            trainer.should_stop = True
+            return
+        if module.progress.batch >= module.plan.n_batches:
+            return  # the end of the epoch sees to it
+        since = module.progress.elapsed - self.last_saved
+        if module.stop_agreed or since > 60 * self.config.checkpoint_minutes:
+            self._save_last(trainer, module)
+            self._raise_if_interrupted(module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Validate, note the metrics, save, and stop if there is nothing more to do."""
+        assert isinstance(module, TrainingModule)
+        row = module.finish_epoch()
+        improved = False
+        if self._is_validation_due(module):
+            row |= module.validate()
+            improved = self._judge(module, row["val_loss"])
+        module.synchronize()
+        if trainer.is_global_zero:
+            self._record(trainer, module, row, improved)
+        self._save_last(trainer, module)
+        self._raise_if_interrupted(module)
+        if module.progress.finished(self.config):
+            trainer.should_stop = True
+
+    def _is_validation_due(self, module: TrainingModule) -> bool:
+        progress = module.progress
+        due = progress.epoch % self.config.validate_every == 0
+        return due or progress.finished(self.config)
+
+    def _judge(self, module: TrainingModule, loss: float) -> bool:
+        progress = module.progress
+        improved = loss < progress.best_loss or progress.best_epoch == 0
+        if improved:
+            progress.best_loss, progress.best_epoch = loss, max(progress.epoch, 1)
+        progress.waited = 0 if improved else progress.waited + 1
+        patience = self.config.early_stopping
+        if patience is not None and progress.waited >= patience:
+            progress.stopped = True
+            LOG.info("No improvement in %d validations: stopping early.", patience)
+        return improved
+
+    def _record(
+        self, trainer: pl.Trainer, module: TrainingModule, row: dict[str, float], improved: bool
+    ) -> None:
+        row["elapsed"] = module.progress.elapsed
+        self.table.append(row)
+        LOG.info(summarize(row, improved))
+        known = {key: value for key, value in row.items() if not math.isnan(value)}
+        for logger in trainer.loggers:
+            logger.log_metrics(known, step=module.progress.step)
+        if improved:
+            self.save(module, "best.ckpt")
+
+    def _save_last(self, trainer: pl.Trainer, module: TrainingModule) -> None:
+        module.flush_losses()
+        self.last_saved = module.progress.elapsed
+        if trainer.is_global_zero:
+            self.save(module, "last.ckpt")
+
+    def _raise_if_interrupted(self, module: TrainingModule) -> None:
+        if module.stop_agreed:
+            raise TrainingInterrupted(module.stop_signal)
+
+
+def summarize(row: dict[str, float], improved: bool) -> str:
+    """One line of the log for one epoch."""
+    parts = [f"epoch {row['epoch']:.0f}", f"step {row['step']:.0f}", f"lr {row['lr']:.2e}"]
+    parts.append(f"loss {row['train_loss']:.4g}")
+    if "val_loss" in row:
+        parts.append(f"validation {row['val_loss']:.4g}{' (best)' if improved else ''}")
+    units = {"energy": "meV/atom", "forces": "meV/Å", "stress": "meV/Å^3"}
+    for target, unit in units.items():
+        value = row.get(f"{target}_rmse", math.nan)
+        if not math.isnan(value):
+            parts.append(f"{target} {value:.3g} {unit}")
+    return ", ".join(parts)
+
+
+class Signals(pl.Callback):
+    """SIGINT and SIGTERM end the training after the current step; a second SIGINT ends it at once.
+
+    Signal handlers exist in main threads only; elsewhere this does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.previous: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Install the handlers (after Lightning's own)."""
+        assert isinstance(module, TrainingModule)
+        if threading.current_thread() is not threading.main_thread():
+            return
+
+        def ask(number: int, _: Any) -> None:
+            if module.stop_asked and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            module.stop_asked, module.stop_signal = True, number
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.previous[number] = signal.signal(number, ask)
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Put the former handlers back."""
+        self._restore()
+
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, _: Any) -> None:
+        """Put the former handlers back."""
+        self._restore()
+
+    def _restore(self) -> None:
+        while self.previous:
+            number, handler = self.previous.popitem()
+            signal.signal(number, handler)
+
+
+class ProgressBar(pl.Callback):
+    """How far the training is, in a terminal.
+
+    Args:
+        console: Shared with the log, whose lines appear above the bar.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            TextColumn("{task.percentage:5.1f} %"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[rate]:.1f} steps/s"),
+            console=console,
+            refresh_per_second=2,
+            transient=True,
+        )
+        self.start = (0, 0.0)
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Show the bar."""
+        assert isinstance(module, TrainingModule)
+        self.start = (module.progress.step, module.progress.elapsed)
+        self.task = self.bar.add_task("", total=1.0, epoch=module.progress.epoch + 1, rate=0.0)
+        self.bar.start()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
+        """Move it; its own thread draws it twice a second."""
+        assert isinstance(module, TrainingModule)
+        progress = module.progress
+        step, elapsed = self.start
+        self.bar.update(
+            self.task,
+            completed=progress.fraction(module.config, module.plan.n_batches),
+            epoch=progress.epoch + 1,
+            rate=(progress.step - step) / max(progress.elapsed - elapsed, 1e-6),
+        )
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Remove it."""
+        self.bar.stop()
+
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, _: Any) -> None:
+        """Remove it."""
+        self.bar.stop()

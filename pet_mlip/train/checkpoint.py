@@ -1,0 +1,96 @@
+"""Checkpoints: plain tensors, numbers and text, written atomically, loaded without pickled code."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from pet_mlip.errors import UserError
+from pet_mlip.model.potential import Potential
+
+KIND = "pet_mlip checkpoint"
+FORMAT_VERSION = 1
+
+
+def write_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
+    """Write a file that is either the old or the new one, whenever the process is killed."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save({"kind": KIND, "format_version": FORMAT_VERSION, **content}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Replace a text file atomically."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read_checkpoint(path: str | Path, device: str = "cpu") -> dict[str, Any]:
+    """The content of a checkpoint, its tensors on a device.
+
+    Raises:
+        UserError: if the file is missing, cut short, something else, or of a newer version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"There is no checkpoint {path}.")
+    if not zipfile.is_zipfile(path):
+        raise UserError(f"{path} is no pet_mlip checkpoint, or it is cut short.")
+    if _is_torchscript(path):
+        raise UserError(f"{path} is an exported model; give last.ckpt or best.ckpt of a training.")
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "unreadable"
+        raise UserError(f"{path} is damaged or no pet_mlip checkpoint ({reason}).") from None
+    if not isinstance(content, dict) or content.get("kind") != KIND:
+        raise UserError(f"{path} is a file of another program, not a pet_mlip checkpoint.")
+    if content["format_version"] > FORMAT_VERSION:
+        raise UserError(
+            f"{path} was written by pet_mlip {content.get('package_version', '(newer)')}, whose "
+            "checkpoints this version cannot read; upgrade pet_mlip."
+        )
+    return content
+
+
+def _is_torchscript(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return any(name.partition("/")[2] == "constants.pkl" for name in archive.namelist())
+
+
+def load_checkpoint(path: str | Path) -> tuple[Potential, dict[str, Any], dict[str, Any]]:
+    """The potential with averaged (EMA) weights, the configuration, and a summary of the training.
+
+    Raises:
+        UserError: in one sentence, if the file is missing, cut short or no checkpoint.
+    """
+    content = read_checkpoint(path)
+    return restore_potential(content, "average"), content["config"], content["summary"]
+
+
+def restore_potential(content: dict[str, Any], weights: str) -> Potential:
+    """A potential in the dtype it was trained in.
+
+    Args:
+        content: From `read_checkpoint`.
+        weights: ``average`` (EMA) or ``weights`` (the optimiser's).
+    """
+    with torch.random.fork_rng(devices=[]):
+        potential = Potential.from_config(content["potential"])
+    potential.set_dtype(getattr(torch, content["dtype"]))
+    potential.load_state_dict(content[weights])
+    return potential.eval()

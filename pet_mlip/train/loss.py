@@ -1,0 +1,120 @@
+"""Loss and errors of energies per atom, forces and stresses; labels may be absent (nan)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pet_mlip.config import LossConfig
+from pet_mlip.data.batch import Batch, BatchTotals
+from pet_mlip.model.derivatives import Prediction
+
+TARGETS = ("energy", "forces", "stress")
+
+
+class Residual(NamedTuple):
+    """Prediction minus reference, zero where there is no reference, and where there is one."""
+
+    values: Tensor
+    """Any shape, float64."""
+    known: Tensor
+    """Same shape, bool."""
+
+
+class Loss:
+    """Weighted mean penalties of the residuals, in units of the scale of the data.
+
+    Args:
+        config: Kind and weights.
+        scale: Root mean square force of the training set (or what takes its place), in eV.
+    """
+
+    def __init__(self, config: LossConfig, scale: float) -> None:
+        self.config = config
+        self.scale = scale
+        weights = {target: getattr(config, target) for target in TARGETS}
+        self.weights = {target: weight for target, weight in weights.items() if weight > 0}
+
+    @property
+    def needs_derivatives(self) -> bool:
+        """Whether forces or stresses are trained on."""
+        return "forces" in self.weights or "stress" in self.weights
+
+    def __call__(self, residuals: dict[str, Residual], counts: dict[str, int]) -> Tensor:
+        """The loss from residuals and the numbers of labels in the global batch, float64."""
+        terms = [
+            weight / max(counts[target], 1) * self.penalty(residuals[target].values).sum()
+            for target, weight in self.weights.items()
+        ]
+        return torch.stack(terms).sum()
+
+    def penalty(self, residual: Tensor) -> Tensor:
+        """Square of the residual over the scale; linear beyond ``huber_delta`` with huber."""
+        x = residual / self.scale
+        if self.config.kind == "mse":
+            return x * x
+        delta = self.config.huber_delta
+        size = x.abs()
+        return torch.where(size < delta, x * x, delta * (2 * size - delta))
+
+
+def label_counts(totals: BatchTotals) -> dict[str, int]:
+    """Number of labels of each target in a global batch."""
+    return {
+        "energy": totals.energies,
+        "forces": 3 * totals.forces,
+        "stress": 9 * totals.stresses,
+    }
+
+
+def compare(prediction: Prediction, batch: Batch) -> dict[str, Residual]:
+    """Residuals of energy per atom (S,), forces (N, 3), stress (S, 3, 3), as far as predicted."""
+    found = {"energy": _masked((prediction.energy - batch.energy) / batch.n_atoms)}
+    if prediction.forces is not None:
+        # Without a cell the volume is nan, and so is the stress label: any volume will do.
+        volume = torch.nan_to_num(batch.volume, nan=1.0)[:, None, None]
+        found["forces"] = _masked(prediction.forces - batch.forces)
+        found["stress"] = _masked(prediction.virial / volume - batch.stress)
+    return found
+
+
+def _masked(difference: Tensor) -> Residual:
+    known = ~torch.isnan(difference)
+    return Residual(torch.where(known, difference, 0.0), known)
+
+
+class ErrorSums:
+    """Streaming sums over structures: penalties, absolute and squared errors, label counts.
+
+    Args:
+        loss: Whose penalties are summed.
+        device: Where.
+    """
+
+    def __init__(self, loss: Loss, device: torch.device) -> None:
+        self.loss = loss
+        self.sums = torch.zeros(len(TARGETS), 4, dtype=torch.float64, device=device)
+
+    def add(self, residuals: dict[str, Residual]) -> None:
+        """Add one batch."""
+        for row, target in enumerate(TARGETS):
+            if target in residuals:
+                self.sums[row] += self._row(residuals[target])
+
+    def _row(self, residual: Residual) -> Tensor:
+        values = residual.values
+        penalty = self.loss.penalty(values).sum()
+        count = residual.known.sum()
+        return torch.stack([penalty, values.abs().sum(), values.square().sum(), count])
+
+    def result(self) -> dict[str, float]:
+        """Validation loss, and MAE and RMSE in meV/atom, meV/Å and meV/Å^3; nan without labels."""
+        errors = {"val_loss": 0.0}
+        for target, sums in zip(TARGETS, self.sums.tolist(), strict=True):
+            penalty, absolute, squared, count = sums
+            errors["val_loss"] += self.loss.weights.get(target, 0.0) * penalty / max(count, 1)
+            errors[f"{target}_mae"] = 1000 * absolute / count if count else float("nan")
+            errors[f"{target}_rmse"] = 1000 * (squared / count) ** 0.5 if count else float("nan")
+        return errors

@@ -1,0 +1,257 @@
+"""The training step as a Lightning module."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from pet_mlip.config import Config
+from pet_mlip.ecse.training import training_frames
+from pet_mlip.errors import UserError
+from pet_mlip.model.derivatives import Prediction, predict
+from pet_mlip.model.potential import Potential
+from pet_mlip.train.ema import AveragedWeights
+from pet_mlip.train.loader import Loaders
+from pet_mlip.train.loss import ErrorSums, Loss, compare, label_counts
+from pet_mlip.train.schedule import Progress, learning_rate
+
+
+class TrainingModule(pl.LightningModule):
+    """One optimisation step, one validation, and the state that both need.
+
+    Everything random is drawn from (seed, epoch, batch), and the learning rate is a function of
+    `Progress`: a resumed training repeats the uninterrupted one.
+
+    Args:
+        potential: With its baseline and network dtype set.
+        config: The whole configuration.
+        scale: Scale of the loss, in eV.
+        loaders: Makes the batches.
+        progress: Where the training stands.
+    """
+
+    def __init__(
+        self,
+        potential: Potential,
+        config: Config,
+        scale: float,
+        loaders: Loaders,
+        progress: Progress,
+    ) -> None:
+        super().__init__()
+        self.potential = potential
+        self.average = AveragedWeights(potential, config.training.ema_decay)
+        self.config = config.training
+        self.loss = Loss(config.training.loss, scale)
+        self.loaders = loaders
+        self.progress = progress
+        self.optimizer_state: dict[str, Any] | None = None
+        self.stop_asked = False  # by a signal, on this process
+        self.stop_agreed = False  # by all processes
+        self.stop_signal = int(signal.SIGINT)
+        self.learning_rate = 0.0
+        self.errors: dict[str, float] = {}  # of the last validation
+        self._tick = time.monotonic()
+        self._loss_sum: Tensor | None = None
+        self._indices: Tensor | None = None
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW that decays matrices, not biases, norms and embeddings."""
+        decay, keep = split_parameters(self.potential)
+        groups = [
+            {"params": decay, "weight_decay": self.config.weight_decay},
+            {"params": keep, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(
+            groups, lr=self.config.learning_rate, betas=self.config.betas, fused=True
+        )
+        if self.optimizer_state is not None:
+            optimizer.load_state_dict(self.optimizer_state)
+        return optimizer
+
+    def content(self, with_optimizer: bool) -> dict[str, Any]:
+        """What a checkpoint has to hold of this module, as plain types."""
+        progress = self.progress
+        summary = {
+            "epoch": progress.epoch,
+            "steps": progress.step,
+            "seconds": round(progress.elapsed, 1),
+            "training_structures": len(self.loaders.training),
+            "validation_structures": len(self.loaders.validation),
+            "validation": {k: v for k, v in self.errors.items() if v == v},
+        }
+        return {
+            "potential": self.potential.config(),
+            "dtype": str(next(self.potential.pet.parameters()).dtype).removeprefix("torch."),
+            "weights": self.potential.state_dict(),
+            "average": self.average.module.state_dict(),
+            "average_updates": self.average.updates,
+            "optimizer": self.trainer.optimizers[0].state_dict() if with_optimizer else None,
+            "progress": progress.to_dict(),
+            "summary": summary,
+        }
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """Take over the rest of a checkpoint; weights and progress are there already."""
+        self.average.module.load_state_dict(content["average"])
+        self.average.updates = content["average_updates"]
+        self.optimizer_state = content["optimizer"]
+        self.errors = content["summary"]["validation"]
+
+    def train_dataloader(self) -> Any:
+        """This process's batches, from where the training stands."""
+        rank, world_size = self.trainer.global_rank, self.trainer.world_size
+        pin = self.device.type == "cuda"
+        self.validation = self.loaders.validation_loader(rank, world_size, pin)
+        self.plan, loader = self.loaders.training_loader(self.progress, rank, world_size, pin)
+        return loader
+
+    def on_train_start(self) -> None:
+        """Start the clock, after all set-up."""
+        self._tick = time.monotonic()
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, _: int) -> Any:
+        """Skip Lightning's walk through the fields of the batch."""
+        return batch if device.type == "cpu" else batch.to(device)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Loss of a batch, such that the mean over processes is the loss of the global batch."""
+        self._indices = batch.index
+        self.synchronize()
+        self._set_learning_rate()
+        residuals = compare(self._predict_in_training(batch), batch)
+        loss = self.loss(residuals, label_counts(batch.totals))
+        part = loss.detach()
+        self._loss_sum = part if self._loss_sum is None else self._loss_sum + part
+        # Lightning averages gradients over the processes; each has its part of the sum.
+        return loss * self.trainer.world_size if self.trainer.world_size > 1 else loss
+
+    def _predict_in_training(self, batch: Any) -> Prediction:
+        vectors = batch.graph.edge_vectors.requires_grad_(self.loss.needs_derivatives)
+        graph = batch.graph._replace(edge_vectors=vectors)
+        generator = self.generator()
+        frames = training_frames(self.potential, graph, batch.structure, generator)
+        n_structures = batch.n_atoms.shape[0]
+        if self.loss.needs_derivatives:
+            return predict(self.potential, graph, batch.structure, n_structures, frames, True)
+        return energies_only(self.potential(graph, frames), batch.structure, n_structures)
+
+    def generator(self) -> torch.Generator:
+        """Random numbers of the current step, a function of seed, epoch, batch and process."""
+        key = [self.config.seed, self.progress.epoch, self.progress.batch, self.global_rank]
+        seed = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
+        return torch.Generator().manual_seed(int(seed >> np.uint64(1)))
+
+    def _set_learning_rate(self) -> None:
+        done = self.progress.fraction(self.config, self.plan.n_batches)
+        self.learning_rate = learning_rate(self.config, done)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = self.learning_rate
+
+    def synchronize(self) -> None:
+        """Advance the clock; all processes share one, and one wish to stop."""
+        now = time.monotonic()
+        self.progress.elapsed += now - self._tick
+        self._tick = now
+        self.stop_agreed = self.stop_asked
+        if self.trainer.world_size > 1:
+            elapsed = self.progress.elapsed if self.trainer.is_global_zero else 0.0
+            shared = torch.tensor([elapsed, float(self.stop_asked)], dtype=torch.float64)
+            elapsed, stop = self.sum_over_processes(shared.to(self.device)).tolist()
+            self.progress.elapsed, self.stop_agreed = elapsed, stop > 0
+
+    def sum_over_processes(self, values: Tensor) -> Tensor:
+        """Sum of a tensor over all processes."""
+        if self.trainer.world_size > 1:
+            torch.distributed.all_reduce(values)
+        return values
+
+    def configure_gradient_clipping(self, optimizer: Any, **_: Any) -> None:  # type: ignore[override]
+        """Clip by norm, and stop before a gradient that is no number reaches the weights."""
+        limit = self.config.gradient_clip or float("inf")
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = float(nn.utils.clip_grad_norm_(parameters, limit, foreach=True))
+        if not np.isfinite(norm):
+            raise UserError(self._not_finite())
+        self.progress.gradient_sum += norm
+
+    def _not_finite(self) -> str:
+        names = self.loaders.names(self._indices.tolist() if self._indices is not None else [])
+        return (
+            f"The gradient of the loss is not finite in step {self.progress.step + 1}; look at the "
+            f"structures of this batch ({names}) or lower training.learning_rate."
+        )
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, closure: Any) -> None:  # type: ignore[override]
+        """Step, average the weights, and count."""
+        optimizer.step(closure=closure)
+        self.average.update(self.potential)
+        self.progress.batch += 1
+        self.progress.step += 1
+
+    def flush_losses(self) -> None:
+        """Bring the sum of the losses from the device into `progress`."""
+        if self._loss_sum is not None:
+            self.progress.loss_sum += float(self.sum_over_processes(self._loss_sum))
+            self._loss_sum = None
+
+    def finish_epoch(self) -> dict[str, float]:
+        """The metrics of the training in this epoch; moves on to the next one if it is complete."""
+        self.flush_losses()
+        progress, n_batches = self.progress, self.progress.batch
+        row = {
+            "epoch": progress.epoch + 1,
+            "step": progress.step,
+            "lr": self.learning_rate,
+            "train_loss": progress.loss_sum / n_batches,
+            "gradient_norm": progress.gradient_sum / n_batches,
+        }
+        if progress.batch >= self.plan.n_batches:
+            progress.epoch += 1
+            progress.batch, progress.loss_sum, progress.gradient_sum = 0, 0.0, 0.0
+        return row
+
+    def validate(self) -> dict[str, float]:
+        """Errors of the averaged weights, in the declared inference mode."""
+        errors = ErrorSums(self.loss, self.device)
+        for batch in self.validation:
+            batch = self.transfer_batch_to_device(batch, self.device, 0)
+            errors.add(compare(self._predict_averaged(batch), batch))
+        self.sum_over_processes(errors.sums)
+        self.errors = errors.result()
+        return self.errors
+
+    def _predict_averaged(self, batch: Any) -> Prediction:
+        n_structures = batch.n_atoms.shape[0]
+        if self.loss.needs_derivatives:
+            return predict(self.average.module, batch.graph, batch.structure, n_structures)
+        with torch.no_grad():
+            energies = self.average.module(batch.graph)
+        return energies_only(energies, batch.structure, n_structures)
+
+
+def split_parameters(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Parameters that weight decay acts on (matrices of linear maps), and the others."""
+    embeddings = {
+        id(parameter)
+        for part in module.modules()
+        if isinstance(part, nn.Embedding)
+        for parameter in part.parameters()
+    }
+    decay, keep = [], []
+    for parameter in module.parameters():
+        matrix = parameter.ndim >= 2 and id(parameter) not in embeddings
+        (decay if matrix else keep).append(parameter)
+    return decay, keep
+
+
+def energies_only(atomic: Tensor, structure: Tensor, n_structures: int) -> Any:
+    """A prediction without forces and virial, from atomic energies (N,)."""
+    energy = atomic.new_zeros(n_structures).index_add(0, structure, atomic)
+    return Prediction(energy, atomic, None, None)  # type: ignore[arg-type]

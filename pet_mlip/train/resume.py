@@ -1,0 +1,54 @@
+"""What may change between a training and its continuation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pet_mlip.config import Config
+from pet_mlip.errors import UserError
+from pet_mlip.train.output import LOG
+
+FREE = ("data.root", "data.workers", "data.test", "training.", "logging.")
+"""Keys that may change."""
+FIXED = (
+    "training.seed",
+    "training.batch_size",
+    "training.max_atoms_per_batch",
+    "training.precision",
+    "training.init",
+    "training.loss.",
+)
+"""Exceptions: with other values it would not be the same training."""
+
+
+def check_same_training(config: Config, before: dict[str, Any]) -> None:
+    """Compare the configuration with that of the training to be resumed.
+
+    Raises:
+        UserError: naming the keys that cannot change.
+    """
+    changes = list(differences(before, config.to_dict()))
+    for path, old, new in changes:
+        LOG.info("%s was %r and is %r now.", path, old, new)
+    wrong = [f"{path} (was {old!r}, is {new!r})" for path, old, new in changes if not _free(path)]
+    if wrong:
+        raise UserError(
+            f"This configuration is not the one of the training to resume: {', '.join(wrong)}; use "
+            "its config.yaml, or another --output for a new training (with training.init to start "
+            "from its weights)."
+        )
+
+
+def _free(path: str) -> bool:
+    return path.startswith(FREE) and not path.startswith(FIXED)
+
+
+def differences(before: Any, after: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Path, old and new value of every key that differs."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in dict.fromkeys([*before, *after]):
+            deeper = f"{path}.{key}" if path else str(key)
+            yield from differences(before.get(key), after.get(key), deeper)
+    elif before != after:
+        yield path, before, after

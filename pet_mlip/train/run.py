@@ -1,0 +1,131 @@
+"""A whole training: data, model, loop, export, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from pet_mlip.config import Config
+from pet_mlip.export import save_model
+from pet_mlip.train.callbacks import ProgressBar, Recorder, Signals
+from pet_mlip.train.checkpoint import (
+    load_checkpoint,
+    read_checkpoint,
+    restore_potential,
+    write_checkpoint,
+    write_text,
+)
+from pet_mlip.train.initial import Start, inherit_model, new_potential, pretrained_potential
+from pet_mlip.train.launch import is_first_process, make_trainer, matmul_precision, quiet_lightning
+from pet_mlip.train.loader import Loaders
+from pet_mlip.train.module import TrainingModule
+from pet_mlip.train.output import LOG, MetricsTable, Output, log_to
+from pet_mlip.train.report import write_report
+from pet_mlip.train.resume import check_same_training
+from pet_mlip.train.schedule import Progress
+from pet_mlip.train.setup import DataSets, load_data, resolve
+from pet_mlip.version import __version__
+
+
+def run_training(
+    config: Config, output: str | Path, *, resume: bool = False, overwrite: bool = False
+) -> None:
+    """Train, export the best model, and report, all in one folder.
+
+    Args:
+        config: What to train on what.
+        output: Folder for everything that is written.
+        resume: Continue the training in that folder.
+        overwrite: Delete a training in that folder first.
+
+    Raises:
+        UserError: for mistakes in the configuration, the data, or the folder.
+        TrainingInterrupted: after SIGINT or SIGTERM; ``last.ckpt`` continues the training.
+    """
+    folder = Output(output)
+    first = is_first_process()
+    if first:
+        folder.prepare(resume, overwrite)
+    console = Console(stderr=True, quiet=not first)
+    with (
+        quiet_lightning(),
+        matmul_precision(config.training.precision),
+        log_to(folder / "train.log", console if first else None),
+    ):
+        _Run(config, folder, console, first).execute(resume)
+
+
+class _Run:
+    """One call of `run_training`."""
+
+    def __init__(self, config: Config, output: Output, console: Console, first: bool) -> None:
+        self.config = config
+        self.output = output
+        self.console = console
+        self.first = first
+
+    def execute(self, resume: bool) -> None:
+        """Set up, train, export, report."""
+        content = read_checkpoint(self.output / "last.ckpt") if resume else None
+        self.config = inherit_model(self.config)
+        data = load_data(self.config, self.console)
+        self.config = resolve(self.config, data)
+        if content is not None:
+            check_same_training(self.config, content["config"])
+        if self.first:
+            write_text(self.output / "config.yaml", self.config.to_yaml())
+        module = self._make_module(data, content)
+        self._fit(module)
+        if self.first:
+            self._finish(data)
+
+    def _make_module(self, data: DataSets, content: dict[str, Any] | None) -> TrainingModule:
+        loaders = Loaders(self.config, data.training, data.validation)
+        if content is None:
+            make = pretrained_potential if self.config.training.init else new_potential
+            start, progress = make(self.config, data), Progress()
+        else:
+            start = Start(restore_potential(content, "weights"), content["loss_scale"])
+            progress = Progress(**content["progress"])
+        potential = start.potential.train().requires_grad_(True)
+        module = TrainingModule(potential, self.config, start.scale, loaders, progress)
+        if content is not None:
+            module.restore(content)
+            LOG.info("Continuing after epoch %d, step %d.", progress.epoch, progress.step)
+        else:
+            count = sum(parameter.numel() for parameter in potential.parameters())
+            LOG.info("%d parameters, energy scale %.4g eV.", count, start.scale)
+        return module
+
+    def _fit(self, module: TrainingModule) -> None:
+        training = self.config.training
+        if module.progress.finished(training):
+            LOG.info("Nothing is left to train; give more epochs or time to train on.")
+            return
+        table = MetricsTable(self.output / "metrics.csv")
+        callbacks = [Recorder(training, table, self._save), Signals()]
+        if self.config.logging.progress and self.console.is_terminal and self.first:
+            callbacks.append(ProgressBar(self.console))
+        make_trainer(self.config, self.output, callbacks).fit(module)
+
+    def _save(self, module: TrainingModule, name: str) -> None:
+        write_checkpoint(
+            self.output / name,
+            {
+                "package_version": __version__,
+                "config": self.config.to_dict(),
+                "loss_scale": module.loss.scale,
+                **module.content(with_optimizer=name == "last.ckpt"),
+            },
+        )
+
+    def _finish(self, data: DataSets) -> None:
+        """Export the best model and report its errors."""
+        potential, _, summary = load_checkpoint(self.output / "best.ckpt")
+        dtype = "float64" if self.config.training.precision == "float64" else "float32"
+        save_model(self.output / "model.pt", potential, dtype=dtype, training_summary=summary)
+        LOG.info("Wrote %s (epoch %d).", self.output / "model.pt", summary["epoch"])
+        write_report(self.config, data, self.output)
+        LOG.info("Wrote %s.", self.output / "report")

@@ -1,0 +1,152 @@
+"""From a configuration to data sets and an untrained (or a pretrained) potential."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase.data import chemical_symbols
+from rich.console import Console
+from rich.progress import Progress as Bar
+from rich.progress import SpinnerColumn, TextColumn
+
+from pet_mlip.config import Config
+from pet_mlip.data.baseline import (
+    Baseline,
+    energies_by_number,
+    fit_baseline,
+    force_scale,
+    separate_isolated_atoms,
+)
+from pet_mlip.data.checks import DataLimits, check_species
+from pet_mlip.data.coverage import coverage_table, require_labels
+from pet_mlip.data.dataset import AtomsDataset
+from pet_mlip.data.labels import DataUnits, LabelKeys
+from pet_mlip.data.load import load_structures
+from pet_mlip.data.splitting import split_by_fraction
+from pet_mlip.data.structure import Structure
+from pet_mlip.errors import UserError
+from pet_mlip.train.output import log_table
+
+
+@dataclass
+class DataSets:
+    """What is learned from, and what is validated with."""
+
+    training: AtomsDataset
+    validation: AtomsDataset
+    isolated: dict[int, float]
+    """Energies of isolated atoms in eV, by atomic number."""
+
+    @property
+    def species(self) -> list[int]:
+        """Atomic numbers of the training set, ascending."""
+        return sorted({int(z) for s in self.training.structures for z in np.unique(s.species)})
+
+
+def load_data(config: Config, console: Console) -> DataSets:
+    """Read, check and split the data, and find the neighbours.
+
+    Raises:
+        UserError: for whatever is wrong with the files or the structures in them.
+    """
+    data = config.data
+    with counter(console, "Reading structures") as count:
+        everything = load_files(config, [*data.train, *data.isolated_atoms], count)
+        training, isolated = separate_isolated_atoms(everything)
+        if isinstance(data.validation, float):
+            parts = split_by_fraction(training, [data.validation], config.training.seed)
+            training, validation = parts
+        else:
+            validation = load_files(config, data.validation, count)
+    check_species(training, validation, "validation")
+    log_table(coverage_table({"training": training, "validation": validation}))
+    require_labels(training, wanted_labels(config))
+    sets = [AtomsDataset(structures, config.model.cutoff) for structures in (training, validation)]
+    with counter(console, "Finding neighbours") as count:
+        for dataset in sets:
+            dataset.prepare(data.workers, count)
+    return DataSets(*sets, isolated)
+
+
+def load_files(
+    config: Config, files: list[str], progress: Callable[[int], None] | None = None
+) -> list[Structure]:
+    """Structures of files relative to ``data.root``."""
+    data = config.data
+    paths = [str(Path(data.root) / file) for file in files]
+    limits = DataLimits(max_force=data.max_force, min_distance=data.min_distance)
+    return load_structures(paths, label_keys(config), data_units(config), limits, progress)
+
+
+def label_keys(config: Config) -> LabelKeys:
+    """Where the labels are."""
+    return LabelKeys(**config.data.keys.model_dump())
+
+
+def data_units(config: Config) -> DataUnits:
+    """Units in the files."""
+    return DataUnits(**config.data.units.model_dump())
+
+
+def wanted_labels(config: Config) -> list[str]:
+    """Labels that the loss cannot do without.
+
+    The default weight of the stress counts only where there are stresses: molecules have none.
+    """
+    loss = config.training.loss
+    wanted = [label for label in ("energy", "forces") if getattr(loss, label) > 0]
+    if loss.stress > 0 and "stress" in loss.model_fields_set:
+        wanted.append("stress")
+    return wanted
+
+
+def resolve(config: Config, data: DataSets) -> Config:
+    """The configuration with what the data decide: no weight for a stress that nothing has."""
+    if any(structure.stress is not None for structure in data.training.structures):
+        return config
+    loss = config.training.loss.model_copy(update={"stress": 0.0})
+    training = config.training.model_copy(update={"loss": loss})
+    return config.model_copy(update={"training": training})
+
+
+def composition_baseline(config: Config, data: DataSets) -> Baseline:
+    """Energies per element, as ``data.baseline`` asks for.
+
+    Raises:
+        UserError: if isolated atoms are asked for and not there.
+    """
+    wanted = config.data.baseline
+    structures = data.training.structures
+    if isinstance(wanted, dict):
+        return fit_baseline(structures, given=energies_by_number(wanted, "data.baseline"))
+    isolated = {} if wanted == "least_squares" else data.isolated
+    absent = [chemical_symbols[z] for z in data.species if z not in isolated]
+    if wanted == "isolated_atoms" and absent:
+        raise UserError(
+            f"data.baseline is isolated_atoms, but there is no isolated {', '.join(absent)} atom "
+            "with an energy among data.isolated_atoms and data.train; use auto or least_squares."
+        )
+    return fit_baseline(structures, isolated=isolated)
+
+
+def energy_scale(data: DataSets, baseline: Baseline) -> float:
+    """Scale of the network's energies in eV.
+
+    The root mean square of the force components; without forces what the baseline leaves of the
+    energies per atom; one where both vanish.
+    """
+    scale = force_scale(data.training.structures) or baseline.residual
+    return scale if np.isfinite(scale) and scale > 1e-6 else 1.0
+
+
+@contextmanager
+def counter(console: Console, title: str) -> Iterator[Callable[[int], None]]:
+    """A counter in the terminal while something long goes on."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}: {task.completed}"))
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done: bar.update(task, completed=done)
