@@ -32,12 +32,31 @@ class PairsHypers(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     smoothing: float = Field(5.0, gt=0, description="beta of the smooth minimum, 1/Å.")
-    shift: float = Field(0.15, gt=0, description="Added to the smooth minimum radius, Å.")
-    width: float = Field(0.5, gt=0, description="Width in Å of the switch at the inner radius.")
-    collinear: float = Field(0.05, ge=0, lt=1, description="sin^2 below which a pair is dropped.")
-    collinear_width: float = Field(0.25, gt=0, description="Range of sin^2 of that switch.")
-    fallback: float = Field(0.5, gt=0, description="Total weight below which the fallback enters.")
-    mirrors: bool = Field(True, description="Also use the mirror image of each frame.")
+    width: float = Field(
+        0.15, gt=0, description="Width in Å of the switch at the inner radius, added to it too."
+    )
+    collinear: float = Field(
+        0.05, ge=0.001, lt=1, description="sin^2 of the angle below which a pair makes no frame."
+    )
+    collinear_width: float = Field(
+        0.25, gt=0, description="Range of sin^2 over which a pair becomes eligible."
+    )
+    fallback: float = Field(
+        0.5, gt=0, le=1, description="Total score below which the collinear fallback fades in."
+    )
+    mirrors: bool = Field(
+        True,
+        description="Also use the mirror image of each frame: exact under O(3), not only SO(3).",
+    )
+    pruning_rounds: int = Field(
+        0, ge=0, description="How often low scores are pruned (the paper: 4); 0 keeps all pairs."
+    )
+    pruning_threshold: float = Field(
+        0.9, ge=0, lt=1, description="Score, relative to the largest, below which a pair is pruned."
+    )
+    pruning_width: float = Field(
+        0.1, gt=0, description="Range of relative score over which a pair is kept in part."
+    )
 
 
 class SymmetrizationHypers(BaseModel):
