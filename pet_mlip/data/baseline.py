@@ -64,8 +64,8 @@ class Baseline:
         if math.isfinite(self.residual):
             lines.insert(
                 0,
-                f"Energy per atom: standard deviation {self.spread:.4g} eV; after the baseline "
-                f"mean {self.mean_residual:.4g} eV, root mean square {self.residual:.4g} eV.",
+                f"Energy per atom: standard deviation {self.spread:.4f} eV; less the baseline: mean "
+                f"{round(self.mean_residual, 4) + 0.0:.4f} eV, root mean square {self.residual:.4f} eV.",
             )
         table.caption = "\n".join(lines) or None
         return table
@@ -152,9 +152,7 @@ def is_isolated_atom(structure: Structure) -> bool:
         return False
     if (structure.config_type or "").replace("_", "").lower() in ("isolatedatom", "isolatedatoms"):
         return True
-    _, shifts, _ = neighbour_list(
-        structure.positions, structure.cell, structure.pbc, ISOLATION
-    )
+    _, shifts, _ = neighbour_list(structure.positions, structure.cell, structure.pbc, ISOLATION)
     return len(shifts) == 0
 
 

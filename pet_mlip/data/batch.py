@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from pet_mlip.data.labels import structure_from_atoms
 from pet_mlip.data.neighbours import edge_vectors, neighbour_list
 from pet_mlip.data.structure import Structure
 from pet_mlip.model.graph import Graph
+
+Floats = NDArray[np.float64]
 
 
 class BatchTotals(NamedTuple):
@@ -90,10 +92,13 @@ class Batch:
         """The batch in page-locked memory."""
         return self._map(Tensor.pin_memory)
 
-    def _map(self, move) -> Batch:  # type: ignore[no-untyped-def]
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        tensors = {name: move(value) for name, value in values.items() if torch.is_tensor(value)}
-        return replace(self, graph=Graph(*map(move, self.graph)), **tensors)
+    def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
+        moved: dict[str, Any] = {"graph": Graph(*map(move, self.graph))}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Tensor):
+                moved[item.name] = move(value)
+        return replace(self, **moved)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -108,13 +113,12 @@ def collate(samples: Sequence[Sample]) -> Batch:
         graph=_collate_graphs(samples, counts),
         structure=torch.from_numpy(np.repeat(np.arange(len(counts)), counts)),
         n_atoms=torch.from_numpy(counts),
-        volume=_tensor([structure.volume for structure in structures], ()),
-        energy=_tensor([np.nan if s is None or s.energy is None else s.energy for s in labelled], ()),
-        forces=_collate_forces(labelled, counts),
-        stress=_tensor(
-            [np.full((3, 3), np.nan) if s is None or s.stress is None else s.stress for s in labelled],
-            (3, 3),
+        volume=torch.tensor([s.volume for s in structures], dtype=torch.float64),
+        energy=_tensor([_label(s, "energy", ()) for s in labelled], ()),
+        forces=_concatenate(
+            [_label(s, "forces", (n, 3)) for s, n in zip(labelled, counts, strict=True)]
         ),
+        stress=_tensor([_label(s, "stress", (3, 3)) for s in labelled], (3, 3)),
         index=torch.tensor([-1 if s.padding else s.index for s in samples], dtype=torch.int64),
         totals=totals,
     )
@@ -164,15 +168,17 @@ def graph_from_atoms(atoms: Atoms, cutoff: float) -> Graph:
     )
 
 
-def _tensor(values: list, shape: tuple[int, ...]) -> Tensor:  # type: ignore[type-arg]
+def _label(structure: Structure | None, name: str, shape: tuple[int, ...]) -> Floats:
+    """The label, or nan in its place."""
+    value = None if structure is None else getattr(structure, name)
+    return np.full(shape, np.nan) if value is None else np.asarray(value, dtype=np.float64)
+
+
+def _tensor(values: list[Floats], shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(np.array(values, dtype=np.float64).reshape(len(values), *shape))
 
 
-def _collate_forces(labelled: list[Structure | None], counts: NDArray[np.int64]) -> Tensor:
-    parts = [
-        np.full((count, 3), np.nan) if s is None or s.forces is None else s.forces
-        for s, count in zip(labelled, counts, strict=True)
-    ]
+def _concatenate(parts: list[Floats]) -> Tensor:
     return torch.from_numpy(np.concatenate([np.zeros((0, 3)), *parts]))
 
 
@@ -191,6 +197,6 @@ def _collate_graphs(samples: Sequence[Sample], counts: NDArray[np.int64]) -> Gra
     return Graph(
         torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *species])),
         torch.from_numpy(np.concatenate([np.zeros((2, 0), np.int64), *edges], axis=1)),
-        torch.from_numpy(np.concatenate([np.zeros((0, 3)), *vectors])),
+        _concatenate(vectors),
         torch.from_numpy(np.concatenate([np.zeros((0, 3), np.int64), *shifts])),
     )

@@ -37,9 +37,8 @@ def require_labels(structures: Sequence[Structure], wanted: Sequence[str]) -> No
     for label in wanted:
         if any(getattr(structure, label) is not None for structure in structures):
             continue
-        reason = "has" if len(structures) == 1 else "have"
         raise UserError(
-            f"None of the {len(structures)} training structures {reason} {label}, but the loss asks "
+            f"No structure of the {len(structures)} for training has {label}, but the loss asks "
             f"for it; {_advice(structures, label)}, or set its weight in the loss to 0."
         )
 

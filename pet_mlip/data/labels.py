@@ -71,7 +71,7 @@ class DataUnits:
     """-1 for stresses that are positive under compression (VASP); ASE's are negative."""
 
     def __post_init__(self) -> None:
-        known = {
+        known: dict[str, list[Any]] = {
             "energy": list(ENERGY_UNITS),
             "length": list(LENGTH_UNITS),
             "stress": [DERIVED_STRESS, *PRESSURE_UNITS],

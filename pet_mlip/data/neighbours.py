@@ -47,13 +47,15 @@ def neighbour_list(
     positions = np.ascontiguousarray(positions, dtype=np.float64).reshape(-1, 3)
     cell = np.ascontiguousarray(cell, dtype=np.float64).reshape(3, 3)
     periodic = np.broadcast_to(np.asarray(pbc, dtype=bool), 3)
-    _check_finite(positions, cell[periodic], cutoff)
+    _check_finite(positions, cell, cutoff)
     if len(positions) == 0:
         return np.zeros((2, 0), np.int64), np.zeros((0, 3), np.int64), np.zeros((0, 3))
 
     edge_index, shifts = _search(positions, cell, periodic, float(cutoff))
     vectors = edge_vectors(positions, cell, edge_index, shifts)
     inside = np.einsum("ij,ij->i", vectors, vectors) < cutoff * cutoff
+    if inside.all():
+        return edge_index, shifts, vectors
     return edge_index[:, inside], shifts[inside], vectors[inside]
 
 
@@ -78,10 +80,10 @@ def complete_cell(cell: Floats, pbc: NDArray[np.bool_]) -> Floats:
     Raises:
         UserError: The periodic cell vectors are linearly dependent.
     """
+    if not pbc.any():
+        return np.eye(3)
     completed = cell.copy()
-    if pbc.all() or not pbc.any():
-        completed[~pbc] = np.eye(3)[~pbc]
-    else:
+    if not pbc.all():
         _, _, basis = np.linalg.svd(cell[pbc])
         completed[~pbc] = basis[int(pbc.sum()) :]
     if is_degenerate(completed):
@@ -101,13 +103,13 @@ def is_degenerate(cell: Floats) -> bool:
     return bool(abs(np.linalg.det(cell / lengths[:, None])) < 1e-8)
 
 
-def _check_finite(positions: Floats, periodic_vectors: Floats, cutoff: float) -> None:
+def _check_finite(positions: Floats, cell: Floats, cutoff: float) -> None:
     if not (np.isfinite(cutoff) and cutoff > 0):
         raise UserError(f"The cutoff of a neighbour list must be a positive length, not {cutoff}.")
     finite = np.isfinite(positions).all(axis=1)
     if not finite.all():
         raise UserError(f"The position of atom {int(np.argmin(finite))} is not finite.")
-    if not np.isfinite(periodic_vectors).all():
+    if not np.isfinite(cell).all():
         raise UserError("The cell is not finite.")
 
 
@@ -121,17 +123,13 @@ def _search(
     """
     reach = cutoff + SEARCH_MARGIN
     box = complete_cell(cell, pbc)
-    reduction = np.eye(3, dtype=np.int64)
+    reduction = None
     if pbc.any() and _visited_images(box, pbc, reach) > MANY_IMAGES:
         box, reduction = minkowski_reduce(box, pbc)
 
-    fractional = positions @ np.linalg.inv(box)
-    wraps = np.floor(np.where(pbc, fractional, 0.0))
-    if np.abs(wraps).max() > FARTHEST_CELL:
-        atom = int(np.abs(wraps).max(axis=1).argmax())
-        raise UserError(f"Atom {atom} is more than {FARTHEST_CELL:.0e} cells away from the cell.")
-    wraps = wraps.astype(np.int64)
-    fractional -= wraps
+    fractional = positions if not pbc.any() else positions @ np.linalg.inv(box)
+    wraps = _wraps(fractional, pbc)
+    fractional = fractional - wraps
     for axis in np.flatnonzero(~pbc):
         # The completed vectors have length one: fractional coordinates are lengths.
         filled = _close_gaps(fractional[:, axis], reach)
@@ -146,14 +144,30 @@ def _search(
         pbc=pbc,
         cutoff=_affordable_cutoff(box, reach, len(positions)),
     )
-    edge_index = np.stack([centre, neighbour]).astype(np.int64)
-    shifts = image.astype(np.int64) + wraps[edge_index[0]] - wraps[edge_index[1]]
-    return edge_index, shifts @ reduction
+    edge_index = np.empty((2, len(centre)), np.int64)
+    edge_index[0], edge_index[1] = centre, neighbour
+    shifts = image.astype(np.int64)
+    if wraps.any():
+        shifts += wraps[edge_index[0]] - wraps[edge_index[1]]
+    return edge_index, shifts if reduction is None else shifts @ reduction
+
+
+def _wraps(fractional: Floats, pbc: NDArray[np.bool_]) -> Ints:
+    """Cells by which each atom lies outside the cell in the periodic directions, (N, 3)."""
+    wraps = np.zeros(fractional.shape, np.int64)
+    cells = np.floor(fractional[:, pbc])
+    far = np.abs(cells).max(initial=0.0, axis=1)
+    if far.max() > FARTHEST_CELL:
+        atom = int(far.argmax())
+        raise UserError(f"Atom {atom} is more than {FARTHEST_CELL:.0e} cells away from the cell.")
+    wraps[:, pbc] = cells
+    return wraps
 
 
 def _heights(box: Floats) -> Floats:
     """Distances between opposite faces of the box."""
-    return 1.0 / np.linalg.norm(np.linalg.inv(box), axis=0)
+    inverse = np.linalg.inv(box)
+    return 1.0 / np.sqrt((inverse * inverse).sum(axis=0))
 
 
 def _visited_images(box: Floats, pbc: NDArray[np.bool_], reach: float) -> float:
@@ -166,22 +180,21 @@ def _close_gaps(coordinates: Floats, reach: float) -> Floats:
     Atoms on both sides of such a gap are no neighbours before or after, and distances between
     atoms that no gap separates do not change.
     """
-    order = np.argsort(coordinates)
-    gaps = np.diff(coordinates[order], prepend=coordinates[order[0]])
-    wide = gaps > 1.01 * reach
-    if not wide.any():
-        return coordinates - coordinates[order[0]]
-    # Whole groups are moved, so that differences within a group keep their rounding.
-    moved = np.cumsum(np.where(wide, gaps - 1.01 * reach, 0.0)) + coordinates[order[0]]
-    closed = np.empty_like(coordinates)
-    closed[order] = coordinates[order] - moved
-    return closed
+    order = coordinates.argsort()
+    ordered = coordinates[order]
+    coordinates = coordinates - ordered[0]
+    gaps = ordered[1:] - ordered[:-1]
+    excess = np.maximum(gaps - 1.01 * reach, 0.0)
+    if not excess.any():
+        return coordinates
+    coordinates[order[1:]] -= np.cumsum(excess)
+    return coordinates
 
 
 def _affordable_cutoff(box: Floats, reach: float, n_atoms: int) -> float:
     """A cutoff, not below the reach, for which matscipy's bins stay in proportion to the atoms."""
-    heights = _heights(box)
     limit = 100_000 + 64 * n_atoms
+    heights = _heights(box)
     while np.prod(np.maximum(np.floor(heights / reach), 1)) > limit:
         reach *= 1.25
     return reach

@@ -16,8 +16,13 @@ from ase import Atoms
 from ase.io import iread
 from ase.io.formats import get_compression, open_with_compression
 
-from pet_mlip.data.labels import DEFAULT_KEYS, DEFAULT_UNITS, DataUnits, LabelKeys
-from pet_mlip.data.labels import structure_from_atoms
+from pet_mlip.data.labels import (
+    DEFAULT_KEYS,
+    DEFAULT_UNITS,
+    DataUnits,
+    LabelKeys,
+    structure_from_atoms,
+)
 from pet_mlip.data.structure import Source, Structure
 from pet_mlip.errors import UserError
 

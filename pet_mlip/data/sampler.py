@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -14,7 +14,8 @@ from pet_mlip.errors import UserError
 log = logging.getLogger(__name__)
 
 
-class SampleRef(NamedTuple):
+@dataclass(frozen=True)
+class SampleRef:
     """One structure of a batch."""
 
     index: int

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from pet_mlip.data.baseline import fit_baseline
 from pet_mlip.data.checks import DEFAULT_LIMITS, DataLimits, structure_problem
 from pet_mlip.data.neighbours import neighbour_list
 from pet_mlip.data.structure import Structure
+from pet_mlip.data.summary import DataStatistics, Outlier, Range
 
 Floats = NDArray[np.float64]
 
@@ -27,78 +26,6 @@ OUTLIER_SIGMA = 6.0
 MAD_TO_SIGMA = 1.4826
 # Structures that agree to this precision in Å are duplicates.
 DUPLICATE_PRECISION = 1e-5
-
-
-@dataclass(frozen=True)
-class Range:
-    """Smallest, mean and largest value, and the standard deviation."""
-
-    min: float
-    mean: float
-    max: float
-    std: float
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> Range | None:
-        """Of the finite values; None if there are none."""
-        array = np.asarray(list(values), dtype=np.float64)
-        array = array[np.isfinite(array)]
-        if len(array) == 0:
-            return None
-        return cls(float(array.min()), float(array.mean()), float(array.max()), float(array.std()))
-
-
-@dataclass(frozen=True)
-class Outlier:
-    """A structure far from the others."""
-
-    source: str
-    quantity: str
-    value: float
-    sigmas: float
-    """Distance from the median in robust standard deviations."""
-
-
-@dataclass
-class DataStatistics:
-    """Numbers about a data set; eV and Å, and None where nothing can be said."""
-
-    n_structures: int
-    n_atoms: int
-    elements: dict[str, int]
-    """Atoms of each element."""
-    atoms_per_structure: Range | None
-    periodicity: dict[str, int]
-    """Structures by periodic directions: "none", "c", "ab", "abc" ..."""
-    labels: dict[str, int]
-    """Structures with energy, forces, stress."""
-    config_types: dict[str, int]
-    cutoff: float
-    neighbours: Range | None
-    """Neighbours per atom within the cutoff."""
-    nearest_distance: Range | None
-    """Shortest distance of each structure."""
-    shortest_by_pair: dict[str, float]
-    """Shortest distance of each pair of elements within the cutoff, as in "C-H"."""
-    volume_per_atom: Range | None
-    energy_per_atom: Range | None
-    energy_residual: Range | None
-    """Energy per atom less the least-squares composition baseline."""
-    force_norm: Range | None
-    force_rms: float | None
-    """Root mean square of the components."""
-    force_rms_by_element: dict[str, float]
-    pressure: Range | None
-    """-trace(stress) / 3 in eV/Å^3."""
-    outliers: list[Outlier] = field(default_factory=list)
-    duplicates: list[list[str]] = field(default_factory=list)
-    """Groups of identical structures."""
-    problems: list[str] = field(default_factory=list)
-    """Mistakes that training would refuse."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return dataclasses.asdict(self)
 
 
 def data_statistics(
@@ -129,8 +56,8 @@ class _Collector:
     def __init__(self, cutoff: float, limits: DataLimits) -> None:
         self.cutoff = cutoff
         self.limits = limits
+        # What must be kept of every structure: source, species and energy.
         self.light: list[Structure] = []
-        """Sources, species and energies only."""
         self.elements: Counter[int] = Counter()
         self.periodicity: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
@@ -141,19 +68,16 @@ class _Collector:
         self.pressure: list[float] = []
         self.neighbours = _Moments()
         self.force_norm = _Moments()
-        self.force_square: Counter[int] = Counter()
+        self.force_square: defaultdict[int, float] = defaultdict(float)
         self.force_count: Counter[int] = Counter()
         self.shortest: dict[tuple[int, int], float] = {}
         self.fingerprints: dict[bytes, list[str]] = {}
         self.problems: list[str] = []
 
     def add(self, s: Structure) -> None:
-        self.light.append(
-            Structure(
-                s.species.astype(np.uint8), np.zeros((0, 3)), s.cell, s.pbc, s.energy,
-                source=s.source,
-            )
-        )
+        species = s.species.astype(np.int16)
+        light = Structure(species, np.zeros((0, 3)), s.cell, s.pbc, s.energy, source=s.source)
+        self.light.append(light)
         self.elements.update(Counter(map(int, s.species)))
         self.periodicity["".join(np.array(list("abc"))[s.pbc]) or "none"] += 1
         self.labels.update(n for n in ("energy", "forces", "stress") if getattr(s, n) is not None)
@@ -176,7 +100,7 @@ class _Collector:
         self.force_norm.add(norms)
         for z in np.unique(s.species):
             chosen = s.forces[s.species == z]
-            self.force_square[int(z)] += float((chosen**2).sum())  # type: ignore[assignment]
+            self.force_square[int(z)] += float((chosen**2).sum())
             self.force_count[int(z)] += chosen.size
 
     def _add_neighbours(self, s: Structure) -> None:

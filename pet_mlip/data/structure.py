@@ -32,7 +32,7 @@ class Source(NamedTuple):
 class Structure:
     """Atoms with the labels that the file holds for them; a missing label is None."""
 
-    species: NDArray[np.int64]
+    species: NDArray[np.integer]
     """Atomic numbers, (N,)."""
     positions: Floats
     """(N, 3) in Å, not wrapped."""
