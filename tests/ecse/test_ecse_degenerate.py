@@ -1,0 +1,87 @@
+"""Geometries in which axes, planes or handedness do not exist: finite, exact, differentiable."""
+
+import ase.build
+import pytest
+import torch
+from ase import Atoms
+from ecse_tools import CUTOFF, SYMMETRIZATION
+
+from pet_mlip.data.batch import graph_from_atoms
+from pet_mlip.ecse.frames import random_rotations
+from pet_mlip.model.graph import Graph
+from pet_mlip.model.hypers import PETHypers
+from pet_mlip.model.potential import Potential
+
+PET = PETHypers(
+    cutoff=CUTOFF,
+    d_pet=8,
+    d_node=8,
+    d_head=8,
+    d_feedforward=8,
+    num_heads=2,
+    num_attention_layers=1,
+    num_gnn_layers=2,
+)
+SQUARE = [(0, 0, 0), (1.9, 0, 0), (-1.9, 0, 0), (0, 1.9, 0), (0, -1.9, 0)]
+STRUCTURES = {
+    "isolated atom": Atoms("C"),
+    "two isolated atoms": Atoms("C2", [(0, 0, 0), (0, 0, 9)]),
+    "dimer": Atoms("C2", [(0, 0, 0), (0.3, 0.4, 1.2)]),
+    "dimer at the cutoff": Atoms("C2", [(0, 0, 0), (0, 0, CUTOFF - 1e-9)]),
+    "linear triatomic": Atoms("C3", [(0, 0, -1.16), (0, 0, 0), (0, 0, 1.16)]),
+    "oblique linear triatomic": Atoms("C3", [(-0.3, 0.6, 0.9), (0, 0, 0), (0.4, -0.8, -1.2)]),
+    "linear chain": Atoms("C", cell=[1.3, 0, 0], pbc=[True, False, False]),
+    "square planar": Atoms("C5", SQUARE),
+    "fcc": ase.build.bulk("C", "fcc", a=3.6),
+    "bcc": ase.build.bulk("C", "bcc", a=3.0),
+    "diamond": ase.build.bulk("C", "diamond", a=3.57),
+    "cell smaller than the cutoff": ase.build.bulk("C", "sc", a=1.8),
+}
+
+pytestmark = [
+    pytest.mark.parametrize("name", SYMMETRIZATION),
+    pytest.mark.parametrize("structure", STRUCTURES),
+]
+
+
+def make_potential(name: str) -> Potential:
+    torch.manual_seed(0)
+    return Potential([6], PET, SYMMETRIZATION[name]).set_dtype(torch.float64)
+
+
+def total_energy(potential: Potential, graph: Graph, vectors: torch.Tensor) -> torch.Tensor:
+    return potential(graph._replace(edge_vectors=vectors)).sum()
+
+
+def test_derivatives_are_finite_and_right(name, structure):
+    potential = make_potential(name)
+    graph = graph_from_atoms(STRUCTURES[structure], CUTOFF + 0.3)
+    vectors = graph.edge_vectors.clone().requires_grad_(True)
+    energy = total_energy(potential, graph, vectors)
+    assert torch.isfinite(energy)
+    if vectors.numel() == 0:
+        return
+    (gradient,) = torch.autograd.grad(energy, vectors, create_graph=True)
+    assert torch.isfinite(gradient).all()
+
+    draw = torch.Generator().manual_seed(1)
+    direction = torch.randn(vectors.shape, generator=draw, dtype=torch.float64)
+    slope = (gradient * direction).sum()
+    (second,) = torch.autograd.grad(slope, vectors)
+    assert torch.isfinite(second).all()
+    step = 1e-5
+    moved = [
+        total_energy(potential, graph, graph.edge_vectors + s * direction) for s in (step, -step)
+    ]
+    expected = (moved[0] - moved[1]) / (2 * step)
+    torch.testing.assert_close(slope, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_invariant_under_every_operation(name, structure):
+    potential = make_potential(name)
+    graph = graph_from_atoms(STRUCTURES[structure], CUTOFF)
+    with torch.no_grad():
+        plain = potential(graph)
+        for rotation in random_rotations(3, torch.Generator().manual_seed(2)):
+            rotated = potential(graph._replace(edge_vectors=graph.edge_vectors @ rotation))
+            torch.testing.assert_close(rotated, plain, rtol=0, atol=1e-12)

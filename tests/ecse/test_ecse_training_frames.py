@@ -1,0 +1,161 @@
+"""The frames of each training mode."""
+
+import ase.build
+import pytest
+import torch
+
+from pet_mlip.data.batch import graph_from_atoms
+from pet_mlip.ecse.frames import (
+    Frames,
+    count_frames,
+    identity_frames,
+    random_frames,
+    random_rotations,
+)
+from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.ecse.training import sample_frames, training_frames
+from pet_mlip.model.graph import Graph
+from pet_mlip.model.hypers import PETHypers
+from pet_mlip.model.potential import Potential
+
+PET = PETHypers(d_pet=8, d_node=8, d_head=8, d_feedforward=8, num_heads=2)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def potential_in(mode: str, ensemble: str) -> Potential:
+    torch.manual_seed(0)
+    return Potential([1, 6, 8], PET, SymmetrizationHypers(ensemble=ensemble, train=mode))
+
+
+@pytest.fixture
+def batch() -> tuple[Graph, torch.Tensor]:
+    """Ethanol and methane."""
+    parts = [graph_from_atoms(ase.build.molecule(name), 4.5) for name in ("CH3CH2OH", "CH4")]
+    offset = len(parts[0].species)
+    graph = Graph(
+        torch.cat([g.species for g in parts]),
+        torch.cat([parts[0].edge_index, parts[1].edge_index + offset], dim=1),
+        torch.cat([g.edge_vectors for g in parts]),
+        torch.cat([g.edge_shifts for g in parts]),
+    )
+    structure = torch.repeat_interleave(torch.arange(2), torch.tensor([offset, 5]))
+    return graph, structure
+
+
+def test_random_rotations_are_uniform_in_o3():
+    rotations = random_rotations(4000, seeded())
+    eye = torch.eye(3, dtype=torch.float64).expand(4000, 3, 3)
+    torch.testing.assert_close(rotations @ rotations.transpose(1, 2), eye)
+    assert abs(torch.linalg.det(rotations).mean()) < 0.06
+    assert rotations.mean(dim=0).abs().max() < 0.04
+    # Haar measure: every element squared averages to 1/3, its fourth power to 1/5.
+    torch.testing.assert_close((rotations**2).mean(dim=0), eye[0] * 0 + 1 / 3, atol=0.02, rtol=0)
+    torch.testing.assert_close((rotations**4).mean(dim=0), eye[0] * 0 + 0.2, atol=0.02, rtol=0)
+
+
+def test_identity_and_counts():
+    frames = identity_frames(3, torch.device("cpu"))
+    assert count_frames(frames, 4).tolist() == [1, 1, 1, 0]
+    assert (frames.matrix == torch.eye(3)).all()
+
+
+def test_sampling_follows_the_weights():
+    weight = torch.tensor([0.7, 0.05, 0.25, 1.0, 0.4, 0.0, 0.6], dtype=torch.float64)
+    atom = torch.tensor([0, 0, 0, 1, 2, 2, 2])
+    label = torch.arange(7, dtype=torch.float64)
+    frames = Frames(atom, label[:, None, None].expand(7, 3, 3), weight)
+    draw, n_draws = seeded(), 3000
+    drawn = torch.stack([sample_frames(frames, 3, draw).matrix[:, 0, 0] for _ in range(n_draws)])
+    count = torch.bincount(drawn.to(torch.int64).flatten(), minlength=7).to(torch.float64)
+    assert count[5] == 0
+    assert count[3] == n_draws
+    free = torch.tensor([0, 1, 2, 4, 6])
+    expected = n_draws * weight[free]
+    chi_square = float(((count[free] - expected) ** 2 / expected).sum())
+    assert chi_square < 16.3  # 3 degrees of freedom: exceeded with probability 0.001
+
+
+def test_sampling_stays_in_its_atom_despite_round_off():
+    n_atoms, per_atom = 20000, 3
+    weight = torch.rand(n_atoms, per_atom, dtype=torch.float64, generator=seeded())
+    weight = (weight / weight.sum(dim=1, keepdim=True)) * (1 - 1e-13)
+    atom = torch.repeat_interleave(torch.arange(n_atoms), per_atom)
+    matrix = atom.to(torch.float64)[:, None, None].expand(-1, 3, 3)
+    drawn = sample_frames(Frames(atom, matrix, weight.flatten()), n_atoms, seeded())
+    assert (drawn.matrix[:, 0, 0] == torch.arange(n_atoms)).all()
+
+
+def test_structure_draws_one_rotation_per_structure(batch):
+    graph, structure = batch
+    frames = training_frames(potential_in("structure", "none"), graph, structure, seeded())
+    assert len(frames) == PET.num_gnn_layers
+    for layer in frames:
+        assert (layer.matrix == frames[0].matrix).all()
+        for s in (0, 1):
+            of_one = layer.matrix[structure == s]
+            assert (of_one == of_one[0]).all()
+    assert (frames[0].matrix[0] - frames[0].matrix[-1]).abs().max() > 1e-3
+
+
+def test_environment_draws_one_rotation_per_atom_and_layer(batch):
+    graph, structure = batch
+    frames = training_frames(potential_in("environment", "axis_plane"), graph, structure, seeded())
+    drawn = torch.cat([layer.matrix for layer in frames])
+    assert len(frames) == PET.num_gnn_layers
+    assert len(torch.unique(drawn.flatten(1), dim=0)) == len(drawn) == 2 * len(structure)
+    assert (frames[0].weight == 1).all()
+
+
+@pytest.mark.parametrize("ensemble", ["axis_plane", "pairs"])
+def test_sample_draws_from_the_ensemble(batch, ensemble):
+    graph, structure = batch
+    potential = potential_in("sample", ensemble)
+    vectors = graph.edge_vectors.clone().requires_grad_(True)
+    whole = potential.layer_frames(graph)
+    frames = training_frames(potential, graph._replace(edge_vectors=vectors), structure, seeded())
+    for layer in frames:
+        assert layer.atom.tolist() == list(range(len(structure)))
+        assert (layer.weight == 1).all()
+        for i, matrix in enumerate(layer.matrix):
+            distance = (whole.matrix[whole.atom == i] - matrix).abs().amax(dim=(1, 2))
+            assert distance.min() < 1e-14
+    assert (frames[0].matrix - frames[1].matrix).abs().max() > 1e-3
+    energy = potential(graph._replace(edge_vectors=vectors), frames).sum()
+    (through_frames,) = torch.autograd.grad(frames[0].matrix.sum(), vectors, retain_graph=True)
+    assert through_frames.abs().max() > 0
+    assert torch.isfinite(torch.autograd.grad(energy, vectors)[0]).all()
+
+
+@pytest.mark.parametrize("ensemble", ["axis_plane", "pairs"])
+def test_full_is_the_inference_ensemble(batch, ensemble):
+    graph, structure = batch
+    potential = potential_in("full", ensemble)
+    frames = training_frames(potential, graph, structure)
+    torch.testing.assert_close(potential(graph, frames), potential(graph), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "mode, ensemble", [("structure", "none"), ("environment", "pairs"), ("sample", "axis_plane")]
+)
+def test_generators_reproduce(batch, mode, ensemble):
+    potential = potential_in(mode, ensemble)
+    first, again, other = (training_frames(potential, *batch, seeded(s)) for s in (1, 1, 2))
+    assert all((a.matrix == b.matrix).all() for a, b in zip(first, again, strict=True))
+    assert (first[0].matrix - other[0].matrix).abs().max() > 1e-3
+
+
+def test_random_frames_have_weight_one():
+    frames = random_frames(4, seeded())
+    assert frames.atom.tolist() == [0, 1, 2, 3]
+    assert (frames.weight == 1).all()
+
+
+@pytest.mark.parametrize(
+    "mode, ensemble", [("full", "none"), ("sample", "none"), ("structure", "axis_plane")]
+)
+def test_impossible_combinations_are_refused(mode, ensemble):
+    with pytest.raises(ValueError, match="choose"):
+        SymmetrizationHypers(ensemble=ensemble, train=mode)
