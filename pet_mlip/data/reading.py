@@ -101,19 +101,39 @@ def _frames(path: str) -> Iterator[Atoms]:
         raise UserError(f"{path} is an empty file.")
     frame = 0
     with ExitStack() as stack:
+        plain = path
         try:
-            for atoms in iread(_decompressed(path, stack), ":"):
+            plain = _decompressed(path, stack)
+            for atoms in iread(plain, ":"):
                 yield atoms
                 frame += 1
-        except GeneratorExit:
-            raise
         except Exception as error:  # ASE's readers raise anything.
+            if frame == 0:
+                frame = _broken_header(plain)
             where = f"{path}, frame {frame}" if frame else path
             reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
             raise UserError(
-                f"{where} cannot be read by ASE ({reason}); it may be damaged, cut short, or of "
-                "another format than its name says."
+                f"{where} cannot be read by ASE ({reason.replace(plain, path)}); it may be damaged, "
+                "cut short, or of another format than its name says."
             ) from error
+
+
+def _broken_header(path: str) -> int:
+    """The first frame of an xyz file that does not begin with a number of atoms; else 0.
+
+    ASE looks at all headers before it yields the first frame, and does not say which one is wrong.
+    """
+    if not path.endswith(".xyz"):
+        return 0
+    frame = 0
+    with open(path, errors="replace") as file:
+        for line in file:
+            if not line.strip().isdigit():
+                return frame
+            for _ in range(int(line) + 1):
+                next(file, None)
+            frame += 1
+    return 0
 
 
 def _decompressed(path: str, stack: ExitStack) -> str:
