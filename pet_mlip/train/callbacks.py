@@ -76,10 +76,11 @@ class Recorder(pl.Callback):
         assert isinstance(module, TrainingModule)
         row = module.finish_epoch()
         improved = False
+        module.synchronize()
         if self._is_validation_due(module):
             row |= module.validate()
             improved = self._judge(module, row["val_loss"])
-        module.synchronize()
+            module.synchronize()
         if trainer.is_global_zero:
             self._record(trainer, module, row, improved)
         self._save_last(trainer, module)
@@ -137,7 +138,7 @@ def summarize(row: dict[str, float], improved: bool) -> str:
     for target, unit in units.items():
         value = row.get(f"{target}_rmse", math.nan)
         if not math.isnan(value):
-            parts.append(f"{target} {value:.3g} {unit}")
+            parts.append(f"{target} {value:.4g} {unit}")
     return ", ".join(parts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch.utils.data import DataLoader
 
 from pet_mlip.config import Config
@@ -98,4 +99,5 @@ class Loaders:
             collate_fn=collate,
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
+            generator=torch.Generator(),  # else the global random numbers would move on
         )

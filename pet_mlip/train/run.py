@@ -79,7 +79,7 @@ class _Run:
         module = self._make_module(data, content)
         self._fit(module)
         if self.first:
-            self._finish(data)
+            finish(self.config, data, self.output)
 
     def _make_module(self, data: DataSets, content: dict[str, Any] | None) -> TrainingModule:
         loaders = Loaders(self.config, data.training, data.validation)
@@ -121,11 +121,12 @@ class _Run:
             },
         )
 
-    def _finish(self, data: DataSets) -> None:
-        """Export the best model and report its errors."""
-        potential, _, summary = load_checkpoint(self.output / "best.ckpt")
-        dtype = "float64" if self.config.training.precision == "float64" else "float32"
-        save_model(self.output / "model.pt", potential, dtype=dtype, training_summary=summary)
-        LOG.info("Wrote %s (epoch %d).", self.output / "model.pt", summary["epoch"])
-        write_report(self.config, data, self.output)
-        LOG.info("Wrote %s.", self.output / "report")
+
+def finish(config: Config, data: DataSets, output: Output) -> None:
+    """Export the best model and report its errors."""
+    potential, _, summary = load_checkpoint(output / "best.ckpt")
+    dtype = "float64" if config.training.precision == "float64" else "float32"
+    save_model(output / "model.pt", potential, dtype=dtype, training_summary=summary)
+    LOG.info("Wrote %s (epoch %d).", output / "model.pt", summary["epoch"])
+    write_report(config, data, output)
+    LOG.info("Wrote %s.", output / "report")

@@ -1,0 +1,41 @@
+"""Progress and learning rate."""
+
+from __future__ import annotations
+
+import pytest
+
+from pet_mlip.config import TrainingConfig
+from pet_mlip.train.schedule import Progress, learning_rate
+
+
+def test_the_learning_rate_rises_linearly_and_falls_to_zero() -> None:
+    config = TrainingConfig(epochs=1, learning_rate=2.0, warmup=0.1)
+    rates = [learning_rate(config, x) for x in (0, 0.05, 0.1, 0.55, 1.0)]
+    assert rates == pytest.approx([0, 1, 2, 1, 0])
+
+
+def test_no_warmup() -> None:
+    config = TrainingConfig(epochs=1, learning_rate=2.0, warmup=0)
+    assert learning_rate(config, 0.0) == 2.0
+
+
+def test_progress_follows_what_is_ahead() -> None:
+    config = TrainingConfig(epochs=10, max_time=100)
+    assert Progress(epoch=2, batch=1).fraction(config, 4) == pytest.approx(0.225)
+    assert Progress(epoch=2, elapsed=60).fraction(config, 4) == pytest.approx(0.6)
+    assert Progress(elapsed=200).fraction(config, 4) == 1
+    only_time = TrainingConfig(max_time=100)
+    assert Progress(epoch=1000, elapsed=60).fraction(only_time, 4) == pytest.approx(0.6)
+
+
+def test_when_a_training_is_finished() -> None:
+    config = TrainingConfig(epochs=3, max_time=100)
+    assert not Progress(epoch=2, elapsed=99).finished(config)
+    assert Progress(epoch=3).finished(config)
+    assert Progress(elapsed=100).finished(config)
+    assert Progress(stopped=True).finished(config)
+
+
+def test_progress_survives_a_checkpoint() -> None:
+    progress = Progress(epoch=3, batch=2, step=11, elapsed=1.5, best_loss=0.25)
+    assert Progress(**progress.to_dict()) == progress
