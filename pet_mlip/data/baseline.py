@@ -64,8 +64,9 @@ class Baseline:
         if math.isfinite(self.residual):
             lines.insert(
                 0,
-                f"Energy per atom: standard deviation {self.spread:.4f} eV; less the baseline: mean "
-                f"{round(self.mean_residual, 4) + 0.0:.4f} eV, root mean square {self.residual:.4f} eV.",
+                f"Energy per atom: standard deviation {self.spread:.4f} eV; less the baseline: "
+                f"mean {round(self.mean_residual, 4) + 0.0:.4f} eV, root mean square "
+                f"{self.residual:.4f} eV.",
             )
         table.caption = "\n".join(lines) or None
         return table

@@ -55,9 +55,9 @@ def _advice(structures: Sequence[Structure], label: str) -> str:
     """What the first file offers instead."""
     if label == "stress" and structures and not any(s.volume > 0 for s in structures):
         return "stresses are only defined for periodic structures with a volume, and none is"
-    source = structures[0].source if structures else None
-    if source is None or source.file == "memory":
-        return "check the labels of the structures"
-    _, atoms = next(read_atoms(source.file))
+    try:
+        source, atoms = next(read_atoms(structures[0].source.file))
+    except (IndexError, UserError):
+        return f"check the key of {label}"
     names = ", ".join(label_names(atoms)) or "no names at all"
     return f"set the key of {label} to one of the names that {source.file} has ({names})"

@@ -13,8 +13,9 @@ from itertools import islice
 from pathlib import Path
 
 from ase import Atoms
+from ase.db import connect
 from ase.io import iread
-from ase.io.formats import get_compression, open_with_compression
+from ase.io.formats import filetype, get_compression, open_with_compression
 
 from pet_mlip.data.labels import (
     DEFAULT_KEYS,
@@ -104,7 +105,7 @@ def _frames(path: str) -> Iterator[Atoms]:
         plain = path
         try:
             plain = _decompressed(path, stack)
-            for atoms in iread(plain, ":"):
+            for atoms in _ase_frames(plain):
                 yield atoms
                 frame += 1
         except Exception as error:  # ASE's readers raise anything.
@@ -113,9 +114,19 @@ def _frames(path: str) -> Iterator[Atoms]:
             where = f"{path}, frame {frame}" if frame else path
             reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
             raise UserError(
-                f"{where} cannot be read by ASE ({reason.replace(plain, path)}); it may be damaged, "
-                "cut short, or of another format than its name says."
+                f"{where} cannot be read by ASE ({reason.replace(plain, path)}); it may be "
+                "damaged, cut short, or of another format than its name says."
             ) from error
+
+
+def _ase_frames(path: str) -> Iterator[Atoms]:
+    """Frames as ASE reads them, those of databases with the columns that their rows have."""
+    if filetype(path) not in ("db", "json"):
+        yield from iread(path, ":")
+        return
+    with connect(path, serial=True) as database:
+        for row in database.select():
+            yield row.toatoms(add_additional_information=True)
 
 
 def _broken_header(path: str) -> int:

@@ -99,7 +99,7 @@ def _listing(name: str, entries: list[str]) -> list[str]:
     shown = [f"  {entry}" for entry in entries[:LISTED]]
     if len(entries) > LISTED:
         shown.append(f"  ... and {len(entries) - LISTED} more")
-    return [f"{len(entries)} {name}:", *shown]
+    return [f"{name.capitalize()}: {len(entries)}", *shown]
 
 
 def _outlier(outlier: Outlier) -> str:
