@@ -70,6 +70,7 @@ class AtomBudgetBatchSampler(Sampler[list[SampleRef]]):
         self.world_size = world_size
         self.epoch = 0
         self.skip = 0
+        self._made: tuple[int, list[tuple[int, ...]]] | None = None
         self._say_what_is_too_large()
 
     def set_epoch(self, epoch: int, skip: int = 0) -> None:
@@ -90,6 +91,11 @@ class AtomBudgetBatchSampler(Sampler[list[SampleRef]]):
 
     def global_batches(self, epoch: int) -> list[tuple[int, ...]]:
         """All batches of an epoch over all ranks."""
+        if self._made is None or self._made[0] != epoch:
+            self._made = (epoch, self._make_batches(epoch))
+        return self._made[1]
+
+    def _make_batches(self, epoch: int) -> list[tuple[int, ...]]:
         batches: list[tuple[int, ...]] = []
         current: list[int] = []
         atoms = 0

@@ -113,7 +113,7 @@ def test_single_atoms_that_are_not_isolated(make_structure):
 
 def test_contradicting_isolated_atoms_are_told(make_structure):
     atoms = [make_structure([1], seed, energy=-13.6 - seed) for seed in (0, 1)]
-    with pytest.raises(UserError, match="frame 0 and made.xyz, frame 1 are isolated atoms of H"):
+    with pytest.raises(UserError, match=r"frame 0 and made\.xyz, frame 1 are isolated atoms of H"):
         separate_isolated_atoms(atoms)
 
 
