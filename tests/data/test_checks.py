@@ -151,7 +151,7 @@ def test_stress_asked_for_of_molecules(make_structure):
     structures = [make_structure([1, 1], energy=1.0)]
     with pytest.raises(UserError, match="only defined for periodic structures"):
         require_labels(structures, ["energy", "stress"])
-    with pytest.raises(UserError, match="has forces, .*check the key of forces"):
+    with pytest.raises(UserError, match=r"has forces, .*check the key of forces"):
         require_labels(structures, ["forces"])
 
 
