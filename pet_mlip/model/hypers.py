@@ -36,6 +36,13 @@ class PETHypers(BaseModel):
         "last one, with messages that mix both directions of an edge (current uPET models).",
     )
 
+    num_radial: int = Field(
+        0,
+        ge=0,
+        description="Radial Bessel functions of the distance beside the distance itself in the edge "
+        "embedding; 0 as in metatrain. A few resolve bond lengths from the first step on.",
+    )
+
     @model_validator(mode="after")
     def _consistent(self) -> "PETHypers":
         if self.d_pet % self.num_heads != 0:

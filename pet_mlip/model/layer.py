@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from pet_mlip.ecse.frames import Frames
 from pet_mlip.model.environment import Environment
 from pet_mlip.model.hypers import PETHypers
+from pet_mlip.model.radial import RadialBasis
 from pet_mlip.model.transformer import TransformerLayer
 
 
@@ -22,8 +23,12 @@ class GNNLayer(nn.Module):
         self.first = first
         self.width = width
         self.edge_embedder = nn.Linear(4, width)
+        self.radial = RadialBasis(hypers.num_radial, hypers.cutoff)
+        self.radial_embedder = nn.Linear(max(hypers.num_radial, 1), width, bias=False)
+        self.radial_embedder.requires_grad_(hypers.num_radial > 0)
         # In the first layer the message is the neighbour's species embedding already.
         self.neighbor_embedder = nn.Embedding(1 if first else n_species, width)
+        self.neighbor_embedder.requires_grad_(not first)
         self.compress_in = nn.Linear((2 if first else 3) * width, width)
         self.compress_out = nn.Linear(width, width)
         self.layers = nn.ModuleList(
@@ -94,6 +99,9 @@ class GNNLayer(nn.Module):
         places = environment.padding.edge.reshape(-1)
         shared = shared.index_select(0, places).reshape(n_atoms, n_neighbors, width)
         shared = shared + environment.distance.to(dtype)[:, :, None] * cartesian[:, 3]
+        if self.radial.size > 0:
+            radial = self.radial(environment.distance).to(dtype)
+            shared = shared + radial @ (of_edge @ self.radial_embedder.weight).t()
 
         vectors = environment.vectors
         if frames.atom.shape[0] != n_atoms:
