@@ -20,7 +20,7 @@ AUTO = "auto"
 
 # Looked for when the key is "auto", in this order, after the calculator's results.
 USUAL_NAMES: dict[Label, tuple[str, ...]] = {
-    "energy": ("energy", "total_energy"),
+    "energy": ("energy",),
     "forces": ("forces", "force"),
     "stress": ("stress",),
     "virial": ("virial", "virials"),
