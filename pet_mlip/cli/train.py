@@ -39,6 +39,7 @@ def train(
     # These imports take seconds, which --help need not wait for.
     from pet_mlip.config import load_config
     from pet_mlip.train import TrainingInterrupted, run_training
+    from pet_mlip.train.launch import is_first_process
 
     folder = output or Path(config.stem)
     try:
@@ -46,10 +47,9 @@ def train(
             load_config(config, overrides or []), folder, resume=resume, overwrite=overwrite
         )
     except TrainingInterrupted as interrupted:
-        typer.echo(
-            f"Interrupted. To continue: pet-mlip train {config} --output {folder} --resume",
-            err=True,
-        )
+        if is_first_process():
+            command = f"pet-mlip train {config} --output {folder} --resume"
+            typer.echo(f"Interrupted. To continue: {command}", err=True)
         raise typer.Exit(128 + interrupted.signal) from None
     except KeyboardInterrupt:
         typer.echo("Interrupted outside the training loop.", err=True)

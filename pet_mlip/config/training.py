@@ -56,11 +56,22 @@ class TrainingConfig(Section):
     max_atoms_per_batch: Int | None = Field(
         2048, gt=0, description="Most atoms per batch, over all devices, or null for no limit."
     )
-    learning_rate: Float = Field(1e-3, gt=0, description="Largest learning rate of AdamW.")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon steps hidden matrices along orthogonal directions."
+    )
+    learning_rate: Float = Field(1e-3, gt=0, description="Largest learning rate.")
+    muon_other_rate: Float = Field(
+        0.3,
+        gt=0,
+        description="With muon: learning rate of all but hidden matrices (embeddings, last layers, "
+        "biases, norms; these are stepped by AdamW), as a fraction of learning_rate.",
+    )
     warmup: Float = Field(
         0.03, ge=0, lt=1, description="Part of the training in which the learning rate rises."
     )
-    weight_decay: Float = Field(0.01, ge=0, description="Decay of weight matrices (AdamW).")
+    weight_decay: Float = Field(
+        0.01, ge=0, description="Decay of hidden matrices, times learning rate."
+    )
     betas: tuple[Float, Float] = Field((0.9, 0.999), description="Momentum constants of AdamW.")
     ema_decay: Float = Field(
         0.999,

@@ -103,15 +103,20 @@ def refit_composition(potential: Potential, config: Config, data: DataSets) -> N
     shift = fit_baseline(residuals)
     LOG.info("Corrections of the composition baseline (least squares of reference - prediction):")
     log_table(shift.table())
-    for index, z in enumerate(potential.species):
-        potential.composition[index] += shift.energies.get(z, 0.0)
+    numbers = potential.state_dict()
+    old = dict(zip(potential.species, numbers["composition"].tolist(), strict=True))
+    new = {z: energy + shift.energies.get(z, 0.0) for z, energy in old.items()}
+    potential.set_baseline(new, float(numbers["scale"]))
 
 
 def predict_energies(potential: Potential, config: Config, data: DataSets) -> list[float]:
     """Energies of the training structures in eV, in the declared inference mode."""
     training = config.training
     sampler = AtomBudgetBatchSampler(
-        data.training.sizes, training.batch_size, training.max_atoms_per_batch, shuffle=False
+        data.training.sizes.tolist(),
+        training.batch_size,
+        training.max_atoms_per_batch,
+        shuffle=False,
     )
     energies: list[float] = []
     with torch.no_grad():

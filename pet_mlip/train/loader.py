@@ -76,7 +76,7 @@ class Loaders:
     ) -> AtomBudgetBatchSampler:
         training = self.config.training
         return AtomBudgetBatchSampler(
-            dataset.sizes,
+            dataset.sizes.tolist(),
             training.batch_size,
             max_atoms=training.max_atoms_per_batch,
             seed=training.seed,

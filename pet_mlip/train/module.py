@@ -19,6 +19,7 @@ from pet_mlip.model.potential import Potential
 from pet_mlip.train.ema import AveragedWeights
 from pet_mlip.train.loader import Loaders
 from pet_mlip.train.loss import ErrorSums, Loss, compare, label_counts
+from pet_mlip.train.optimizer import make_optimizer
 from pet_mlip.train.schedule import Progress, learning_rate
 
 
@@ -62,15 +63,8 @@ class TrainingModule(pl.LightningModule):
         self._indices: Tensor | None = None
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW that decays matrices, not biases, norms and embeddings."""
-        decay, keep = split_parameters(self.potential)
-        groups = [
-            {"params": decay, "weight_decay": self.config.weight_decay},
-            {"params": keep, "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(
-            groups, lr=self.config.learning_rate, betas=self.config.betas, fused=True
-        )
+        """The optimiser, in the state of the checkpoint if there is one."""
+        optimizer = make_optimizer(self.potential, self.config)
         if self.optimizer_state is not None:
             optimizer.load_state_dict(self.optimizer_state)
         return optimizer
@@ -152,7 +146,7 @@ class TrainingModule(pl.LightningModule):
         done = self.progress.fraction(self.config, self.plan.n_batches)
         self.learning_rate = learning_rate(self.config, done)
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = self.learning_rate
+            group["lr"] = self.learning_rate * group["factor"]
 
     def synchronize(self) -> None:
         """Advance the clock; all processes share one, and one wish to stop."""
@@ -234,21 +228,6 @@ class TrainingModule(pl.LightningModule):
         with torch.no_grad():
             energies = self.average.module(batch.graph)
         return energies_only(energies, batch.structure, n_structures)
-
-
-def split_parameters(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Parameters that weight decay acts on (matrices of linear maps), and the others."""
-    embeddings = {
-        id(parameter)
-        for part in module.modules()
-        if isinstance(part, nn.Embedding)
-        for parameter in part.parameters()
-    }
-    decay, keep = [], []
-    for parameter in module.parameters():
-        matrix = parameter.ndim >= 2 and id(parameter) not in embeddings
-        (decay if matrix else keep).append(parameter)
-    return decay, keep
 
 
 def energies_only(atomic: Tensor, structure: Tensor, n_structures: int) -> Any:

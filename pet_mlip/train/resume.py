@@ -13,6 +13,7 @@ FREE = ("data.root", "data.workers", "data.test", "training.", "logging.")
 """Keys that may change."""
 FIXED = (
     "training.seed",
+    "training.optimizer",
     "training.batch_size",
     "training.max_atoms_per_batch",
     "training.precision",

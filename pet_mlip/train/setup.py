@@ -65,11 +65,15 @@ def load_data(config: Config, console: Console) -> DataSets:
     check_species(training, validation, "validation")
     log_table(coverage_table({"training": training, "validation": validation}))
     require_labels(training, wanted_labels(config))
-    sets = [AtomsDataset(structures, config.model.cutoff) for structures in (training, validation)]
+    sets = DataSets(
+        AtomsDataset(training, config.model.cutoff),
+        AtomsDataset(validation, config.model.cutoff),
+        isolated,
+    )
     with counter(console, "Finding neighbours") as count:
-        for dataset in sets:
-            dataset.prepare(data.workers, count)
-    return DataSets(*sets, isolated)
+        sets.training.prepare(data.workers, count)
+        sets.validation.prepare(data.workers, count)
+    return sets
 
 
 def load_files(
@@ -122,7 +126,8 @@ def composition_baseline(config: Config, data: DataSets) -> Baseline:
     wanted = config.data.baseline
     structures = data.training.structures
     if isinstance(wanted, dict):
-        return fit_baseline(structures, given=energies_by_number(wanted, "data.baseline"))
+        given: dict[str | int, float] = dict(wanted.items())
+        return fit_baseline(structures, given=energies_by_number(given, "data.baseline"))
     isolated = {} if wanted == "least_squares" else data.isolated
     absent = [chemical_symbols[z] for z in data.species if z not in isolated]
     if wanted == "isolated_atoms" and absent:

@@ -21,6 +21,7 @@ from pet_mlip.errors import UserError
 from pet_mlip.train import run_training
 from pet_mlip.train.checkpoint import read_checkpoint
 from pet_mlip.train.output import MetricsTable
+from pet_mlip.train.schedule import Progress
 
 EPOCHS = 40
 ROOT = Path(__file__).parents[2]
@@ -126,6 +127,22 @@ def test_a_finished_training_has_nothing_to_resume(config: Path, uninterrupted: 
     run_training(load_config(config), uninterrupted, resume=True)
     assert_equal(read_checkpoint(uninterrupted / "last.ckpt"), before)
     assert "Nothing is left to train" in (uninterrupted / "train.log").read_text()
+
+
+@pytest.mark.usefixtures("without_report")
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_the_optimizer_continues_where_it_was(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    overrides = ["training.epochs=4", f"training.optimizer={optimizer}"]
+    run_training(load_config(config, overrides), tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "finished", lambda progress, _: progress.epoch >= 2)
+        run_training(load_config(config, overrides), tmp_path / "parts")
+    run_training(load_config(config, overrides), tmp_path / "parts", resume=True)
+    a, b = (read_checkpoint(tmp_path / name / "last.ckpt") for name in ("whole", "parts"))
+    for key in ("weights", "average", "optimizer"):
+        assert_equal(a[key], b[key], key)
 
 
 @pytest.mark.usefixtures("without_report")

@@ -75,9 +75,13 @@ def test_the_exported_model_is_the_best_average(data: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("without_report")
-@pytest.mark.parametrize("train", ["environment", "sample", "full"])
-def test_training_lowers_the_error(data: Path, tmp_path: Path, train: str) -> None:
-    config = tiny_config(data, epochs=25, learning_rate=1e-2, validate_every=25)
+@pytest.mark.parametrize(
+    ("train", "optimizer"), [("environment", "adamw"), ("sample", "muon"), ("full", "muon")]
+)
+def test_training_lowers_the_error(data: Path, tmp_path: Path, train: str, optimizer: str) -> None:
+    config = tiny_config(
+        data, epochs=25, learning_rate=1e-2, validate_every=25, optimizer=optimizer
+    )
     run_training(change(config, "symmetrization", train=train), tmp_path)
     rows = MetricsTable(tmp_path / "metrics.csv").rows()
     assert rows[-1]["train_loss"] < 0.5 * rows[0]["train_loss"]
