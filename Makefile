@@ -1,0 +1,73 @@
+# make demo, make test, make lint and make docs set up .venv themselves, from the pinned versions in
+# constraints.txt; when nothing changed since the last time, that takes no time.
+#
+#   PYTHON    interpreter for the virtual environment (3.10 or newer)
+#   PIP_TORCH further pip options for torch alone, e.g. the index of another build of it
+PYTHON    ?= python3
+PIP_TORCH ?=
+VENV      := .venv
+BIN       := $(VENV)/bin
+WORKERS   ?= 2
+
+# One thread per process: tests run in several processes, and small models gain nothing from more.
+export OMP_NUM_THREADS = 1
+export MPLBACKEND = Agg
+
+.PHONY: help venv test test-all lint format demo docs data clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo      train, export, evaluate and run a small model; writes demo/report.md"
+	@echo "make test      run the tests (make test-all: the slow ones too)"
+	@echo "make lint      ruff check, ruff format --check, mypy"
+	@echo "make docs      build docs/_build/html, warnings are errors"
+	@echo "make data      make the shipped data in examples/data again"
+	@echo "make venv      only set up .venv"
+	@echo "make clean     remove what the other targets wrote, .venv too"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "Python 3.10 or newer is needed: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' \
+		|| { echo "$(PYTHON) has no ensurepip: install its venv package" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# Torch first: anything that depends on it then keeps this build.
+$(VENV)/.torch: constraints.txt | $(BIN)/python
+	$(BIN)/pip install --quiet -c constraints.txt $(PIP_TORCH) torch
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.torch
+	$(BIN)/pip install --quiet -c constraints.txt setuptools
+	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[test,docs,dev]'
+	@touch $@
+
+venv: $(VENV)/.installed
+
+test: venv
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+test-all: venv
+	$(BIN)/python -m pytest -n $(WORKERS) -m "slow or not slow"
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: venv
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+demo: venv
+	$(BIN)/python examples/demo/demo.py demo
+
+docs: venv
+	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+data: venv
+	$(BIN)/python examples/data/make_data.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis demo docs/_build
