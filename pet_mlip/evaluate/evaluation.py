@@ -14,11 +14,12 @@ from pet_mlip.ase.checks import check_atoms
 from pet_mlip.data.structure import Structure
 from pet_mlip.evaluate.equivariance import RotationalErrors, random_operations, rotational_errors
 from pet_mlip.evaluate.errors import ErrorTable, labelled
-from pet_mlip.evaluate.sample import Sample
+from pet_mlip.evaluate.sample import Reservoir, Sample
 
 ALL_PROPERTIES = ("energy", "forces", "stress")
 
 OnResult = Callable[[Structure, dict[str, Any]], None]
+Track = Callable[[Iterable[Structure], str], Iterable[Structure]]
 
 
 @dataclass
@@ -61,14 +62,21 @@ class Evaluation:
         }
 
 
+def untracked(items: Iterable[Structure], title: str) -> Iterable[Structure]:
+    """The items themselves: no progress bar."""
+    return items
+
+
 def evaluate(
     calculator: PETCalculator,
     structures: Iterable[Structure],
     *,
     rotations: int = 0,
+    rotated: int = 50,
     seed: int = 0,
     max_atoms: int = 2000,
     on_result: OnResult | None = None,
+    track: Track = untracked,
 ) -> Evaluation:
     """Errors of a model on labelled structures.
 
@@ -77,32 +85,46 @@ def evaluate(
     Args:
         calculator: The model.
         structures: With whatever labels they have.
-        rotations: Number of random O(3) operations for the rotational error of each structure; 0
-            leaves it out. The operations are the same for all structures.
-        seed: Of the operations.
+        rotations: Number of random O(3) operations for the rotational error; 0 leaves it out. The
+            operations are the same for all structures.
+        rotated: Number of structures, drawn from all with equal probability, for that error.
+        seed: Of operations and draw.
         max_atoms: Atoms evaluated at once.
         on_result: Called with each structure and its prediction, in order.
+        track: Shows the progress through the items of a loop with that title.
 
     Raises:
         UserError: An element that the model does not know, and the like, naming file and frame.
     """
-    evaluation = Evaluation(rotational=RotationalErrors() if rotations > 0 else None)
-    operations = random_operations(rotations, np.random.default_rng(seed))
-    for group in grouped(structures, max_atoms):
-        atoms = [structure.to_atoms() for structure in group]
-        for structure, a in zip(group, atoms, strict=True):
-            check_atoms(a, calculator.metadata.species, str(structure.source))
+    evaluation = Evaluation()
+    rng = np.random.default_rng(seed)
+    operations = random_operations(rotations, rng)
+    chosen: Reservoir[Structure] = Reservoir(rotated, rng)
+    for group in grouped(track(structures, "evaluating"), max_atoms):
         start = time.perf_counter()
-        properties = ALL_PROPERTIES if on_result is not None else labelled_properties(group)
-        predictions = calculator.compute_batch(atoms, properties, max_atoms)
+        predictions = _predict(calculator, group, max_atoms, everything=on_result is not None)
         evaluation.seconds += time.perf_counter() - start
-        for structure, a, prediction in zip(group, atoms, predictions, strict=True):
+        for structure, prediction in zip(group, predictions, strict=True):
             evaluation.add(structure, prediction)
-            if evaluation.rotational is not None:
-                rotational_errors(calculator, a, operations, evaluation.rotational, max_atoms)
+            chosen.add(structure)
             if on_result is not None:
                 on_result(structure, prediction)
+    if rotations > 0:
+        evaluation.rotational = RotationalErrors()
+        for structure in track(chosen.items, "rotating"):
+            atoms = structure.to_atoms()
+            rotational_errors(calculator, atoms, operations, evaluation.rotational, max_atoms)
     return evaluation
+
+
+def _predict(
+    calculator: PETCalculator, group: list[Structure], max_atoms: int, everything: bool
+) -> list[dict[str, Any]]:
+    properties = ALL_PROPERTIES if everything else labelled_properties(group)
+    batch = [structure.to_atoms() for structure in group]
+    for structure, atoms in zip(group, batch, strict=True):
+        check_atoms(atoms, calculator.metadata.species, str(structure.source))
+    return calculator.compute_batch(batch, properties, max_atoms)
 
 
 def labelled_properties(group: list[Structure]) -> tuple[str, ...]:

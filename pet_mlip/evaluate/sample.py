@@ -1,9 +1,13 @@
-"""A uniform sample of a stream, for plots."""
+"""Uniform samples of streams."""
 
 from __future__ import annotations
 
+from typing import Generic, TypeVar
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+Item = TypeVar("Item")
 
 
 class Sample:
@@ -29,3 +33,28 @@ class Sample:
             kept = np.argpartition(keys, self.size)[: self.size]
             keys, pairs = keys[kept], pairs[kept]
         self._keys, self.pairs = keys, pairs
+
+
+class Reservoir(Generic[Item]):
+    """Up to `size` items, each of the stream kept with equal probability.
+
+    Args:
+        size: Largest number of items kept.
+        rng: Draws them.
+    """
+
+    def __init__(self, size: int, rng: np.random.Generator) -> None:
+        self.size = size
+        self.items: list[Item] = []
+        self._rng = rng
+        self._seen = 0
+
+    def add(self, item: Item) -> None:
+        """Add the next item of the stream."""
+        self._seen += 1
+        if len(self.items) < self.size:
+            self.items.append(item)
+            return
+        place = int(self._rng.integers(self._seen))
+        if place < self.size:
+            self.items[place] = item

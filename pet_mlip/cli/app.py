@@ -1,0 +1,60 @@
+"""The command `pet-mlip`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from pet_mlip.cli.common import stderr
+from pet_mlip.cli.evaluate import evaluate
+from pet_mlip.cli.export import export
+from pet_mlip.cli.info import info
+from pet_mlip.cli.md import md
+from pet_mlip.cli.train import train
+from pet_mlip.errors import UserError
+from pet_mlip.version import __version__
+
+app = typer.Typer(
+    name="pet-mlip",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("train")(train)
+app.command("eval")(evaluate)
+app.command("export")(export)
+app.command("info")(info)
+app.command("md")(md)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"pet-mlip {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """PET with exact rotational symmetry (ECSE): train, evaluate, export, and try potentials."""
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one red sentence and exit code 1."""
+    try:
+        app()
+    except UserError as error:
+        stderr().print(f"[red]Error:[/red] {escape(str(error))}", soft_wrap=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

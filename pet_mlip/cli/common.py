@@ -1,0 +1,103 @@
+"""What the commands share: terminals, progress bars, options, tables."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from pet_mlip.ase.calculator import PETCalculator
+
+Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda or cuda:N.")]
+Dtype = Annotated[
+    str | None,
+    typer.Option(help="Precision of the network: float32 or float64; by default as exported."),
+]
+ChunkSize = Annotated[
+    int,
+    typer.Option(
+        min=0, help="Attention tokens evaluated at once, which bounds the memory; 0: no bound."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+DEFAULT_CHUNK_SIZE = 65536
+
+
+def stdout() -> Console:
+    """Console for results."""
+    return Console(highlight=False)
+
+
+def stderr() -> Console:
+    """Console for everything that is not a result."""
+    return Console(stderr=True, highlight=False)
+
+
+def progress_bar(*columns: str) -> Progress:
+    """A bar on stderr with a count, the time, and further text fields.
+
+    Args:
+        columns: Names of task fields to show.
+    """
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        *(TextColumn(f"{{task.fields[{name}]}}") for name in columns),
+        console=stderr(),
+    )
+
+
+def print_json(content: Any) -> None:
+    """Print plain JSON on stdout, for other programs."""
+    print(json.dumps(content, indent=1, allow_nan=False))
+
+
+def pairs_table(title: str, pairs: dict[str, Any]) -> Table:
+    """A table of names and values."""
+    table = Table("", "", title=title, title_justify="left", show_header=False)
+    for name, value in pairs.items():
+        table.add_row(name, readable(value))
+    return table
+
+
+def readable(value: Any) -> str:
+    """A value for a table cell."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return "\n".join(f"{key}: {readable(v)}" for key, v in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(readable(v) for v in value)
+    return "-" if value is None else str(value)
+
+
+def load_calculator(
+    model: Any, device: str, dtype: str | None, chunk_size: int, skin: float = 0.5
+) -> PETCalculator:
+    """The calculator of a model file."""
+    from pet_mlip.ase.calculator import PETCalculator
+    from pet_mlip.errors import UserError
+
+    if dtype not in (None, "float32", "float64"):
+        raise UserError(f"--dtype {dtype} is not known; use float32 or float64.")
+    return PETCalculator(model, device=device, dtype=dtype, chunk_size=chunk_size, skin=skin)

@@ -1,0 +1,142 @@
+"""`pet-mlip eval`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pet_mlip.cli.common import (
+    DEFAULT_CHUNK_SIZE,
+    AsJson,
+    ChunkSize,
+    Device,
+    Dtype,
+    load_calculator,
+    print_json,
+    progress_bar,
+    stdout,
+)
+from pet_mlip.errors import UserError
+
+if TYPE_CHECKING:
+    from pet_mlip.data.structure import Structure
+    from pet_mlip.evaluate.evaluation import OnResult
+
+Key = Annotated[str, typer.Option(help="Name of this label in the files.")]
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="An exported model (.pt).")],
+    data: Annotated[
+        list[str],
+        typer.Argument(
+            help="Files with labelled structures, anything ASE reads; FILE@:100 takes a slice."
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Write structures with predictions and references to this .xyz file."),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write error tables and parity plots to this folder.")
+    ] = None,
+    as_json: AsJson = False,
+    rotations: Annotated[
+        int,
+        typer.Option(min=0, help="Random O(3) operations for the rotational error; 0: leave out."),
+    ] = 8,
+    rotated: Annotated[
+        int,
+        typer.Option(min=1, help="Structures, drawn at random, whose rotational error is measured."),
+    ] = 50,
+    energy_key: Key = "auto",
+    forces_key: Key = "auto",
+    stress_key: Key = "auto",
+    max_atoms: Annotated[int, typer.Option(min=1, help="Atoms evaluated at once.")] = 2000,
+    device: Device = "auto",
+    dtype: Dtype = None,
+    chunk_size: ChunkSize = DEFAULT_CHUNK_SIZE,
+    seed: Annotated[int, typer.Option(help="Of the random operations.")] = 0,
+) -> None:
+    """Errors of a model on labelled structures, and its rotational error.
+
+    Mean absolute and root mean square errors of energy per atom, total energy, forces and stress,
+    per element and per group (info["config_type"]); standard deviations over random rotations and
+    reflections of energies and forces, and the net torque on molecules. Any number of structures.
+    """
+    from pet_mlip.data.labels import LabelKeys
+    from pet_mlip.data.reading import read_structures
+    from pet_mlip.evaluate import evaluate, write_report
+
+    calculator = load_calculator(model, device, dtype, chunk_size)
+    structures = read_structures(data, LabelKeys(energy_key, forces_key, stress_key))
+    with _writer(output) as on_result, progress_bar() as progress:
+        evaluation = evaluate(
+            calculator,
+            structures,
+            rotations=rotations,
+            rotated=rotated,
+            seed=seed,
+            max_atoms=max_atoms,
+            on_result=on_result,
+            track=lambda items, title: progress.track(items, description=title),
+        )
+    if not evaluation.errors.all and output is None:
+        raise UserError(
+            f"{', '.join(data)}: no structure has an energy, forces or a stress to compare with; "
+            "name them with --energy-key, --forces-key or --stress-key."
+        )
+    if report is not None:
+        write_report(report, evaluation)
+    if as_json:
+        print_json(evaluation.to_dict())
+    else:
+        _print_tables(evaluation.to_dict())
+
+
+@contextmanager
+def _writer(path: Path | None) -> Iterator[OnResult | None]:
+    """A function that appends structures with predictions to an extended XYZ file."""
+    if path is None:
+        yield None
+        return
+    if path.suffix not in (".xyz", ".extxyz"):
+        raise UserError(f"--output {path}: the name must end with .xyz or .extxyz.")
+    from ase.io.extxyz import write_extxyz
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+
+        def write(structure: Structure, prediction: dict[str, Any]) -> None:
+            write_extxyz(file, [predicted_atoms(structure, prediction)])
+
+        yield write
+
+
+def predicted_atoms(structure: Structure, prediction: dict[str, Any]) -> Any:
+    """ASE atoms with the predictions as results, and the labels as reference_energy etc."""
+    from ase.calculators.singlepoint import SinglePointCalculator
+    from ase.stress import full_3x3_to_voigt_6_stress
+
+    atoms = structure.to_atoms()
+    results = {k: prediction[k] for k in ("energy", "forces", "stress") if k in prediction}
+    atoms.calc = SinglePointCalculator(atoms, **results)
+    if structure.energy is not None:
+        atoms.info["reference_energy"] = structure.energy
+    if structure.forces is not None:
+        atoms.arrays["reference_forces"] = structure.forces
+    if structure.stress is not None:
+        atoms.info["reference_stress"] = full_3x3_to_voigt_6_stress(structure.stress)
+    return atoms
+
+
+def _print_tables(summary: dict[str, Any]) -> None:
+    from rich.markdown import Markdown
+
+    from pet_mlip.evaluate import markdown
+
+    stdout().print(Markdown(markdown(summary)))

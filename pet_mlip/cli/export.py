@@ -1,0 +1,108 @@
+"""`pet-mlip export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pet_mlip.cli.common import pairs_table, stdout
+from pet_mlip.errors import UserError
+
+if TYPE_CHECKING:
+    from pet_mlip.ecse.hypers import SymmetrizationHypers
+    from pet_mlip.model.potential import Potential
+
+ENSEMBLES = ("none", "axis_plane", "pairs")
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a training (.ckpt).")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File to write; by default CHECKPOINT with .pt."),
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="Precision of the network: float32 or float64.")] = (
+        "float32"
+    ),
+    symmetrization: Annotated[
+        str | None,
+        typer.Option(
+            help="Frame ensemble of the exported model: none, axis_plane or pairs; by default the "
+            "one it was trained for."
+        ),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(help="Export with an ensemble that the training did not prepare it for."),
+    ] = False,
+) -> None:
+    """Export a checkpoint to one TorchScript file, which needs nothing else to run.
+
+    The file holds weights, code and metadata. It is compared with the model it was made of, and
+    not written if their predictions differ.
+    """
+    from pet_mlip.export import save_model
+    from pet_mlip.train.checkpoint import load_checkpoint
+
+    if dtype not in ("float32", "float64"):
+        raise UserError(f"--dtype {dtype} is not known; use float32 or float64.")
+    potential, _, summary = load_checkpoint(checkpoint)
+    if symmetrization is not None:
+        potential = with_ensemble(potential, symmetrization, force)
+    path = output or checkpoint.with_suffix(".pt")
+    metadata = save_model(path, potential, dtype=dtype, training_summary=summary)
+    facts = {
+        "parameters": metadata.n_parameters,
+        "cutoff": f"{metadata.cutoff:g} Å",
+        "precision": metadata.dtype,
+        "symmetrization": f"{metadata.symmetrization['ensemble']} (trained: "
+        f"{metadata.symmetrization['train']})",
+    }
+    stdout().print(pairs_table(f"Exported {path}", facts))
+
+
+def with_ensemble(potential: Potential, ensemble: str, force: bool) -> Potential:
+    """The potential with another frame ensemble at inference.
+
+    Raises:
+        UserError: There is no such ensemble, or the training did not prepare for it and `force` is
+            not given.
+    """
+    from pet_mlip.model.potential import Potential
+
+    if ensemble not in ENSEMBLES:
+        raise UserError(
+            f"--symmetrization {ensemble} is not known; use one of {', '.join(ENSEMBLES)}."
+        )
+    trained = potential.symmetrization
+    problem = mismatch(trained, ensemble)
+    if problem is not None and not force:
+        raise UserError(f"{problem} Give --force to export it all the same.")
+    # model_copy does not validate: `force` may ask for what a training would refuse.
+    changed = Potential(
+        potential.species, potential.pet_hypers, trained.model_copy(update={"ensemble": ensemble})
+    )
+    changed.set_dtype(next(potential.pet.parameters()).dtype)
+    changed.load_state_dict(potential.state_dict())
+    return changed.eval()
+
+
+def mismatch(trained: SymmetrizationHypers, ensemble: str) -> str | None:
+    """Why a model trained so should not be evaluated with an ensemble; None if it can be."""
+    if ensemble == trained.ensemble:
+        return None
+    if trained.train == "structure":
+        return (
+            "This model was trained with one rotation per structure (symmetrization.train: "
+            "structure): its messages carry the orientation of the whole structure, and averaging "
+            f"each environment over {ensemble} frames destroys them (force errors grow severalfold)."
+        )
+    if trained.train in ("sample", "full"):
+        return (
+            f"This model was trained in frames of the {trained.ensemble} ensemble only "
+            f"(symmetrization.train: {trained.train}), and has never seen environments as "
+            f"--symmetrization {ensemble} shows them."
+        )
+    return None

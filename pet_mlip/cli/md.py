@@ -1,0 +1,186 @@
+"""`pet-mlip md`."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pet_mlip.cli.common import (
+    DEFAULT_CHUNK_SIZE,
+    ChunkSize,
+    Device,
+    Dtype,
+    load_calculator,
+    progress_bar,
+    stderr,
+    stdout,
+)
+from pet_mlip.errors import UserError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from pet_mlip.ase.recording import Recorder
+
+INTERRUPTED = 130
+
+
+def md(
+    model: Annotated[Path, typer.Argument(help="An exported model (.pt).")],
+    structure: Annotated[
+        str, typer.Argument(help="The first structure, anything ASE reads; FILE@5: starts at frame 5.")
+    ],
+    steps: Annotated[int, typer.Option(min=0, help="Steps in all, those before --restart too.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for all results.")] = Path(
+        "md"
+    ),
+    ensemble: Annotated[
+        str | None,
+        typer.Option(
+            help="nve (velocity Verlet), nvt (Langevin) or npt (Langevin, barostat). [default: nvt]"
+        ),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(help="K; of the initial velocities and the thermostat. [default: 300]"),
+    ] = None,
+    pressure: Annotated[float | None, typer.Option(help="bar, for npt. [default: 1.01325]")] = None,
+    timestep: Annotated[float | None, typer.Option(help="fs. [default: 0.5]")] = None,
+    damping: Annotated[
+        float | None, typer.Option(help="Time constant of the thermostat in fs. [default: 100]")
+    ] = None,
+    pressure_damping: Annotated[
+        float | None, typer.Option(help="Time constant of the barostat in fs. [default: 1000]")
+    ] = None,
+    flexible: Annotated[
+        bool | None,
+        typer.Option(
+            "--flexible/--isotropic", help="Whether npt varies the shape of the cell, too."
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of velocities and thermostat. [default: 0]")] = (
+        None
+    ),
+    interval: Annotated[
+        int, typer.Option(min=1, help="Steps between frames and lines of the log.")
+    ] = 100,
+    save_interval: Annotated[int, typer.Option(min=1, help="Steps between saved states.")] = 1000,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Continue the simulation in the output folder.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the simulation in the output folder first.")
+    ] = False,
+    device: Device = "auto",
+    dtype: Dtype = None,
+    chunk_size: ChunkSize = DEFAULT_CHUNK_SIZE,
+) -> None:
+    """Molecular dynamics of a structure.
+
+    Writes trajectory.xyz (extended XYZ with momenta, energies, forces), thermo.csv (eV, K, bar, Å^3,
+    ps) and the state to continue from. Ctrl-C stops after the current step; the same command with
+    --restart continues exactly as if nothing had happened. Momenta in the structure are kept.
+    """
+    from pet_mlip.ase.md import MDSettings, Simulation
+    from pet_mlip.ase.recording import Recorder, check_same
+
+    asked: dict[str, Any] = {
+        "ensemble": ensemble,
+        "temperature": temperature,
+        "pressure": pressure,
+        "timestep": timestep,
+        "damping": damping,
+        "pressure_damping": pressure_damping,
+        "flexible": flexible,
+        "seed": seed,
+    }
+    if restart:
+        settings = check_same(output, asked)
+    else:
+        settings = MDSettings(**{k: v for k, v in asked.items() if v is not None})
+        make_folder(output, overwrite)
+    atoms = read_first(structure)
+    atoms.calc = load_calculator(model, device, dtype, chunk_size)
+    simulation = Simulation(atoms, settings)
+    with Recorder(output, simulation, interval) as recorder:
+        if restart:
+            recorder.resume()
+        else:
+            recorder.start()
+        finished = run(recorder, steps, save_interval)
+    if not finished:
+        stderr().print(f"Interrupted after step {simulation.step}; continue with --restart.")
+        raise typer.Exit(INTERRUPTED)
+    stdout().print(f"{simulation.step} steps done: {output}/")
+
+
+def run(recorder: Recorder, steps: int, save_interval: int) -> bool:
+    """Simulate up to a number of steps; False if interrupted before. The state is saved."""
+    simulation = recorder.simulation
+    with progress_bar("state") as progress, stop_on_signal() as stop:
+        task = progress.add_task(
+            simulation.settings.ensemble, total=steps, completed=simulation.step, state=""
+        )
+        while simulation.step < steps and not stop.is_set():
+            simulation.advance(1)
+            if simulation.step % recorder.interval == 0:
+                line = recorder.record()
+                state = f"{line['temperature']:.0f} K  {line['total']:.4f} eV"
+                progress.update(task, state=state)
+            if simulation.step % save_interval == 0:
+                recorder.save()
+            progress.update(task, completed=simulation.step)
+        recorder.save()
+    return simulation.step >= steps
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set instead of ending the program within a step."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+
+
+def read_first(name: str) -> Atoms:
+    """The first of the structures that a name stands for, with its momenta and constraints."""
+    from pet_mlip.data.reading import read_atoms
+
+    _, atoms = next(read_atoms(name))
+    atoms.calc = None
+    return atoms
+
+
+def make_folder(folder: Path, overwrite: bool) -> None:
+    """Create the output folder.
+
+    Raises:
+        UserError: It holds a simulation, and `overwrite` is not given.
+    """
+    from pet_mlip.ase.recording import SETTINGS, STATE, THERMO, TRAJECTORY
+
+    names = [name for name in (SETTINGS, STATE, THERMO, TRAJECTORY) if (folder / name).exists()]
+    if names and not overwrite:
+        raise UserError(
+            f"{folder} holds a simulation already: continue it with --restart, replace it with "
+            "--overwrite, or choose another --output."
+        )
+    if folder.is_file():
+        raise UserError(f"--output {folder} is a file; give a folder.")
+    for name in names:
+        (folder / name).unlink()
+    folder.mkdir(parents=True, exist_ok=True)
