@@ -57,9 +57,12 @@ class TrainingConfig(Section):
         2048, gt=0, description="Most atoms per batch, over all devices, or null for no limit."
     )
     optimizer: Literal["adamw", "muon"] = Field(
-        "adamw", description="muon steps hidden matrices along orthogonal directions."
+        "muon",
+        description="muon: orthogonalised momentum for hidden matrices and AdamW for the rest, which "
+        "takes less than half the steps to the same error; adamw: AdamW for everything (there a "
+        "learning_rate near 1e-3 is right).",
     )
-    learning_rate: Float = Field(1e-3, gt=0, description="Largest learning rate.")
+    learning_rate: Float = Field(4e-3, gt=0, description="Largest learning rate.")
     muon_other_rate: Float = Field(
         0.3,
         gt=0,

@@ -37,7 +37,7 @@ class PETHypers(BaseModel):
     )
 
     num_radial: int = Field(
-        0,
+        16,
         ge=0,
         description="Radial Bessel functions of the distance beside the distance itself in the edge "
         "embedding; 0 as in metatrain. A few resolve bond lengths from the first step on.",
