@@ -26,6 +26,7 @@ def make_trainer(config: Config, output: Output, callbacks: Sequence[pl.Callback
         UserError: if the devices asked for are not there.
     """
     training = config.training
+    loggers = make_loggers(config, output)
     try:
         return pl.Trainer(
             accelerator=training.accelerator,
@@ -34,7 +35,7 @@ def make_trainer(config: Config, output: Output, callbacks: Sequence[pl.Callback
             strategy=strategy(training),
             max_epochs=-1,
             callbacks=list(callbacks),
-            logger=make_loggers(config, output) or False,
+            logger=loggers or False,
             default_root_dir=str(output.folder),
             limit_val_batches=0,
             num_sanity_val_steps=0,
@@ -86,8 +87,8 @@ def make_loggers(config: Config, output: Output) -> list[Logger]:
 
 def is_first_process() -> bool:
     """Whether this is the process that writes, also before Lightning has started the others."""
-    ranks = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
-    return next((os.environ[name] for name in ranks if name in os.environ), "0") == "0"
+    ranks = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK")
+    return all(os.environ.get(name, "0") == "0" for name in ranks)
 
 
 @contextmanager

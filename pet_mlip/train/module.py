@@ -112,7 +112,7 @@ class TrainingModule(pl.LightningModule):
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, _: int) -> Any:
         """Skip Lightning's walk through the fields of the batch."""
-        return batch if device.type == "cpu" else batch.to(device)
+        return batch if device.type == "cpu" else batch.to(device, non_blocking=True)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Loss of a batch, such that the mean over processes is the loss of the global batch."""

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.highlighter import NullHighlighter
 from rich.logging import RichHandler
 from rich.table import Table
 
@@ -144,7 +145,11 @@ def log_to(path: Path, console: Console | None) -> Iterator[None]:
         file = logging.FileHandler(path, encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         terminal = RichHandler(
-            console=console, show_path=False, show_level=False, log_time_format="%H:%M:%S"
+            console=console,
+            show_path=False,
+            show_level=False,
+            log_time_format="%H:%M:%S",
+            highlighter=NullHighlighter(),
         )
         handlers = [file, terminal]
     level, propagate = LOG.level, LOG.propagate

@@ -36,13 +36,13 @@ def labelled(atoms: Atoms) -> Atoms:
 
 
 def structures(n: int, seed: int) -> list[Atoms]:
-    """Water molecules and strained cells of aluminium and copper in turn."""
+    """Water molecules and distorted cells of aluminium or copper oxide in turn."""
     rng = np.random.default_rng(seed)
     found = []
     for index in range(n):
         if index % 2:
-            atoms = bulk("Al" if index % 4 == 1 else "Cu", "fcc", a=4.0, cubic=True)
-            atoms.set_cell(atoms.cell @ (np.eye(3) + 0.02 * rng.normal(size=(3, 3))), True)
+            atoms = bulk("AlO" if index % 4 == 1 else "CuO", "zincblende", a=4.2)
+            atoms.set_cell(atoms.cell @ (np.eye(3) + 0.03 * rng.normal(size=(3, 3))), True)
         else:
             atoms = molecule("H2O")
         atoms.positions += 0.05 * rng.normal(size=atoms.positions.shape)
