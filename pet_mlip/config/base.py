@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+SectionT = TypeVar("SectionT", bound=BaseModel)
 
 
 class Section(BaseModel):
     """A part of the configuration: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def defaults(section: type[SectionT]) -> SectionT:
+    """The section with all its defaults (frozen, so that all configurations may share it)."""
+    return section.model_validate({})
 
 
 def _as_list(value: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from pet_mlip.config.base import Files, Float, Int, Section
+from pet_mlip.config.base import Files, Float, Int, Section, defaults
 
 
 class KeysConfig(Section):
@@ -82,11 +82,11 @@ class DataConfig(Section):
         description="Test files, evaluated after training: one, a list, or names with files.",
     )
     keys: KeysConfig = Field(
-        KeysConfig(),
+        defaults(KeysConfig),
         description="Names of the labels in info, arrays or calculator results; auto: the "
         "calculator's results or the usual names, null: the label is not read.",
     )
-    units: UnitsConfig = Field(UnitsConfig(), description="Units in the files.")
+    units: UnitsConfig = Field(defaults(UnitsConfig), description="Units in the files.")
     baseline: Literal["auto", "isolated_atoms", "least_squares"] | dict[str, Float] = Field(
         "auto",
         description="Energy of each element that the network does not have to learn: taken from "

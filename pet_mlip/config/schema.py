@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from pydantic import Field
 
-from pet_mlip.config.base import Section
+from pet_mlip.config.base import Section, defaults
 from pet_mlip.config.data import DataConfig
 from pet_mlip.config.training import LoggingConfig, TrainingConfig
 from pet_mlip.ecse.hypers import SymmetrizationHypers
@@ -19,17 +19,17 @@ class Config(Section):
 
     data: DataConfig = Field(description="Which structures to learn from, and how to read them.")
     model: PETHypers = Field(
-        PETHypers(), description="Architecture of the network (metatrain's names)."
+        defaults(PETHypers), description="Architecture of the network (metatrain's names)."
     )
     symmetrization: SymmetrizationHypers = Field(
-        SymmetrizationHypers(),
+        defaults(SymmetrizationHypers),
         description="Coordinate systems in which environments are seen (ECSE).",
     )
     training: TrainingConfig = Field(
         description="How the weights are optimised, for how long, and on what."
     )
     logging: LoggingConfig = Field(
-        LoggingConfig(),
+        defaults(LoggingConfig),
         description="Where progress goes besides metrics.csv and train.log, which always are.",
     )
 

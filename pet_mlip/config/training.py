@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pet_mlip.config.base import Float, Int, Seconds, Section
+from pet_mlip.config.base import Float, Int, Seconds, Section, defaults
 
 
 class LossConfig(Section):
@@ -58,8 +58,8 @@ class TrainingConfig(Section):
     )
     optimizer: Literal["adamw", "muon"] = Field(
         "muon",
-        description="muon: orthogonalised momentum for hidden matrices and AdamW for the rest, which "
-        "takes less than half the steps to the same error; adamw: AdamW for everything (there a "
+        description="muon: orthogonalised momentum for hidden matrices, AdamW for the rest; it takes "
+        "less than half the steps to the same error; adamw: AdamW for everything (there a "
         "learning_rate near 1e-3 is right).",
     )
     learning_rate: Float = Field(4e-3, gt=0, description="Largest learning rate.")
@@ -86,7 +86,7 @@ class TrainingConfig(Section):
     gradient_clip: Float | None = Field(
         1.0, gt=0, description="Largest norm of the loss gradient, or null for no limit."
     )
-    loss: LossConfig = Field(LossConfig(), description="Weights of the loss terms.")
+    loss: LossConfig = Field(defaults(LossConfig), description="Weights of the loss terms.")
     seed: Int = Field(0, ge=0, description="Of initial weights, data order, splits and rotations.")
     validate_every: Int = Field(1, gt=0, description="Epochs between two validations.")
     early_stopping: Int | None = Field(
