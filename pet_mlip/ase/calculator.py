@@ -6,7 +6,7 @@ import copy
 import os
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -37,7 +37,8 @@ class PETCalculator(Calculator):
     a NEB with `allow_shared_calculator=True`); results are never stale, but the neighbour list is
     then built for each of them in turn. `copy.copy`, `copy.deepcopy` and `clone` give calculators
     that share the loaded model, with lists of their own: one for each image is the quicker way.
-    Pickling embeds the model. Torch's global state (default dtype, threads, grad mode) is left alone.
+    Pickling embeds the model. Torch's global state (default dtype, threads, grad mode) is left
+    alone.
 
     `info` describes the last call: `n_frames` (frames per atom), `mean_frames`, `max_frames`,
     `n_edges`, `neighbour_builds` (lists built so far), and the seconds spent, `time_neighbours` and
@@ -63,13 +64,13 @@ class PETCalculator(Calculator):
         self,
         model: str | os.PathLike[str] | LoadedModel,
         device: str = "auto",
-        dtype: Literal["float32", "float64"] | None = None,
+        dtype: str | None = None,
         skin: float = 0.5,
         chunk_size: int = 65536,
     ) -> None:
         super().__init__()
         if not isinstance(model, LoadedModel):
-            model = load_model(model, device=device, dtype=dtype)
+            model = load_model(os.fspath(model), device=device, dtype=dtype)
         if not skin >= 0:
             raise ValueError(f"skin must be a length in Å, zero or more, not {skin}")
         self.engine = Engine(model, chunk_size)
@@ -91,6 +92,7 @@ class PETCalculator(Calculator):
         """
         super().calculate(atoms, properties, system_changes)
         atoms, properties = self.atoms, properties or ["energy"]
+        assert atoms is not None
         check_atoms(atoms, self.metadata.species)
         check_volume(atoms, properties)
         start = time.perf_counter()
@@ -104,7 +106,7 @@ class PETCalculator(Calculator):
             "n_frames": output.n_frames,
             "mean_frames": float(output.n_frames.mean()) if len(atoms) else 0.0,
             "max_frames": int(output.n_frames.max(initial=0)),
-            "n_edges": edges.index.shape[1],
+            "n_edges": edges.pairs.shape[1],
             "neighbour_builds": self._neighbours.n_builds,
             "time_neighbours": found - start,
             "time_model": done - found,
@@ -151,7 +153,7 @@ class PETCalculator(Calculator):
         output = self.engine(numbers, joined, gradient=needs_gradient(properties))
         ends = np.cumsum([len(a) for a in group])
         for atoms, name, end in zip(group, names, ends, strict=True):
-            part = Output(*(x if x is None else x[end - len(atoms) : end] for x in output))
+            part = output.part(slice(end - len(atoms), end))
             found = collect(atoms, part, name)
             yield {key: found[key] for key in properties if key in found} | {
                 "n_frames": part.n_frames

@@ -30,6 +30,15 @@ class Output(NamedTuple):
     virials: Floats | None
     """Atomic virials in eV, (N, 3, 3), symmetric; each edge is shared equally by its two atoms."""
 
+    def part(self, atoms: slice) -> Output:
+        """What was said about some of the atoms."""
+        return Output(
+            self.energies[atoms],
+            self.n_frames[atoms],
+            None if self.forces is None else self.forces[atoms],
+            None if self.virials is None else self.virials[atoms],
+        )
+
 
 class Engine:
     """An exported model as a function of arrays.
@@ -52,7 +61,7 @@ class Engine:
             gradient: Whether to compute forces and virials.
         """
         # Some structures carry int32 numbers or read-only arrays: both are copied here.
-        arrays = [np.array(a, dtype=np.int64) for a in (numbers, edges.index, edges.shifts)]
+        arrays = [np.array(a, dtype=np.int64) for a in (numbers, edges.pairs, edges.shifts)]
         # Tensors made in a caller's inference mode could not be differentiated.
         with torch.inference_mode(False), torch.no_grad():
             species, index, shifts = (torch.from_numpy(a).to(self.model.device) for a in arrays)
@@ -88,9 +97,9 @@ class Engine:
 def join(numbers: Sequence[Ints], edges: Sequence[Edges]) -> tuple[Ints, Edges]:
     """Several structures as one graph, their atom indices offset."""
     offsets = np.cumsum([0, *(len(z) for z in numbers[:-1])])
-    index = [e.index + offset for e, offset in zip(edges, offsets, strict=True)]
+    pairs = [e.pairs + offset for e, offset in zip(edges, offsets, strict=True)]
     joined = Edges(
-        np.concatenate(index, axis=1),
+        np.concatenate(pairs, axis=1),
         np.concatenate([e.shifts for e in edges]),
         np.concatenate([e.vectors for e in edges]),
     )

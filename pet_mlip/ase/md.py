@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -87,8 +88,9 @@ class Simulation:
 
     def advance(self, n_steps: int) -> None:
         """Do some steps."""
+        step: Callable[[], object] = self.integrator.step  # type: ignore[attr-defined]
         for _ in range(n_steps):
-            self.integrator.step()
+            step()
             self.integrator.nsteps += 1
 
     def observe(self) -> dict[str, float]:
@@ -195,9 +197,7 @@ def write_settings(path: str | Path, settings: MDSettings) -> None:
     Path(path).write_text(json.dumps(asdict(settings), indent=1) + "\n", encoding="utf-8")
 
 
-def _integrator(
-    atoms: Atoms, settings: MDSettings, rng: np.random.Generator
-) -> MolecularDynamics:
+def _integrator(atoms: Atoms, settings: MDSettings, rng: np.random.Generator) -> MolecularDynamics:
     timestep = settings.timestep * units.fs
     if settings.ensemble == "nve":
         return VelocityVerlet(atoms, timestep)

@@ -17,7 +17,7 @@ Ints = NDArray[np.int64]
 class Edges(NamedTuple):
     """Directed edges of one structure."""
 
-    index: Ints
+    pairs: Ints
     """Centre i and neighbour j, (2, E)."""
     shifts: Ints
     """Cell shifts S, (E, 3)."""
@@ -32,7 +32,7 @@ class _Reference(NamedTuple):
     pbc: NDArray[np.bool_]
     positions: Floats
     cell: Floats
-    index: Ints
+    pairs: Ints
     shifts: Ints
 
 
@@ -59,17 +59,15 @@ class SkinNeighbours:
         reference = self._reference
         if reference is None or not self._is_valid(reference, atoms):
             reference = self._build(atoms)
-        vectors = edge_vectors(
-            atoms.positions, atoms.cell.array, reference.index, reference.shifts
-        )
-        return Edges(reference.index, reference.shifts, vectors)
+        vectors = edge_vectors(atoms.positions, atoms.cell.array, reference.pairs, reference.shifts)
+        return Edges(reference.pairs, reference.shifts, vectors)
 
     def _build(self, atoms: Atoms) -> _Reference:
         positions, cell = atoms.positions.copy(), atoms.cell.array.copy()
         edges = sorted_edges(positions, cell, atoms.pbc, self.cutoff + self.skin)
         self.n_builds += 1
         reference = _Reference(
-            atoms.numbers.copy(), atoms.pbc.copy(), positions, cell, edges.index, edges.shifts
+            atoms.numbers.copy(), atoms.pbc.copy(), positions, cell, edges.pairs, edges.shifts
         )
         self._reference = reference if self.skin > 0 else None
         return reference
@@ -93,13 +91,12 @@ def deformation(old: Floats, new: Floats, pbc: NDArray[np.bool_]) -> Floats:
     """A matrix D for which ``old @ D == new`` in the periodic cell vectors, (3, 3)."""
     if np.array_equal(old[pbc], new[pbc]):
         return np.eye(3)
-    return np.linalg.solve(complete_cell(old, pbc), complete_cell(new, pbc))
+    strain = np.linalg.solve(complete_cell(old, pbc), complete_cell(new, pbc))
+    return np.asarray(strain, dtype=np.float64)
 
 
-def sorted_edges(
-    positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutoff: float
-) -> Edges:
+def sorted_edges(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutoff: float) -> Edges:
     """The neighbour list ordered by centre, neighbour and shift, whatever order it was found in."""
-    index, shifts, vectors = neighbour_list(positions, cell, pbc, cutoff)
-    order = np.lexsort((shifts[:, 2], shifts[:, 1], shifts[:, 0], index[1], index[0]))
-    return Edges(index[:, order], shifts[order], vectors[order])
+    pairs, shifts, vectors = neighbour_list(positions, cell, pbc, cutoff)
+    order = np.lexsort((shifts[:, 2], shifts[:, 1], shifts[:, 0], pairs[1], pairs[0]))
+    return Edges(pairs[:, order], shifts[order], vectors[order])

@@ -96,8 +96,5 @@ def load_calculator(
 ) -> PETCalculator:
     """The calculator of a model file."""
     from pet_mlip.ase.calculator import PETCalculator
-    from pet_mlip.errors import UserError
 
-    if dtype not in (None, "float32", "float64"):
-        raise UserError(f"--dtype {dtype} is not known; use float32 or float64.")
     return PETCalculator(model, device=device, dtype=dtype, chunk_size=chunk_size, skin=skin)

@@ -51,7 +51,7 @@ def evaluate(
     ] = 8,
     rotated: Annotated[
         int,
-        typer.Option(min=1, help="Structures, drawn at random, whose rotational error is measured."),
+        typer.Option(min=1, help="Structures drawn at random to measure it on."),
     ] = 50,
     energy_key: Key = "auto",
     forces_key: Key = "auto",

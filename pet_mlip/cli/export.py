@@ -97,7 +97,7 @@ def mismatch(trained: SymmetrizationHypers, ensemble: str) -> str | None:
         return (
             "This model was trained with one rotation per structure (symmetrization.train: "
             "structure): its messages carry the orientation of the whole structure, and averaging "
-            f"each environment over {ensemble} frames destroys them (force errors grow severalfold)."
+            f"each environment over {ensemble} frames destroys them (force errors are a multiple)."
         )
     if trained.train in ("sample", "full"):
         return (

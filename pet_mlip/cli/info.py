@@ -26,7 +26,8 @@ LONGEST_LIST = 10
 
 def info(
     file: Annotated[
-        str, typer.Argument(help="An exported model, a checkpoint, or structures (told by content).")
+        str,
+        typer.Argument(help="An exported model, a checkpoint, or structures."),
     ],
     structures: Annotated[
         list[str] | None,
@@ -48,7 +49,7 @@ def info(
     kind = kind_of(file)
     if kind == "data":
         if structures:
-            raise UserError("--structure goes with a model; structures are described by themselves.")
+            raise UserError("--structure goes with a model; leave it out to describe them.")
         _print_data(describe_data(file, cutoff), as_json)
         return
     facts = describe_model(Path(file)) if kind == "model" else describe_checkpoint(Path(file))

@@ -34,7 +34,8 @@ INTERRUPTED = 130
 def md(
     model: Annotated[Path, typer.Argument(help="An exported model (.pt).")],
     structure: Annotated[
-        str, typer.Argument(help="The first structure, anything ASE reads; FILE@5: starts at frame 5.")
+        str,
+        typer.Argument(help="First structure, anything ASE reads; FILE@5: takes frame 5."),
     ],
     steps: Annotated[int, typer.Option(min=0, help="Steps in all, those before --restart too.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for all results.")] = Path(
@@ -83,9 +84,9 @@ def md(
 ) -> None:
     """Molecular dynamics of a structure.
 
-    Writes trajectory.xyz (extended XYZ with momenta, energies, forces), thermo.csv (eV, K, bar, Å^3,
-    ps) and the state to continue from. Ctrl-C stops after the current step; the same command with
-    --restart continues exactly as if nothing had happened. Momenta in the structure are kept.
+    Writes trajectory.xyz (extended XYZ with momenta, energies, forces), thermo.csv (eV, K, bar,
+    Å^3, ps) and the state to continue from. Ctrl-C stops after the current step; the same command
+    with --restart continues as if nothing had happened. Momenta in the structure are kept.
     """
     from pet_mlip.ase.md import MDSettings, Simulation
     from pet_mlip.ase.recording import Recorder, check_same

@@ -1,7 +1,7 @@
 """Errors of a model on data, its rotational error, and the report of both."""
 
 from pet_mlip.evaluate.equivariance import RotationalErrors, rotational_errors
-from pet_mlip.evaluate.errors import ErrorTable, Errors
+from pet_mlip.evaluate.errors import Errors, ErrorTable
 from pet_mlip.evaluate.evaluation import Evaluation, evaluate
 from pet_mlip.evaluate.report import markdown, write_report
 

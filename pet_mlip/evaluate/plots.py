@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from pet_mlip.evaluate.errors import UNITS, Errors
@@ -36,19 +37,21 @@ def plot_parity(path: Path, quantity: str, title: str, pairs: Floats, errors: Er
         pairs: (reference, prediction) in eV and Å, (P, 2).
         errors: Of all data, written into the plot.
     """
-    figure, axes = new_figure(4.6, 4.4)
+    figure, (axes,) = new_figure(4.6, 4.4)
     low, high = float(pairs.min()), float(pairs.max())
     margin = 0.04 * (high - low) or 1e-3
     limits = (low - margin, high + margin)
     axes.plot(limits, limits, color=GREY, linewidth=0.8, zorder=1)
     size, alpha = (10, 0.7) if len(pairs) < 500 else (3, 0.35)
-    axes.scatter(*pairs.T, s=size, alpha=alpha, color=BLUE, linewidths=0, rasterized=True, zorder=2)
+    reference, predicted = pairs.T
+    axes.scatter(reference, predicted, s=size, alpha=alpha, color=BLUE, linewidths=0, zorder=2)
     axes.set(xlim=limits, ylim=limits, aspect="equal", title=title)
     axes.set_xlabel(f"reference / {AXIS_UNITS[quantity]}")
     axes.set_ylabel(f"model / {AXIS_UNITS[quantity]}")
     unit = UNITS[quantity].replace("^3", "³")
     text = f"MAE {1000 * errors.mae:.3g} {unit}\nRMSE {1000 * errors.rmse:.3g} {unit}"
-    axes.text(0.04, 0.96, text, transform=axes.transAxes, va="top", fontsize=9)
+    box = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 2}
+    axes.text(0.04, 0.96, text, transform=axes.transAxes, va="top", fontsize=9, bbox=box)
     save(figure, path)
 
 
@@ -69,7 +72,7 @@ def plot_learning_curve(path: Path, metrics: str | Path) -> bool:
     losses = {"training": "train_loss", "validation": "val_loss"}
     if not any(_points(epochs, columns.get(name, [])) for name in losses.values()):
         return False
-    figure, *panels = new_figure(3.6 * (1 + len(errors)), 3.2, 1 + len(errors))
+    figure, panels = new_figure(3.6 * (1 + len(errors)), 3.2, 1 + len(errors))
     for (label, name), color in zip(losses.items(), (GREY, BLUE), strict=True):
         _draw(panels[0], epochs, columns.get(name, []), color, label)
     panels[0].set_title("loss")
@@ -90,15 +93,15 @@ def read_columns(path: str | Path) -> dict[str, list[float]]:
     return {name: [_float(row.get(name)) for row in rows] for name in names}
 
 
-def new_figure(width: float, height: float, panels: int = 1) -> tuple[Figure, *tuple[Axes, ...]]:
+def new_figure(width: float, height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
     """A figure of so many inches and its panels side by side, clear of pyplot's global state."""
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, panels, squeeze=False)[0]
+    axes = list(figure.subplots(1, panels, squeeze=False)[0])
     for panel in axes:
         panel.spines[["top", "right"]].set_visible(False)
-        panel.tick_params(labelsize=8)
-    return (figure, *axes)
+        panel.tick_params(which="both", labelsize=8)
+    return figure, axes
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -110,9 +113,14 @@ def _draw(axes: Axes, x: list[float], y: list[float], color: str, label: str) ->
     points = _points(x, y)
     marker = "." if len(points) < 30 else None
     if points:
-        axes.plot(*zip(*points, strict=True), color=color, label=label, linewidth=1.3, marker=marker)
+        axes.plot(
+            *zip(*points, strict=True), color=color, label=label, linewidth=1.3, marker=marker
+        )
     if any(value > 0 for _, value in points):
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(LogFormatter())
+        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.0, 0.4)))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
 
 

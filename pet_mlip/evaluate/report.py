@@ -53,8 +53,8 @@ def markdown(summary: dict[str, Any]) -> str:
     """The summary of an evaluation (`Evaluation.to_dict`) as Markdown tables."""
     parts = [
         "# Errors",
-        f"{summary['structures']} structures, {summary['atoms']} atoms; "
-        f"{summary['mean_frames']:.1f} frames per atom on average, {summary['max_frames']} at most.",
+        f"{summary['structures']} structures, {summary['atoms']} atoms; frames per atom: "
+        f"{summary['mean_frames']:.1f} on average, {summary['max_frames']} at most.",
     ]
     errors = summary["errors"]
     if errors["all"]:
@@ -91,7 +91,7 @@ def _rotational_table(error: dict[str, Any]) -> str:
         "forces_std": "force components, std",
         "torque_per_atom": "net torque per atom (molecules)",
     }
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (title, error[key]["unit"], _number(error[key]["rms"]), _number(error[key]["max"]))
         for key, title in titles.items()
         if error[key] is not None
