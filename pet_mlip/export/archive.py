@@ -108,6 +108,7 @@ def save_model(
             warnings.simplefilter("ignore")  # TorchScript is deprecated, and needed by LAMMPS.
             scripted = torch.jit.script(ExportedModel(eager))
             scripted.save(temporary, _extra_files={METADATA_NAME: metadata.to_json()})
+        os.chmod(temporary, 0o644)  # mkstemp makes private files
         check_exported(eager, load_model(temporary, device="cpu"))
         os.replace(temporary, path)
     finally:
