@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -48,8 +49,9 @@ def train(
         )
     except TrainingInterrupted as interrupted:
         if is_first_process():
-            command = f"pet-mlip train {config} --output {folder} --resume"
-            typer.echo(f"Interrupted. To continue: {command}", err=True)
+            changes = [f"--set {shlex.quote(override)}" for override in overrides or []]
+            command = ["pet-mlip train", str(config), *changes, "--output", str(folder)]
+            typer.echo(f"Interrupted. To continue: {' '.join(command)} --resume", err=True)
         raise typer.Exit(128 + interrupted.signal) from None
     except KeyboardInterrupt:
         typer.echo("Interrupted outside the training loop.", err=True)

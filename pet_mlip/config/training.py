@@ -58,9 +58,9 @@ class TrainingConfig(Section):
     )
     optimizer: Literal["adamw", "muon"] = Field(
         "muon",
-        description="muon: orthogonalised momentum for hidden matrices, AdamW for the rest; it takes "
-        "less than half the steps to the same error; adamw: AdamW for everything (there a "
-        "learning_rate near 1e-3 is right).",
+        description="muon: orthogonalised momentum for hidden matrices and AdamW for the rest, "
+        "which takes less than half the steps to the same error; adamw: AdamW for everything, for "
+        "which a learning_rate near 1e-3 is right.",
     )
     learning_rate: Float = Field(4e-3, gt=0, description="Largest learning rate.")
     muon_other_rate: Float = Field(

@@ -79,7 +79,7 @@ class Recorder(pl.Callback):
         module.synchronize()
         if self._is_validation_due(module):
             row |= module.validate()
-            improved = self._judge(module, row["val_loss"])
+            improved = self._judge(module, row)
             module.synchronize()
         if trainer.is_global_zero:
             self._record(trainer, module, row, improved)
@@ -93,11 +93,11 @@ class Recorder(pl.Callback):
         due = progress.epoch % self.config.validate_every == 0
         return due or progress.finished(self.config)
 
-    def _judge(self, module: TrainingModule, loss: float) -> bool:
-        progress = module.progress
+    def _judge(self, module: TrainingModule, row: dict[str, float]) -> bool:
+        progress, loss = module.progress, row["val_loss"]
         improved = loss < progress.best_loss or progress.best_epoch == 0
         if improved:
-            progress.best_loss, progress.best_epoch = loss, max(progress.epoch, 1)
+            progress.best_loss, progress.best_epoch = loss, int(row["epoch"])
         progress.waited = 0 if improved else progress.waited + 1
         patience = self.config.early_stopping
         if patience is not None and progress.waited >= patience:
@@ -135,11 +135,9 @@ def summarize(row: dict[str, float], improved: bool) -> str:
     if "val_loss" in row:
         parts.append(f"validation {row['val_loss']:.4g}{' (best)' if improved else ''}")
     units = {"energy": "meV/atom", "forces": "meV/Å", "stress": "meV/Å^3"}
-    for target, unit in units.items():
-        value = row.get(f"{target}_rmse", math.nan)
-        if not math.isnan(value):
-            parts.append(f"{target} {value:.4g} {unit}")
-    return ", ".join(parts)
+    errors = {target: row.get(f"{target}_rmse", math.nan) for target in units}
+    known = [f"{t} {x:.4g} {units[t]}" for t, x in errors.items() if not math.isnan(x)]
+    return ", ".join(parts) + (f"; RMSE {', '.join(known)}" if known else "")
 
 
 class Signals(pl.Callback):

@@ -43,8 +43,12 @@ def new_potential(config: Config, data: DataSets) -> Start:
     return Start(potential, scale)
 
 
-def inherit_model(config: Config) -> Config:
+def inherit_model(config: Config, resumed: dict[str, Any] | None) -> Config:
     """The configuration with the model of the checkpoint ``training.init``.
+
+    Args:
+        config: As the user wrote it.
+        resumed: The checkpoint of the training to be resumed, which has that model already.
 
     Raises:
         UserError: if the configuration asks for another model.
@@ -52,7 +56,7 @@ def inherit_model(config: Config) -> Config:
     path = config.training.init
     if path is None:
         return config
-    saved = read_checkpoint(path)["config"]
+    saved = (resumed or read_checkpoint(path))["config"]
     model = PETHypers(**saved["model"])
     for name in sorted(config.model.model_fields_set):
         asked, found = getattr(config.model, name), getattr(model, name)

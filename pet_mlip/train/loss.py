@@ -71,18 +71,19 @@ def label_counts(totals: BatchTotals) -> dict[str, int]:
 
 def compare(prediction: Prediction, batch: Batch) -> dict[str, Residual]:
     """Residuals of energy per atom (S,), forces (N, 3), stress (S, 3, 3), as far as predicted."""
-    found = {"energy": _masked((prediction.energy - batch.energy) / batch.n_atoms)}
+    found = {"energy": _residual(prediction.energy, batch.energy, batch.n_atoms)}
     if prediction.forces is not None:
-        # Without a cell the volume is nan, and so is the stress label: any volume will do.
+        # Without a cell the volume is nan, and there is no stress label: any volume will do.
         volume = torch.nan_to_num(batch.volume, nan=1.0)[:, None, None]
-        found["forces"] = _masked(prediction.forces - batch.forces)
-        found["stress"] = _masked(prediction.virial / volume - batch.stress)
+        found["forces"] = _residual(prediction.forces, batch.forces)
+        found["stress"] = _residual(prediction.virial / volume, batch.stress)
     return found
 
 
-def _masked(difference: Tensor) -> Residual:
-    known = ~torch.isnan(difference)
-    return Residual(torch.where(known, difference, 0.0), known)
+def _residual(predicted: Tensor, label: Tensor, divisor: Tensor | int = 1) -> Residual:
+    # Only a label may be nan for want of it; a prediction that is nan has to show.
+    known = ~torch.isnan(label)
+    return Residual(torch.where(known, (predicted - label) / divisor, 0.0), known)
 
 
 class ErrorSums:

@@ -73,7 +73,7 @@ class TrainingModule(pl.LightningModule):
         """What a checkpoint has to hold of this module, as plain types."""
         progress = self.progress
         summary = {
-            "epoch": progress.epoch,
+            "epoch": progress.epoch + (progress.batch > 0),
             "steps": progress.step,
             "seconds": round(progress.elapsed, 1),
             "training_structures": len(self.loaders.training),

@@ -134,7 +134,7 @@ class MetricsTable:
 def _cell(value: float) -> str:
     if math.isnan(value):
         return ""
-    return str(int(value)) if value == int(value) and abs(value) < 1e15 else f"{value:.8g}"
+    return str(int(value)) if abs(value) < 1e15 and value == int(value) else f"{value:.8g}"
 
 
 @contextmanager

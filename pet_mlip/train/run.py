@@ -69,7 +69,7 @@ class _Run:
     def execute(self, resume: bool) -> None:
         """Set up, train, export, report."""
         content = read_checkpoint(self.output / "last.ckpt") if resume else None
-        self.config = inherit_model(self.config)
+        self.config = inherit_model(self.config, content)
         data = load_data(self.config, self.console)
         self.config = resolve(self.config, data)
         if content is not None:

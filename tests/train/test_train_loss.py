@@ -45,6 +45,13 @@ def test_absent_labels_count_for_nothing(batch: Batch) -> None:
     assert (prediction.virial.grad[0] == 0).all(), "a molecule has no stress"
 
 
+def test_a_prediction_that_is_no_number_shows(batch: Batch) -> None:
+    loss = Loss(LossConfig(), scale=1.0)
+    prediction = guess(batch, 0.1)
+    broken = prediction._replace(forces=prediction.forces * float("nan"))
+    assert loss(compare(broken, batch), label_counts(batch.totals)).isnan()
+
+
 def test_huber_joins_the_square_smoothly() -> None:
     loss = Loss(LossConfig(kind="huber", huber_delta=0.1), scale=2.0)
     x = torch.tensor([0.1, 0.2 - 1e-9, 0.2 + 1e-9, 2.0], dtype=torch.float64, requires_grad=True)
@@ -61,8 +68,8 @@ def test_a_batch_in_two_parts_has_the_same_loss(batch: Batch) -> None:
     whole = batch_from_atoms(atoms, 3.5)
     counts = label_counts(whole.totals)
     parts = [batch_from_atoms(atoms[:1], 3.5), batch_from_atoms(atoms[1:], 3.5)]
-    sums = [float(loss(compare(guess(part, 0.1), part), counts)) for part in parts]
-    assert sum(sums) == pytest.approx(float(loss(compare(guess(whole, 0.1), whole), counts)))
+    sums = [loss(compare(guess(part, 0.1), part), counts).item() for part in parts]
+    assert sum(sums) == pytest.approx(loss(compare(guess(whole, 0.1), whole), counts).item())
 
 
 def test_error_sums_are_mean_errors(batch: Batch) -> None:

@@ -71,6 +71,7 @@ def test_rows_that_will_be_repeated_are_dropped(tmp_path: Path) -> None:
     assert [row["epoch"] for row in rows] == [1, 2]
     assert rows[1]["train_loss"] == pytest.approx(0.05)
     assert math.isnan(rows[1]["val_loss"])
-    table.append({"epoch": 3})
+    table.append({"epoch": 3, "train_loss": math.inf})
+    assert table.rows()[2]["train_loss"] == math.inf
     assert table.path.read_text().splitlines()[0] == ",".join(COLUMNS)
     assert len(table.path.read_text().splitlines()) == 4
