@@ -94,13 +94,14 @@ def is_first_process() -> bool:
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Silence tips and notes of Lightning: the log is ours."""
-    loggers = [logging.getLogger(n) for n in ("pytorch_lightning", "lightning", "lightning.fabric")]
+    loggers = [logging.getLogger(n) for n in ("pytorch_lightning", "lightning_fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(pytorch_)?lightning")
         warnings.filterwarnings("ignore", message=".*find_unused_parameters.*")
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view")
         try:
             yield
         finally:

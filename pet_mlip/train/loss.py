@@ -96,26 +96,30 @@ class ErrorSums:
 
     def __init__(self, loss: Loss, device: torch.device) -> None:
         self.loss = loss
-        self.sums = torch.zeros(len(TARGETS), 4, dtype=torch.float64, device=device)
+        self.sums = torch.zeros(len(TARGETS), 5, dtype=torch.float64, device=device)
 
     def add(self, residuals: dict[str, Residual]) -> None:
         """Add one batch."""
         for row, target in enumerate(TARGETS):
             if target in residuals:
-                self.sums[row] += self._row(residuals[target])
+                self.sums[row] += self._row(residuals[target], target == "stress")
 
-    def _row(self, residual: Residual) -> Tensor:
-        values = residual.values
-        penalty = self.loss.penalty(values).sum()
-        count = residual.known.sum()
-        return torch.stack([penalty, values.abs().sum(), values.square().sum(), count])
+    def _row(self, residual: Residual, symmetric: bool) -> Tensor:
+        values, known = residual
+        penalty, labels = self.loss.penalty(values).sum(), known.sum()
+        if symmetric:
+            # Errors are those of the six independent components, as evaluation reports them.
+            i, j = torch.triu_indices(3, 3, device=values.device)
+            values, known = values[:, i, j], known[:, i, j]
+        errors = values.abs().sum(), values.square().sum(), known.sum()
+        return torch.stack([penalty, labels, *errors])
 
     def result(self) -> dict[str, float]:
         """Validation loss, and MAE and RMSE in meV/atom, meV/Å and meV/Å^3; nan without labels."""
         errors = {"val_loss": 0.0}
         for target, sums in zip(TARGETS, self.sums.tolist(), strict=True):
-            penalty, absolute, squared, count = sums
-            errors["val_loss"] += self.loss.weights.get(target, 0.0) * penalty / max(count, 1)
+            penalty, labels, absolute, squared, count = sums
+            errors["val_loss"] += self.loss.weights.get(target, 0.0) * penalty / max(labels, 1)
             errors[f"{target}_mae"] = 1000 * absolute / count if count else float("nan")
             errors[f"{target}_rmse"] = 1000 * (squared / count) ** 0.5 if count else float("nan")
         return errors

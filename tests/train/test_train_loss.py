@@ -84,6 +84,18 @@ def test_error_sums_are_mean_errors(batch: Batch) -> None:
     assert errors["val_loss"] == pytest.approx(6 * 0.04)
 
 
+def test_stress_errors_are_those_of_six_components(batch: Batch) -> None:
+    prediction = guess(batch, 0.0)
+    virial = prediction.virial.detach().clone()
+    virial[1, 0, 1] += 0.3 * batch.volume[1]
+    virial[1, 1, 0] += 0.3 * batch.volume[1]
+    sums = ErrorSums(Loss(LossConfig(stress=1), scale=1.0), CPU)
+    sums.add(compare(prediction._replace(virial=virial), batch))
+    errors = sums.result()
+    assert errors["stress_mae"] == pytest.approx(300 / 12)
+    assert errors["val_loss"] == pytest.approx(2 * 0.09 / 18)
+
+
 def test_errors_without_labels_are_nan(batch: Batch) -> None:
     molecule = batch_from_atoms(structures(1, 0), 3.5)
     sums = ErrorSums(Loss(LossConfig(), scale=1.0), CPU)
