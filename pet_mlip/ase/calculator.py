@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
@@ -16,6 +17,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from pet_mlip.ase.checks import check_atoms, explain_not_finite
 from pet_mlip.ase.engine import Engine, Output, join
 from pet_mlip.ase.neighbours import SkinNeighbours, sorted_edges
+from pet_mlip.errors import UserError
 from pet_mlip.export import LoadedModel, load_model
 
 Results = dict[str, Any]
@@ -70,9 +72,11 @@ class PETCalculator(Calculator):
     ) -> None:
         super().__init__()
         if not isinstance(model, LoadedModel):
-            model = load_model(os.fspath(model), device=device, dtype=dtype)
+            # Weights made in a caller's inference mode could not take part in a gradient.
+            with torch.inference_mode(False):
+                model = load_model(os.fspath(model), device=device, dtype=dtype)
         if not skin >= 0:
-            raise ValueError(f"skin must be a length in Å, zero or more, not {skin}")
+            raise UserError(f"skin must be a length in Å, zero or more, not {skin}")
         self.engine = Engine(model, chunk_size)
         self.metadata = model.metadata
         self.info: dict[str, Any] = {}

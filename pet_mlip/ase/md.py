@@ -9,12 +9,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 from ase import Atoms, units
 from ase.md.langevinbaoab import LangevinBAOAB
 from ase.md.md import MolecularDynamics
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation
+from ase.md.velocitydistribution import Stationary, ZeroRotation
 from ase.md.verlet import VelocityVerlet
 
 from pet_mlip.errors import UserError
@@ -173,11 +174,13 @@ _BAROSTAT = ("p_eps", "force_eps")
 
 def draw_velocities(atoms: Atoms, temperature: float, rng: np.random.Generator) -> None:
     """Maxwell-Boltzmann velocities without net momentum and, for molecules, net rotation."""
-    MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)
-    if len(atoms) > 1 and not atoms.constraints:
+    widths = np.sqrt(atoms.get_masses() * units.kB * temperature)
+    atoms.set_momenta(widths[:, None] * rng.standard_normal((len(atoms), 3)))
+    if len(atoms) > 1 and temperature > 0 and not atoms.constraints:
         Stationary(atoms, preserve_temperature=True)
-        if not atoms.pbc.any() and len(atoms) > 2:
-            ZeroRotation(atoms, preserve_temperature=True)
+        if not atoms.pbc.any():
+            with np.errstate(invalid="ignore"):  # linear molecules: no moment about their axis
+                ZeroRotation(atoms, preserve_temperature=True)
 
 
 def read_settings(path: str | Path) -> MDSettings:
@@ -227,5 +230,5 @@ def _read_state(path: Path) -> dict[str, Any]:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise UserError(f"{path}: there is no saved state to continue from.") from None
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise UserError(f"{path}: the saved state is damaged ({error}).") from error

@@ -73,7 +73,7 @@ class SkinNeighbours:
         return reference
 
     def _is_valid(self, reference: _Reference, atoms: Atoms) -> bool:
-        if not np.array_equal(reference.numbers, atoms.numbers):
+        if len(atoms) == 0 or not np.array_equal(reference.numbers, atoms.numbers):
             return False
         if not np.array_equal(reference.pbc, atoms.pbc):
             return False

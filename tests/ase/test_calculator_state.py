@@ -1,0 +1,114 @@
+"""Copies, pickles, and everybody else's torch settings."""
+
+import copy
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+
+from pet_mlip import PETCalculator
+
+
+@pytest.fixture
+def atoms():
+    atoms = molecule("CH3CH2OH")
+    atoms.rattle(0.05)
+    return atoms
+
+
+def energy_and_forces(atoms, calculator):
+    atoms = atoms.copy()
+    atoms.calc = calculator
+    return atoms.get_potential_energy(), atoms.get_forces()
+
+
+def assert_same(a, b):
+    assert a[0] == b[0]
+    assert np.array_equal(a[1], b[1])
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, PETCalculator.clone])
+def test_copies_share_the_model_but_no_state(model_file, atoms, duplicate):
+    first = PETCalculator(model_file)
+    expected = energy_and_forces(atoms, first)
+    second = duplicate(first)
+    assert second.engine.model is first.engine.model
+    other = atoms.copy()
+    other.positions *= 1.1
+    energy_and_forces(other, second)
+    assert_same(energy_and_forces(atoms, first), expected)
+    assert_same(energy_and_forces(atoms, second), expected)
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_pickle(model_file, atoms, used):
+    calculator = PETCalculator(model_file)
+    if used:
+        energy_and_forces(atoms, calculator)
+    again = pickle.loads(pickle.dumps(calculator))
+    assert_same(energy_and_forces(atoms, again), energy_and_forces(atoms, calculator))
+    assert again.metadata == calculator.metadata
+
+
+def test_pickled_atoms_work_in_another_process(model_file, atoms):
+    calculator = PETCalculator(model_file)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        found = pool.submit(energy_and_forces, atoms, calculator).result()
+    expected = energy_and_forces(atoms, calculator)
+    # Another process may have another number of threads.
+    assert found[0] == pytest.approx(expected[0], abs=1e-12)
+    assert np.allclose(found[1], expected[1], rtol=0, atol=1e-12)
+
+
+@pytest.fixture
+def settings():
+    """Torch's global settings, put back afterwards."""
+    dtype, grad = torch.get_default_dtype(), torch.is_grad_enabled()
+    yield
+    torch.set_default_dtype(dtype)
+    torch.set_grad_enabled(grad)
+
+
+def test_global_settings_are_left_alone(model_file, atoms, settings):
+    def state():
+        return (
+            torch.get_default_dtype(),
+            torch.get_num_threads(),
+            torch.get_num_interop_threads(),
+            torch.is_grad_enabled(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.random.get_rng_state().tolist(),
+            torch.jit.is_scripting(),
+            torch.get_float32_matmul_precision(),
+        )
+
+    before = state()
+    energy_and_forces(atoms, PETCalculator(model_file))
+    assert state() == before
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_another_default_dtype_changes_nothing(model_file, atoms, settings, dtype):
+    expected = energy_and_forces(atoms, PETCalculator(model_file, dtype=dtype))
+    torch.set_default_dtype(torch.float64)
+    assert_same(energy_and_forces(atoms, PETCalculator(model_file, dtype=dtype)), expected)
+    torch.set_default_dtype(torch.float16)
+    assert_same(energy_and_forces(atoms, PETCalculator(model_file, dtype=dtype)), expected)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_forces_in_any_grad_mode(model_file, atoms, mode):
+    expected = energy_and_forces(atoms, PETCalculator(model_file))
+    with mode():
+        assert_same(energy_and_forces(atoms, PETCalculator(model_file)), expected)
+
+
+def test_precision_can_be_chosen(model_file, atoms):
+    exact = energy_and_forces(atoms, PETCalculator(model_file, dtype="float64"))
+    single = energy_and_forces(atoms, PETCalculator(model_file, dtype="float32"))
+    assert single[0] != exact[0]
+    assert single[0] == pytest.approx(exact[0], abs=1e-4)

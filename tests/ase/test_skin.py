@@ -1,0 +1,109 @@
+"""The kept neighbour list is complete, and what it leads to does not depend on its age."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from hypothesis import given
+from hypothesis import strategies as st
+from model_files import morse_model
+
+from pet_mlip import PETCalculator
+from pet_mlip.ase.neighbours import SkinNeighbours, sorted_edges
+
+CUTOFF = 4.0
+
+
+def within(edges):
+    return edges.vectors[(edges.vectors**2).sum(axis=1) < CUTOFF**2]
+
+
+def random_structure(rng, pbc):
+    cell = rng.normal(size=(3, 3)) + 4.0 * np.eye(3)[rng.permutation(3)]
+    positions = rng.uniform(-1, 2, (5, 3)) @ cell
+    return Atoms("H5", positions, cell=cell, pbc=pbc)
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    pbc=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    skin=st.sampled_from([0.0, 0.3, 1.5]),
+    size=st.sampled_from([0.01, 0.1, 0.5]),
+)
+def test_edges_are_those_of_a_new_list(seed, pbc, skin, size):
+    rng = np.random.default_rng(seed)
+    atoms = random_structure(rng, pbc)
+    neighbours = SkinNeighbours(CUTOFF, skin)
+    for _ in range(6):
+        fresh = sorted_edges(atoms.positions, atoms.cell.array, atoms.pbc, CUTOFF)
+        assert np.array_equal(within(neighbours(atoms)), fresh.vectors)
+        strain = np.eye(3) + 0.3 * size * rng.normal(size=(3, 3))
+        atoms.set_cell(atoms.cell.array @ strain, scale_atoms=bool(rng.integers(2)))
+        atoms.positions += 0.3 * size * rng.normal(size=(5, 3)) + rng.normal(size=3)
+
+
+def test_small_moves_keep_the_list():
+    atoms = bulk("Si", cubic=True)
+    neighbours = SkinNeighbours(CUTOFF, 0.5)
+    for seed in range(5):
+        neighbours(atoms)
+        atoms.rattle(0.02, seed=seed)
+    assert neighbours.n_builds == 1
+
+
+def test_common_drift_and_small_strain_keep_the_list():
+    atoms = bulk("Si", cubic=True)
+    neighbours = SkinNeighbours(CUTOFF, 0.5)
+    neighbours(atoms)
+    atoms.positions += 100.0
+    atoms.set_cell(atoms.cell * 1.02, scale_atoms=True)
+    neighbours(atoms)
+    assert neighbours.n_builds == 1
+
+
+@pytest.mark.parametrize("move", [0.26, 3.0])
+def test_large_moves_rebuild_the_list(move):
+    atoms = molecule("CH3CH2OH")
+    neighbours = SkinNeighbours(CUTOFF, 0.5)
+    neighbours(atoms)
+    atoms.positions[0] += [0, 0, 1.2 * move]
+    neighbours(atoms)
+    assert neighbours.n_builds == 2
+
+
+def test_without_a_skin_every_call_builds():
+    neighbours = SkinNeighbours(CUTOFF, 0.0)
+    for _ in range(3):
+        neighbours(molecule("H2O"))
+    assert neighbours.n_builds == 3
+
+
+def test_results_are_bitwise_independent_of_the_skin(model_file):
+    """What makes a restarted simulation repeat the uninterrupted one."""
+    atoms = bulk("Si", cubic=True)
+    atoms.rattle(0.1)
+    calculators = [PETCalculator(model_file, skin=skin) for skin in (0.0, 0.4, 1.0)]
+    for seed in range(3):
+        energies, forces = [], []
+        for calculator in calculators:
+            atoms.calc = calculator
+            energies.append(atoms.get_potential_energy())
+            forces.append(atoms.get_forces())
+        assert energies[0] == energies[1] == energies[2]
+        assert np.array_equal(forces[0], forces[1])
+        assert np.array_equal(forces[0], forces[2])
+        atoms.rattle(0.02, seed=seed)
+
+
+def test_one_calculator_for_many_structures():
+    """As in a NEB that shares it: the list follows whoever asks."""
+    shared = PETCalculator(morse_model())
+    images = [bulk("Si", cubic=True) for _ in range(3)]
+    for k, image in enumerate(images):
+        image.rattle(0.1 * k, seed=k)
+        image.calc = shared
+    for _ in range(2):
+        for image in images:
+            alone = image.copy()
+            alone.calc = PETCalculator(morse_model())
+            assert np.array_equal(image.get_forces(), alone.get_forces())
