@@ -45,18 +45,18 @@ def test_degenerate_periodic_cell(morse):
 def test_coincident_atoms(model_file):
     atoms = Atoms("OHH", [[0, 0, 0], [0, 0, 1], [0, 0, 1]])
     atoms.calc = PETCalculator(model_file)
-    with pytest.raises(UserError, match="Atoms 1 and 2 .* same place"):
+    with pytest.raises(UserError, match=r"Atoms 1 and 2 .* same place"):
         atoms.get_forces()
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(UserError, match="nothing.pt"):
+    with pytest.raises(UserError, match=r"nothing\.pt"):
         PETCalculator(tmp_path / "nothing.pt")
 
 
 def test_not_a_model(tmp_path):
     (tmp_path / "model.pt").write_text("not a model")
-    with pytest.raises(UserError, match="model.pt"):
+    with pytest.raises(UserError, match=r"model\.pt"):
         PETCalculator(tmp_path / "model.pt")
 
 
@@ -64,7 +64,7 @@ def test_not_a_model(tmp_path):
 def test_cut_short(model_file, tmp_path, part):
     content = model_file.read_bytes()
     (tmp_path / "short.pt").write_bytes(content[: int(part * len(content))])
-    with pytest.raises(UserError, match="short.pt"):
+    with pytest.raises(UserError, match=r"short\.pt"):
         PETCalculator(tmp_path / "short.pt")
 
 

@@ -186,7 +186,7 @@ def test_settings_survive_a_file(tmp_path):
 def test_damaged_settings(tmp_path, content):
     if content is not None:
         (tmp_path / "s.json").write_text(content)
-    with pytest.raises(UserError, match="s.json"):
+    with pytest.raises(UserError, match=r"s\.json"):
         read_settings(tmp_path / "s.json")
 
 

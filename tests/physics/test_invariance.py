@@ -12,9 +12,7 @@ from pet_mlip.evaluate.equivariance import random_operations, transformed
 TOLERANCE = {"float64": (1e-10, 1e-9), "float32": (2e-6, 2e-5)}
 MODELS = ["ecse", "ecse residual", "pairs"]
 
-slow_pairs = [
-    pytest.param(m, marks=pytest.mark.slow) if m == "pairs" else m for m in MODELS
-]
+slow_pairs = [pytest.param(m, marks=pytest.mark.slow) if m == "pairs" else m for m in MODELS]
 
 
 @pytest.fixture(params=STRUCTURES, ids=lambda name: name.replace(", ", "-").replace(" ", "-"))
