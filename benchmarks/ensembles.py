@@ -32,8 +32,9 @@ from torch import Tensor, nn
 
 from pet_mlip.data.batch import graph_from_atoms
 from pet_mlip.ecse.axis_plane import AxisPlane
+from pet_mlip.ecse.closest_pairs import ClosestPairs
 from pet_mlip.ecse.frames import random_rotations
-from pet_mlip.ecse.hypers import AxisPlaneHypers, PairsHypers
+from pet_mlip.ecse.hypers import AxisPlaneHypers, ClosestPairsHypers, PairsHypers
 from pet_mlip.ecse.pairs import Pairs
 from pet_mlip.model.cutoff import cutoff_switch
 from pet_mlip.model.environment import Environment, build_environment
@@ -158,6 +159,10 @@ def axis_plane(axis: float, plane: float, handedness: float) -> nn.Module:
     return AxisPlane(CUTOFF, hypers)
 
 
+def closest_pairs(width: float) -> nn.Module:
+    return ClosestPairs(CUTOFF, ClosestPairsHypers(width=width))
+
+
 def ensembles() -> dict[str, nn.Module]:
     """The rows of the table. Very wide handedness: both mirror images always."""
     pruned = PairsHypers(mirrors=False, pruning_rounds=4)
@@ -170,6 +175,10 @@ def ensembles() -> dict[str, nn.Module]:
         "axis-plane 0.4/0.8, eps 0.1": axis_plane(0.4, 0.8, 0.1),
         "axis-plane 0.8/0.8, eps 0.1": axis_plane(0.8, 0.8, 0.1),
         "axis-plane 0.5/0.5, eps 0.3": axis_plane(0.5, 0.5, 0.3),
+        "closest pairs 0.2": closest_pairs(0.2),
+        "closest pairs 0.3": closest_pairs(0.3),
+        "closest pairs 0.4": closest_pairs(0.4),
+        "closest pairs 0.6": closest_pairs(0.6),
     }
 
 

@@ -85,7 +85,7 @@ class AxisPlane(nn.Module):
     def score_planes(
         self, axis: Tensor, axis_atom: Tensor, environment: Environment
     ) -> tuple[Tensor, Tensor]:
-        """Normals u_j x r_k (A, M, 3) and scores s(r_k; R2_j) q_jk (A, M) of the planes of each axis."""
+        """Normals u_j x r_k (A, M, 3) and scores s(r_k; R2_j) q_jk (A, M) of each axis' planes."""
         distance = environment.distance[axis_atom]
         normal = torch.linalg.cross(axis.unsqueeze(1), environment.vectors[axis_atom])
         sine_squared = (normal * normal).sum(dim=2) / (distance * distance)

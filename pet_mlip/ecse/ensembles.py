@@ -3,6 +3,7 @@
 from torch import nn
 
 from pet_mlip.ecse.axis_plane import AxisPlane, Plain
+from pet_mlip.ecse.closest_pairs import ClosestPairs
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.ecse.pairs import Pairs
 
@@ -11,6 +12,8 @@ def make_ensemble(cutoff: float, hypers: SymmetrizationHypers) -> nn.Module:
     """The module that maps environments to frames, as the hyperparameters say."""
     if hypers.ensemble == "axis_plane":
         return AxisPlane(cutoff, hypers.axis_plane)
+    if hypers.ensemble == "closest_pairs":
+        return ClosestPairs(cutoff, hypers.closest_pairs)
     if hypers.ensemble == "pairs":
         return Pairs(cutoff, hypers.pairs)
     return Plain()

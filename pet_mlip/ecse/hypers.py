@@ -59,19 +59,45 @@ class PairsHypers(BaseModel):
     )
 
 
+class ClosestPairsHypers(BaseModel):
+    """Constants of the closest-pairs ensemble (docs/theory, section ECSE)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    width: float = Field(0.4, gt=0, description="Range of cost in Å over which a frame fades out.")
+    collinear: float = Field(
+        0.05, ge=0.001, lt=1, description="sin^2 of the angle below which a pair makes no frame."
+    )
+    collinear_width: float = Field(
+        0.4, gt=0, description="Range of sin^2 over which a pair becomes eligible."
+    )
+    oblique: float = Field(0.3, ge=0, description="Cost in Å of a pair, times cos^2 of its angle.")
+    handedness: float = Field(
+        0.5, ge=0, description="Cost in Å of the mirror image on the wrong side."
+    )
+    handedness_width: float = Field(
+        1.0, gt=0, description="|zeta| from which on the sides are told apart entirely."
+    )
+    fallback: float = Field(
+        0.5, gt=0, le=1, description="Total score below which the collinear fallback fades in."
+    )
+
+
 class SymmetrizationHypers(BaseModel):
     """Which rotations an environment is evaluated in, in training and afterwards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    ensemble: Literal["none", "axis_plane", "pairs"] = Field(
+    ensemble: Literal["none", "closest_pairs", "axis_plane", "pairs"] = Field(
         "axis_plane",
-        description="Frame ensemble: none (the plain, unsymmetrized model), axis_plane, or pairs.",
+        description="Frame ensemble: none (the plain, unsymmetrized model), closest_pairs, "
+        "axis_plane, or pairs.",
     )
-    axis_plane: AxisPlaneHypers = Field(
-        default_factory=AxisPlaneHypers, description="Constants of axis_plane."
+    closest_pairs: ClosestPairsHypers = Field(
+        ClosestPairsHypers(), description="Constants of closest_pairs."
     )
-    pairs: PairsHypers = Field(default_factory=PairsHypers, description="Constants of pairs.")
+    axis_plane: AxisPlaneHypers = Field(AxisPlaneHypers(), description="Constants of axis_plane.")
+    pairs: PairsHypers = Field(PairsHypers(), description="Constants of pairs.")
     train: Literal["structure", "environment", "sample", "full"] = Field(
         "full",
         description="Frames in training: one random O(3) matrix per structure, one per atom and "

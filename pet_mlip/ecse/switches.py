@@ -5,7 +5,10 @@ from torch import Tensor
 
 
 def quintic(x: Tensor) -> Tensor:
-    """0 for x <= 0, 1 for x >= 1, twice continuously differentiable; quintic(x) + quintic(1-x) = 1."""
+    """Polynomial switch: 0 for x <= 0, 1 for x >= 1, twice continuously differentiable.
+
+    Antisymmetric about x = 1/2: its values at x and 1 - x add up to one.
+    """
     x = x.clamp(0.0, 1.0)
     return x * x * x * (10.0 + x * (6.0 * x - 15.0))
 
@@ -20,8 +23,8 @@ def quintic_slope(x: Tensor) -> Tensor:
 def adaptive_radius(distance: Tensor, count: Tensor, width: float, largest: float) -> Tensor:
     """Radius that holds about one neighbour: the solution R of n(R) = 1.
 
-    n(R) = sum_j count_j quintic((R - r_j) / width) + (R / largest)^3 grows monotonically from 0, and
-    its last term alone reaches 1 at ``largest``: the root always exists and never jumps.
+    n(R) = sum_j count_j quintic((R - r_j) / width) + (R / largest)^3 grows monotonically from 0,
+    and its last term alone reaches 1 at ``largest``: the root always exists and never jumps.
 
     Args:
         distance: r_j in Å, (A, M) float64.

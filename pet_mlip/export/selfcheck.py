@@ -25,6 +25,7 @@ def check_exported(eager: Potential, exported: "LoadedModel") -> None:
     vectors = graph.edge_vectors.clone().requires_grad_(True)
     energies = eager(graph._replace(edge_vectors=vectors))
     (gradient,) = torch.autograd.grad(energies.sum(), vectors)
+    energies = energies.detach()
     # Relative to the network's own size, not to the baseline's.
     size = float((energies - eager.composition[eager.species_index[graph.species]]).abs().max())
     for chunk_size in (0, 64):

@@ -17,7 +17,8 @@ def bump_switch(distance: Tensor, cutoff: float, width: float) -> Tensor:
     x = (distance - (cutoff - width)) / width
     # Beyond these margins the function equals 0 or 1 to the last bit; cot itself would overflow.
     x = x.clamp(1e-6, 1.0 - 1e-6)
-    return 0.5 * (1.0 + torch.tanh(1.0 / torch.tan(math.pi * x)))
+    # cos / sin, not 1 / tan: the latter's derivatives are wrong at x = 1/2, where tan diverges.
+    return 0.5 * (1.0 + torch.tanh(torch.cos(math.pi * x) / torch.sin(math.pi * x)))
 
 
 def cutoff_switch(distance: Tensor, cutoff: float, width: float, function: str) -> Tensor:

@@ -35,12 +35,11 @@ class PETHypers(BaseModel):
         description="residual: energies from every GNN layer (2023 paper); feedforward: from the "
         "last one, with messages that mix both directions of an edge (current uPET models).",
     )
-
     num_radial: int = Field(
         16,
         ge=0,
-        description="Radial Bessel functions of the distance beside the distance itself in the edge "
-        "embedding; 0 as in metatrain. A few resolve bond lengths from the first step on.",
+        description="Radial Bessel functions of the distance beside the distance itself in the "
+        "edge embedding; 0 as in metatrain. A few resolve bond lengths from the first step on.",
     )
 
     @model_validator(mode="after")
@@ -59,7 +58,7 @@ class PETHypers(BaseModel):
     def interaction_range(self) -> int:
         """How many cutoffs away an atom can influence an atomic energy.
 
-        The feedforward featurizer exchanges messages after its last layer too, so that its reach is
-        one cutoff longer.
+        The feedforward featurizer exchanges messages after its last layer too, so that its reach
+        is one cutoff longer.
         """
         return self.num_gnn_layers + (1 if self.featurizer_type == "feedforward" else 0)

@@ -20,6 +20,7 @@ class Head(nn.Module):
         self.last = nn.Linear(hidden, 1)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Energies (...,) of features (..., D)."""
         return self.last(self.mlp(features)).squeeze(-1)
 
 
@@ -91,7 +92,9 @@ class PET(nn.Module):
         if self.residual:
             return 0.5 * (messages + reversed_edges)
         both = torch.cat([edges, reversed_edges], dim=-1)
-        for i, (norm, mlp) in enumerate(zip(self.combination_norms, self.combination_mlps)):
+        for i, (norm, mlp) in enumerate(
+            zip(self.combination_norms, self.combination_mlps, strict=True)
+        ):
             if i == layer:
                 messages = messages + edges + mlp(norm(both))
         return messages

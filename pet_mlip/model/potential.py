@@ -41,6 +41,10 @@ class Potential(nn.Module):
         symmetrization: Frame ensemble and training mode.
     """
 
+    species_index: Tensor
+    composition: Tensor
+    scale: Tensor
+
     def __init__(
         self, species: list[int], pet: PETHypers, symmetrization: SymmetrizationHypers
     ) -> None:
@@ -83,7 +87,7 @@ class Potential(nn.Module):
             species,
             inner.edge_index[0],
             species[inner.edge_index[1]],
-            # Edges without a reverse only exist outside the receptive field of a domain's own atoms.
+            # An edge without a reverse lies outside the receptive field of a domain's own atoms.
             reverse_edges(inner).clamp(min=0),
             inner.edge_vectors,
         )

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class RadialBasis(nn.Module):
-    """b_n(r) = sqrt(2 / cutoff) sin(n pi r / cutoff) / r, n = 1 ... size (DimeNet, arXiv:2003.03123)."""
+    """b_n(r) = sqrt(2 / cutoff) sin(n pi r / cutoff) / r for n = 1 ... size (arXiv:2003.03123)."""
 
     def __init__(self, size: int, cutoff: float) -> None:
         super().__init__()

@@ -21,6 +21,7 @@ class FeedForward(nn.Module):
         self.w_out = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply to the last dimension."""
         x = self.w_in(x)
         if self.gated:
             value, gate = x.chunk(2, dim=-1)

@@ -14,6 +14,7 @@ CUTOFF = 4.5
 WIDTH = 0.5
 KINDS = ["random", "planar", "linear", "nearly linear", "equal distances", "near the cutoff"]
 SYMMETRIZATION = {
+    "closest_pairs": SymmetrizationHypers(ensemble="closest_pairs"),
     "axis_plane": SymmetrizationHypers(ensemble="axis_plane"),
     "pairs": SymmetrizationHypers(ensemble="pairs"),
     "pairs, pruned": SymmetrizationHypers(

@@ -109,7 +109,7 @@ def test_environment_draws_one_rotation_per_atom_and_layer(batch):
     assert (frames[0].weight == 1).all()
 
 
-@pytest.mark.parametrize("ensemble", ["axis_plane", "pairs"])
+@pytest.mark.parametrize("ensemble", ["closest_pairs", "axis_plane", "pairs"])
 def test_sample_draws_from_the_ensemble(batch, ensemble):
     graph, structure = batch
     potential = potential_in("sample", ensemble)
@@ -129,7 +129,7 @@ def test_sample_draws_from_the_ensemble(batch, ensemble):
     assert torch.isfinite(torch.autograd.grad(energy, vectors)[0]).all()
 
 
-@pytest.mark.parametrize("ensemble", ["axis_plane", "pairs"])
+@pytest.mark.parametrize("ensemble", ["closest_pairs", "axis_plane", "pairs"])
 def test_full_is_the_inference_ensemble(batch, ensemble):
     graph, structure = batch
     potential = potential_in("full", ensemble)
