@@ -37,12 +37,16 @@ $(VENV)/.torch: constraints.txt | $(BIN)/python
 	$(BIN)/pip install --quiet -c constraints.txt $(PIP_TORCH) torch
 	@touch $@
 
-$(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.torch
+$(VENV)/.package: pyproject.toml constraints.txt $(VENV)/.torch
 	$(BIN)/pip install --quiet -c constraints.txt setuptools
+	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.tools: $(VENV)/.package
 	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[test,docs,dev]'
 	@touch $@
 
-venv: $(VENV)/.installed
+venv: $(VENV)/.tools
 
 test: venv
 	$(BIN)/python -m pytest -n $(WORKERS)
@@ -59,7 +63,7 @@ format: venv
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-demo: venv
+demo: $(VENV)/.package
 	$(BIN)/python examples/demo/demo.py demo
 
 docs: venv
