@@ -1,0 +1,27 @@
+"""Sphinx configuration."""
+
+from pathlib import Path
+
+from pet_mlip.config import reference_yaml
+from pet_mlip.version import __version__
+
+project = "pet_mlip"
+copyright = "the pet_mlip developers"
+release = __version__
+extensions = ["myst_parser", "sphinx.ext.mathjax"]
+myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_heading_anchors = 3
+html_theme = "furo"
+exclude_patterns = ["_build"]
+
+# The reference is written from the schema, so that it cannot fall behind.
+PAGE = """# Configuration reference
+
+Every key with its description, type and default, as in `configs/reference.yaml`.
+
+```yaml
+{}```
+"""
+Path(__file__).with_name("configuration.md").write_text(
+    PAGE.format(reference_yaml()), encoding="utf-8"
+)
