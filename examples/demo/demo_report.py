@@ -58,12 +58,14 @@ def plot_rotation(path: Path, curves: dict[str, Floats]) -> None:
 def plot_energies(path: Path, nve: dict[str, Floats], n_atoms: int) -> None:
     """Total energy, and the potential energy that it is balanced from, both per atom."""
     figure, panels = new_figure(8.4, 3.0, 2)
-    for axes, names in zip(panels, (("total", "potential"), ("total",)), strict=True):
+    for axes, names in zip(panels, (("potential", "total"), ("total",)), strict=True):
         for name in names:
             energies = 1000.0 * (nve[name] - nve["total"][0]) / n_atoms
-            axes.plot(nve["time_ps"], energies, color=BLUE if name == "total" else GREY, label=name)
+            color = BLUE if name == "total" else GREY
+            axes.plot(nve["time_ps"], energies, color=color, label=name, linewidth=0.8)
         axes.set(xlabel="time / ps", ylabel="energy - first total / meV/atom")
-        axes.legend(frameon=False)
+    panels[0].margins(y=0.2)
+    panels[0].legend(frameon=False, loc="lower right", ncols=2)
     panels[0].set_title("NVE: potential and total energy")
     panels[1].set_title("total energy alone")
     save(figure, path)
