@@ -1,0 +1,85 @@
+"""Small random potentials and structures for the tests of the model."""
+
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+from torch import Tensor
+
+from pet_mlip.data.batch import batch_from_atoms
+from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.model.derivatives import Prediction, predict
+from pet_mlip.model.graph import Graph
+from pet_mlip.model.hypers import PETHypers
+from pet_mlip.model.potential import Potential
+
+CUTOFF = 3.0
+SPECIES = [1, 6, 8, 14]
+ENSEMBLES = ["none", "axis_plane", "pairs"]
+FEATURIZERS = ["feedforward", "residual"]
+
+
+def make_potential(ensemble="axis_plane", featurizer="feedforward", **hypers) -> Potential:
+    """A random float64 potential whose biases and norms are random too."""
+    sizes = {"d_pet": 8, "d_node": 12, "d_head": 6, "d_feedforward": 10, "num_heads": 2}
+    sizes |= {"cutoff": CUTOFF, "num_attention_layers": 1, "num_radial": 3, **hypers}
+    train = "structure" if ensemble == "none" else "full"
+    pet = PETHypers(featurizer_type=featurizer, **sizes)
+    symmetrization = SymmetrizationHypers(ensemble=ensemble, train=train)
+    potential = Potential(SPECIES, pet, symmetrization).set_dtype(torch.float64)
+    draw = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in potential.pet.parameters():
+            noise = torch.randn(parameter.shape, generator=draw, dtype=torch.float64)
+            spread = 0.3 if parameter.dim() == 1 else parameter.shape[1] ** -0.5
+            parameter.copy_(spread * noise + (1.0 if parameter.dim() == 1 else 0.0))
+    potential.set_baseline({z: -10.0 * z for z in SPECIES}, 1.0)
+    return potential.eval().requires_grad_(False)
+
+
+def rattled(atoms: Atoms, seed: int = 0) -> Atoms:
+    """The atoms, moved by a few hundredths of an Å."""
+    atoms.rattle(0.05, seed=seed)
+    return atoms
+
+
+def structures() -> dict[str, Atoms]:
+    """Structures of every kind, by name."""
+    cell = [(2.7, 0, 0), (1.9, 2.8, 0), (0.4, 1.2, 2.9)]
+    return {
+        "ethanol": rattled(molecule("CH3CH2OH")),
+        "silicon": rattled(bulk("Si", cubic=False)),
+        "self-images": bulk("C", "sc", a=1.9),
+        "skewed": rattled(Atoms("SiO", [(0, 0, 0), (1.2, 0.9, 1.3)], cell=cell, pbc=True)),
+        "slab": Atoms("OC", [(0, 0, 0), (0.8, 1.1, 0.9)], cell=[2.8, 2.9, 0], pbc=[1, 1, 0]),
+        "wire": Atoms("CO", [(0, 0, 0), (1.1, 0.6, 0)], cell=[2.6, 0, 0], pbc=[1, 0, 0]),
+        "water": rattled(molecule("H2O")),
+        "CO2": molecule("CO2"),
+        "dimer": molecule("CO"),
+        "atom": Atoms("O"),
+    }
+
+
+def graph_of(*atoms: Atoms, cutoff: float = CUTOFF) -> Graph:
+    """One graph of all the atoms."""
+    return batch_from_atoms(atoms, cutoff).graph
+
+
+def predict_atoms(potential: Potential, *atoms: Atoms, cutoff: float = CUTOFF) -> Prediction:
+    """What the potential says about the structures, in one batch."""
+    batch = batch_from_atoms(atoms, cutoff)
+    return predict(potential, batch.graph, batch.structure, len(atoms))
+
+
+def empty_graph(species: list[int]) -> Graph:
+    """Atoms without any edge."""
+    return Graph(
+        torch.tensor(species, dtype=torch.int64),
+        torch.zeros(2, 0, dtype=torch.int64),
+        torch.zeros(0, 3, dtype=torch.float64),
+        torch.zeros(0, 3, dtype=torch.int64),
+    )
+
+
+def assert_same(found: Tensor, expected: Tensor, bound: float = 1e-12) -> None:
+    """Equal to an absolute bound."""
+    torch.testing.assert_close(found, expected, rtol=0, atol=bound)

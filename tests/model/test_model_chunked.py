@@ -1,0 +1,87 @@
+"""Evaluation in chunks is the evaluation in one piece."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from model_tools import (
+    ENSEMBLES,
+    FEATURIZERS,
+    assert_same,
+    empty_graph,
+    graph_of,
+    make_potential,
+    structures,
+)
+
+from pet_mlip.model.chunked import ChunkedPotential, split
+
+MODELS = [(e, f) for e in ENSEMBLES for f in FEATURIZERS]
+
+
+@pytest.fixture(params=MODELS, ids=["-".join(m) for m in MODELS], scope="module")
+def potential(request):
+    return make_potential(*request.param, num_gnn_layers=3)
+
+
+def weighted(potential, graph, weights):
+    """Energies, and the gradient of their weighted sum, in one piece."""
+    vectors = graph.edge_vectors.clone().requires_grad_(True)
+    energies = potential(graph._replace(edge_vectors=vectors))
+    (gradient,) = torch.autograd.grad((energies * weights).sum(), vectors)
+    return energies.detach(), gradient
+
+
+@pytest.mark.parametrize("chunk_size", [0, 1, 60, 10**6])
+def test_same_as_in_one_piece(potential, chunk_size):
+    # Edges beyond the cutoff and not in order, as a caller may give them.
+    atoms = [structures()[name] for name in ("water", "skewed", "atom", "self-images")]
+    graph = graph_of(*atoms, cutoff=potential.cutoff + 0.3)
+    order = torch.randperm(graph.edge_index.shape[1], generator=torch.Generator().manual_seed(1))
+    graph = graph._replace(
+        edge_index=graph.edge_index[:, order],
+        edge_vectors=graph.edge_vectors[order],
+        edge_shifts=graph.edge_shifts[order],
+    )
+    weights = torch.linspace(-1, 1, len(graph.species), dtype=torch.float64)
+    expected, expected_gradient = weighted(potential, graph, weights)
+    energies, gradient, n_frames = ChunkedPotential(potential)(graph, weights, True, chunk_size)
+    assert_same(energies, expected, 1e-12)
+    assert_same(gradient, expected_gradient, 1e-12)
+    assert torch.equal(n_frames, potential.count_frames(graph))
+    assert not energies.requires_grad
+
+
+def test_without_gradient(potential):
+    graph = graph_of(structures()["skewed"])
+    weights = torch.ones(2, dtype=torch.float64)
+    energies, gradient, _ = ChunkedPotential(potential)(graph, weights, False, 30)
+    assert_same(energies, potential(graph), 1e-12)
+    assert gradient.shape == graph.edge_vectors.shape
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize("species", [[], [6], [1, 8]])
+def test_without_edges(potential, species):
+    graph = empty_graph(species)
+    weights = torch.ones(len(species), dtype=torch.float64)
+    energies, gradient, n_frames = ChunkedPotential(potential)(graph, weights, True, 1)
+    assert_same(energies, potential(graph), 1e-13)
+    assert gradient.shape == (0, 3)
+    assert n_frames.tolist() == [1] * len(species)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 6))), st.integers(0, 40))
+def test_chunks(atoms, chunk_size):
+    n_neighbors = torch.tensor([n for n, _ in atoms], dtype=torch.int64)
+    tokens = torch.tensor([(n + 1) * frames for n, frames in atoms], dtype=torch.int64)
+    first_edge = torch.cat([torch.zeros(1, dtype=torch.int64), n_neighbors.cumsum(0)])
+    chunks = split(tokens, first_edge, chunk_size)
+    covered = [atom for c in chunks for atom in range(c.atom_start, c.atom_end)]
+    assert covered == list(range(len(atoms)))
+    if chunk_size == 0:
+        assert len(chunks) <= 1
+    for c in chunks:
+        assert c.edge_end - c.edge_start == int(n_neighbors[c.atom_start : c.atom_end].sum())
+        size = int(tokens[c.atom_start : c.atom_end].sum())
+        assert chunk_size == 0 or size <= chunk_size or c.atom_end - c.atom_start == 1
