@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -13,9 +13,6 @@ from pet_mlip.errors import UserError
 if TYPE_CHECKING:
     from pet_mlip.ecse.hypers import SymmetrizationHypers
     from pet_mlip.model.potential import Potential
-
-ENSEMBLES = ("none", "axis_plane", "pairs")
-
 
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a training (.ckpt).")],
@@ -29,8 +26,8 @@ def export(
     symmetrization: Annotated[
         str | None,
         typer.Option(
-            help="Frame ensemble of the exported model: none, axis_plane or pairs; by default the "
-            "one it was trained for."
+            help="Frame ensemble of the exported model: none, axis_plane, closest_pairs or pairs; "
+            "by default the one it was trained for."
         ),
     ] = None,
     force: Annotated[
@@ -70,12 +67,12 @@ def with_ensemble(potential: Potential, ensemble: str, force: bool) -> Potential
         UserError: There is no such ensemble, or the training did not prepare for it and `force` is
             not given.
     """
+    from pet_mlip.ecse.hypers import SymmetrizationHypers
     from pet_mlip.model.potential import Potential
 
-    if ensemble not in ENSEMBLES:
-        raise UserError(
-            f"--symmetrization {ensemble} is not known; use one of {', '.join(ENSEMBLES)}."
-        )
+    known = get_args(SymmetrizationHypers.model_fields["ensemble"].annotation)
+    if ensemble not in known:
+        raise UserError(f"--symmetrization {ensemble} is not known; use one of {', '.join(known)}.")
     trained = potential.symmetrization
     problem = mismatch(trained, ensemble)
     if problem is not None and not force:

@@ -8,6 +8,7 @@ from pet_mlip.export import save_model
 
 MODELS = {
     "ecse": {"ensemble": "axis_plane"},
+    "closest pairs": {"ensemble": "closest_pairs"},
     "ecse residual": {"ensemble": "axis_plane", "featurizer_type": "residual"},
     "pairs": {"ensemble": "pairs"},
     "plain": {"ensemble": "none"},

@@ -7,11 +7,12 @@ from structures import STRUCTURES
 RELATIVE = 1e-6
 # Steps of the finest difference in Å (or of strain). Switches as narrow as 0.1 Å and less need a
 # small one, and the energy has sixteen digits.
-STEPS = (4e-3, 1e-3, 2.5e-4)
+STEPS = (4e-3, 1e-3, 2e-4, 4e-5)
 
 CASES = [name for name in STRUCTURES if name not in ("isolated atom", "three isolated atoms")]
 MODELS = [
     "ecse",
+    "closest pairs",
     "plain",
     pytest.param("ecse residual", marks=pytest.mark.slow),
     pytest.param("pairs", marks=pytest.mark.slow),

@@ -10,9 +10,12 @@ from pet_mlip.evaluate.equivariance import random_operations, transformed
 
 # eV per atom and eV/Å.
 TOLERANCE = {"float64": (1e-10, 1e-9), "float32": (2e-6, 2e-5)}
-MODELS = ["ecse", "ecse residual", "pairs"]
-
-slow_pairs = [pytest.param(m, marks=pytest.mark.slow) if m == "pairs" else m for m in MODELS]
+MODELS = [
+    "ecse",
+    "closest pairs",
+    pytest.param("ecse residual", marks=pytest.mark.slow),
+    pytest.param("pairs", marks=pytest.mark.slow),
+]
 
 
 @pytest.fixture(params=STRUCTURES, ids=lambda name: name.replace(", ", "-").replace(" ", "-"))
@@ -34,7 +37,7 @@ def assert_equal(found, expected, n_atoms, dtype):
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("model", slow_pairs)
+@pytest.mark.parametrize("model", MODELS)
 def test_rotations_reflections_inversions(calculator, model, dtype, atoms):
     qs = operations()
     batch = [atoms, *(transformed(atoms, q) for q in qs)]
@@ -45,7 +48,7 @@ def test_rotations_reflections_inversions(calculator, model, dtype, atoms):
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("model", ["ecse", "plain"])
+@pytest.mark.parametrize("model", ["ecse", "closest pairs", "plain"])
 def test_translations_permutations_and_images(calculator, model, dtype, atoms):
     rng = np.random.default_rng(3)
     order = rng.permutation(len(atoms))

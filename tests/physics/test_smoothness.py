@@ -17,6 +17,7 @@ POINTS = 81
 BISECTIONS = 16
 MODELS = [
     "ecse",
+    "closest pairs",
     "plain",
     pytest.param("ecse residual", marks=pytest.mark.slow),
     pytest.param("pairs", marks=pytest.mark.slow),
@@ -156,20 +157,29 @@ def test_no_jump(calculator, model, path):
     assert difference(start[1], end[1]) < max(2.0**-8 * first, 1e-9)
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("path", MOVES)
-def test_the_energy_is_the_integral_of_the_forces(calculator, model, path):
-    """Work along the path, by Simpson's rule, is the energy difference."""
-    n, h = 161, 1e-5
-    times = np.linspace(0.0, 1.0, n)
-    found = np.array(along(path, calculator(model))(times))
+def work_and_energy(values, path, n):
+    """Work along the path by Simpson's rule with n points, and the energies there."""
+    h, times = 1e-5, np.linspace(0.0, 1.0, n)
+    found = np.array(values(times))
     velocity = [(path(t + h).positions - path(t - h).positions).ravel() / (2 * h) for t in times]
     power = -(found[:, :-1] * np.array(velocity)).sum(axis=1)
     weights = np.full(n, 2.0)
     weights[1::2], weights[0], weights[-1] = 4.0, 1.0, 1.0
-    work = (weights * power).sum() / (3 * (n - 1))
-    energy = found[:, -1]
-    assert abs(work - (energy[-1] - energy[0])) < max(3e-3 * np.ptp(energy), 1e-9)
+    return (weights * power).sum() / (3 * (n - 1)), found[:, -1]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("path", MOVES)
+def test_the_energy_is_the_integral_of_the_forces(calculator, model, path):
+    """Forces that differ from the derivative on a part of the path show in the work."""
+    values = along(path, calculator(model))
+    for n in (161, 641, 2561):  # finer only where the forces ask for it
+        work, energy = work_and_energy(values, path, n)
+        error = abs(work - (energy[-1] - energy[0]))
+        tolerance = max(2e-3 * np.ptp(energy), 1e-9)
+        if error < tolerance:
+            break
+    assert error < tolerance
 
 
 @pytest.mark.parametrize("model", ["ecse", "plain"])
