@@ -69,11 +69,11 @@ def evaluate(
     reflections of energies and forces, and the net torque on molecules. Any number of structures.
     """
     from pet_mlip.data.labels import LabelKeys
-    from pet_mlip.data.reading import read_structures
+    from pet_mlip.data.reading import expand_files, read_structures
     from pet_mlip.evaluate import evaluate, write_report
 
     calculator = load_calculator(model, device, dtype, chunk_size)
-    structures = read_structures(data, LabelKeys(energy_key, forces_key, stress_key))
+    structures = read_structures(expand_files(data), LabelKeys(energy_key, forces_key, stress_key))
     with _writer(output) as on_result, progress_bar() as progress:
         evaluation = evaluate(
             calculator,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pet_mlip.ecse.hypers import SymmetrizationHypers
     from pet_mlip.model.potential import Potential
 
+
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a training (.ckpt).")],
     output: Annotated[

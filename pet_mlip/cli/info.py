@@ -151,13 +151,14 @@ def without_labels(structures: Any) -> Iterator[Structure]:
 
 def describe_data(file: str, cutoff: float) -> dict[str, Any]:
     """Statistics of structures, plain JSON types."""
-    from pet_mlip.data.reading import read_structures
+    from pet_mlip.data.reading import expand_files, read_structures
     from pet_mlip.data.statistics import data_statistics
 
+    files = expand_files(file)
     with progress_bar() as progress:
         task = progress.add_task("reading", total=None)
         statistics = data_statistics(
-            read_structures(file), cutoff, progress=lambda n: progress.update(task, completed=n)
+            read_structures(files), cutoff, progress=lambda n: progress.update(task, completed=n)
         )
     return statistics.to_dict()
 

@@ -1,0 +1,66 @@
+import json
+import sys
+
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+from model_files import small_potential
+
+from pet_mlip import PETCalculator
+from pet_mlip.cli.app import main
+from pet_mlip.export import save_model
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """Models, data and structures for the command line."""
+    folder = tmp_path_factory.mktemp("cli")
+    save_model(folder / "model.pt", small_potential(), dtype="float64")
+    calculator = PETCalculator(folder / "model.pt")
+    rng = np.random.default_rng(0)
+    data = []
+    for k in range(6):
+        atoms = molecule("CH3OH") if k % 2 else bulk("Si")
+        atoms.rattle(0.05, rng=rng)
+        found = calculator.compute_batch([atoms], ("energy", "forces", "stress"))[0]
+        found.pop("n_frames")
+        found["energy"] += 0.01
+        atoms.calc = SinglePointCalculator(atoms, **found)
+        atoms.info["config_type"] = "molecule" if k % 2 else "crystal"
+        data.append(atoms)
+    write(folder / "data.xyz", data)
+    write(folder / "methanol.xyz", molecule("CH3OH"))
+    write(folder / "silicon.xyz", bulk("Si", cubic=True))
+    return folder
+
+
+@pytest.fixture
+def run(folder, monkeypatch, capsys):
+    """Function that runs a command line in the folder: (exit code, stdout, stderr)."""
+
+    def run(*arguments):
+        # So wide that no message is wrapped.
+        monkeypatch.setenv("COLUMNS", "500")
+        monkeypatch.setenv("TERM", "dumb")
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", ["pet-mlip", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        out, err = capsys.readouterr()
+        return stopped.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture
+def run_json(run):
+    """Function that runs a command with --json and returns what it printed."""
+
+    def run_json(*arguments):
+        code, out, err = run(*arguments, "--json")
+        assert code == 0, err
+        return json.loads(out)
+
+    return run_json
