@@ -27,7 +27,7 @@ import demo_report
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parent / "data" / "ethanol"
 CONFIG = HERE / "demo.yaml"
-STEPS, TIMESTEP = 4000, 0.5  # of each simulation; fs
+STEPS, TIMESTEP = 3000, 0.5  # of each simulation; fs
 TEMPERATURE = 300  # K
 
 Command = list[str | Path]

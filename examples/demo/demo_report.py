@@ -130,18 +130,25 @@ def drift(nve: dict[str, Floats], n_atoms: int) -> tuple[float, float]:
     return float(line[0]), float((energies - np.polyval(line, nve["time_ps"])).std())
 
 
+def mean_and_error(values: Floats, blocks: int = 5) -> tuple[float, float]:
+    """Mean of correlated values and its standard error, from the means of a few blocks."""
+    means = np.array([block.mean() for block in np.array_split(values, blocks)])
+    return float(means.mean()), float(means.std(ddof=1) / np.sqrt(blocks))
+
+
 def dynamics_table(folder: Path, n_atoms: int) -> str:
     """What the two simulations conserved and kept."""
     nve, nvt = thermo(folder / "nve"), thermo(folder / "nvt")
     slope, spread = drift(nve, n_atoms)
     settled = nvt["temperature"][int(SETTLING * len(nvt["temperature"])) :]
+    mean, error = mean_and_error(settled)
     rows = [
         ["NVE, length", f"{nve['time_ps'][-1]:g} ps"],
         ["NVE, slope of the total energy", f"{slope:+.2g} meV/atom/ps"],
         ["NVE, fluctuation about that line", f"{spread:.2g} meV/atom"],
         ["NVE, mean temperature", f"{nve['temperature'].mean():.0f} K"],
         ["Langevin, length", f"{nvt['time_ps'][-1]:g} ps"],
-        ["Langevin, mean temperature after settling", f"{settled.mean():.0f} K"],
+        ["Langevin, mean temperature after settling", f"{mean:.0f} ± {error:.0f} K"],
     ]
     return table(["molecular dynamics", "value"], rows)
 
