@@ -14,7 +14,7 @@ from pet_mlip.model.potential import Potential
 
 CUTOFF = 3.0
 SPECIES = [1, 6, 8, 14]
-ENSEMBLES = ["none", "axis_plane", "pairs"]
+ENSEMBLES = ["none", "axis_plane", "closest_pairs", "pairs"]
 FEATURIZERS = ["feedforward", "residual"]
 
 
