@@ -27,14 +27,12 @@ Dtype = Annotated[
     typer.Option(help="Precision of the network: float32 or float64; by default as exported."),
 ]
 ChunkSize = Annotated[
-    int,
+    int | None,
     typer.Option(
         min=0, help="Attention tokens evaluated at once, which bounds the memory; 0: no bound."
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-
-DEFAULT_CHUNK_SIZE = 65536
 
 
 def stdout() -> Console:
@@ -92,7 +90,7 @@ def readable(value: Any) -> str:
 
 
 def load_calculator(
-    model: Any, device: str, dtype: str | None, chunk_size: int, skin: float = 0.5
+    model: Any, device: str, dtype: str | None, chunk_size: int | None, skin: float = 0.5
 ) -> PETCalculator:
     """The calculator of a model file."""
     from pet_mlip.ase.calculator import PETCalculator

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pet_mlip.cli.common import (
-    DEFAULT_CHUNK_SIZE,
     AsJson,
     ChunkSize,
     Device,
@@ -59,7 +58,7 @@ def evaluate(
     max_atoms: Annotated[int, typer.Option(min=1, help="Atoms evaluated at once.")] = 2000,
     device: Device = "auto",
     dtype: Dtype = None,
-    chunk_size: ChunkSize = DEFAULT_CHUNK_SIZE,
+    chunk_size: ChunkSize = None,
     seed: Annotated[int, typer.Option(help="Of the random operations.")] = 0,
 ) -> None:
     """Errors of a model on labelled structures, and its rotational error.

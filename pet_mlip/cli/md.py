@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pet_mlip.cli.common import (
-    DEFAULT_CHUNK_SIZE,
     ChunkSize,
     Device,
     Dtype,
@@ -80,7 +79,7 @@ def md(
     ] = False,
     device: Device = "auto",
     dtype: Dtype = None,
-    chunk_size: ChunkSize = DEFAULT_CHUNK_SIZE,
+    chunk_size: ChunkSize = None,
 ) -> None:
     """Molecular dynamics of a structure.
 
