@@ -144,11 +144,12 @@ def test_momenta_of_the_structure_are_kept(morse):
     assert np.array_equal(Simulation(atoms, MDSettings("nvt")).atoms.get_momenta(), momenta)
 
 
-def test_fixed_atoms_stay(morse):
+@pytest.mark.parametrize("ensemble", ["nve", "nvt"])
+def test_fixed_atoms_stay(morse, ensemble):
     atoms = ethanol(morse)
     atoms.set_constraint(FixAtoms([0, 1]))
     before = atoms.positions.copy()
-    Simulation(atoms, MDSettings("nve", 100.0, timestep=0.1)).advance(3)
+    Simulation(atoms, MDSettings(ensemble, 100.0, timestep=0.1)).advance(3)
     assert np.array_equal(atoms.positions[:2], before[:2])
     assert not np.array_equal(atoms.positions[2:], before[2:])
 
