@@ -49,6 +49,9 @@ class LoadedModel:
         """Energies, gradient and frame counts: see `pet_mlip.export.module.ExportedModel`."""
         # Without the profiling executor there is no slow recompilation during the first calls.
         with torch.inference_mode(False), torch.enable_grad(), torch.jit.optimized_execution(False):
+            # Tensors made in inference mode can never be differentiated; their copies can.
+            if edge_vectors.is_inference():
+                edge_vectors = edge_vectors.clone()
             return self.module(
                 species,
                 edge_index,
@@ -134,7 +137,7 @@ def load_model(path: str | Path, device: str = "auto", dtype: str | None = None)
         raise UserError(f"dtype {name!r} is not known; choose one of {', '.join(DTYPES)}.")
     target = choose_device(device)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.inference_mode(False):
             warnings.simplefilter("ignore")
             module = torch.jit.load(str(path), map_location=target)
     except RuntimeError as error:
@@ -144,7 +147,8 @@ def load_model(path: str | Path, device: str = "auto", dtype: str | None = None)
         ) from error
     module.eval()
     # Only the network: baselines and geometry stay float64.
-    module.chunked.potential.pet.to(DTYPES[name])
+    with torch.inference_mode(False):
+        module.chunked.potential.pet.to(DTYPES[name])
     return LoadedModel(module, metadata, target, DTYPES[name])
 
 

@@ -56,7 +56,11 @@ def read_metadata(path: str | Path) -> Metadata:
         with zipfile.ZipFile(path) as archive:
             names = [n for n in archive.namelist() if n.endswith(f"/extra/{METADATA_NAME}")]
             text = archive.read(names[0]).decode() if names else None
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
+            # Torch does not compare checksums: changed weights would go unnoticed.
+            damaged = archive.testzip() if names else None
+            if damaged is not None:
+                raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+    except Exception as error:  # zipfile has no common class for all that damage can cause
         raise UserError(
             f"{path}: not a pet_mlip model, or a file cut short ({error}); export it again with "
             "`pet-mlip export`."

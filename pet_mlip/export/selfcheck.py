@@ -23,8 +23,9 @@ def check_exported(eager: Potential, exported: "LoadedModel") -> None:
     """
     graph = random_cluster(eager.species, eager.cutoff)
     vectors = graph.edge_vectors.clone().requires_grad_(True)
-    energies = eager(graph._replace(edge_vectors=vectors))
-    (gradient,) = torch.autograd.grad(energies.sum(), vectors)
+    with torch.enable_grad():
+        energies = eager(graph._replace(edge_vectors=vectors))
+        (gradient,) = torch.autograd.grad(energies.sum(), vectors)
     energies = energies.detach()
     # Relative to the network's own size, not to the baseline's.
     size = float((energies - eager.composition[eager.species_index[graph.species]]).abs().max())
