@@ -111,7 +111,7 @@ def describe_checkpoint(path: Path) -> dict[str, dict[str, Any]]:
         "checkpoint": {
             "file": str(path),
             "species": symbols(potential.species),
-            "parameters": sum(p.numel() for p in potential.pet.parameters()),
+            "parameters": potential.n_parameters(),
             "cutoff [Å]": potential.cutoff,
             "interaction range [Å]": potential.cutoff * hypers.interaction_range,
             "precision": str(next(potential.pet.parameters()).dtype).removeprefix("torch."),

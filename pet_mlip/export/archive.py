@@ -82,9 +82,13 @@ def save_model(
         training_summary: Plain JSON types, kept in the metadata.
 
     Raises:
-        UserError: If the exported model does not reproduce the eager one.
+        UserError: If the dtype is unknown, the path a directory, or the exported model does not
+            reproduce the eager one.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a directory; give the path of the model file to write.")
+    _check_dtype(dtype)
     eager = deepcopy(potential).cpu().eval().requires_grad_(False).set_dtype(DTYPES[dtype])
     metadata = Metadata(
         format_version=FORMAT_VERSION,
@@ -100,7 +104,7 @@ def save_model(
             "inference": potential.symmetrization.inference,
         },
         hypers=potential.pet_hypers.model_dump(),
-        n_parameters=sum(p.numel() for p in potential.pet.parameters()),
+        n_parameters=potential.n_parameters(),
         training=training_summary or {},
     )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +115,7 @@ def save_model(
             warnings.simplefilter("ignore")  # TorchScript is deprecated, and needed by LAMMPS.
             scripted = torch.jit.script(ExportedModel(eager))
             scripted.save(temporary, _extra_files={METADATA_NAME: metadata.to_json()})
-        os.chmod(temporary, 0o644)  # mkstemp makes private files
+        os.chmod(temporary, _file_mode())
         check_exported(eager, load_model(temporary, device="cpu"))
         os.replace(temporary, path)
     finally:
@@ -133,8 +137,7 @@ def load_model(path: str | Path, device: str = "auto", dtype: str | None = None)
     """
     metadata = read_metadata(path)
     name = dtype or metadata.dtype
-    if name not in DTYPES:
-        raise UserError(f"dtype {name!r} is not known; choose one of {', '.join(DTYPES)}.")
+    _check_dtype(name)
     target = choose_device(device)
     try:
         with warnings.catch_warnings(), torch.inference_mode(False):
@@ -152,16 +155,29 @@ def load_model(path: str | Path, device: str = "auto", dtype: str | None = None)
     return LoadedModel(module, metadata, target, DTYPES[name])
 
 
+def _check_dtype(name: str) -> None:
+    if name not in DTYPES:
+        raise UserError(f"dtype {name!r} is not known; choose one of {', '.join(DTYPES)}.")
+
+
+def _file_mode() -> int:
+    """The permissions that a new file gets; mkstemp makes private ones."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
 def choose_device(device: str) -> torch.device:
     """The torch device that a user's word means."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    unknown = UserError(f"device {device!r} is not known; use auto, cpu, cuda or cuda:N.")
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        raise UserError(
-            f"device {device!r} is not known; use auto, cpu, cuda or cuda:N."
-        ) from error
+        raise unknown from error
+    if chosen.type not in ("cpu", "cuda"):  # float64 geometry needs one of these
+        raise unknown
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device {device!r}: torch {torch.__version__} sees no GPU; use cpu.")
     return chosen

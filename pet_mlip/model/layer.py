@@ -1,5 +1,7 @@
 """One message-passing layer: the transformer over an environment, averaged over its frames."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -24,10 +26,12 @@ class GNNLayer(nn.Module):
         self.width = width
         self.edge_embedder = nn.Linear(4, width)
         self.radial = RadialBasis(hypers.num_radial, hypers.cutoff)
-        self.radial_embedder = nn.Linear(max(hypers.num_radial, 1), width, bias=False)
-        self.radial_embedder.requires_grad_(hypers.num_radial > 0)
-        # In the first layer the message is the neighbour's species embedding already.
-        self.neighbor_embedder = nn.Embedding(1 if first else n_species, width)
+        # Without radial functions, and in the first layer, where the message is the neighbour's
+        # species embedding already, there is nothing to embed: those weights are empty.
+        bound = 1.0 / math.sqrt(max(hypers.num_radial, 1))
+        radial = torch.empty(width, hypers.num_radial).uniform_(-bound, bound)
+        self.radial_embedder = nn.Parameter(radial, requires_grad=hypers.num_radial > 0)
+        self.neighbor_embedder = nn.Embedding(0 if first else n_species, width)
         self.neighbor_embedder.requires_grad_(not first)
         self.compress_in = nn.Linear((2 if first else 3) * width, width)
         self.compress_out = nn.Linear(width, width)
@@ -101,7 +105,7 @@ class GNNLayer(nn.Module):
         shared = shared + environment.distance.to(dtype)[:, :, None] * cartesian[:, 3]
         if self.radial.size > 0:
             radial = self.radial(environment.distance).to(dtype)
-            shared = shared + radial @ (of_edge @ self.radial_embedder.weight).t()
+            shared = shared + radial @ (of_edge @ self.radial_embedder).t()
 
         vectors = environment.vectors
         if frames.atom.shape[0] != n_atoms:

@@ -145,6 +145,11 @@ class Potential(nn.Module):
         return self
 
     @torch.jit.unused
+    def n_parameters(self) -> int:
+        """Number of weights of the network."""
+        return sum(p.numel() for p in self.pet.parameters())
+
+    @torch.jit.unused
     def count_frames(self, graph: Graph) -> Tensor:
         """Frames that each atom is evaluated in, (N,) int64."""
         with torch.no_grad():

@@ -89,13 +89,13 @@ class _Run:
         else:
             start = Start(restore_potential(content, "weights"), content["loss_scale"])
             progress = Progress(**content["progress"])
-        potential = start.potential.train().requires_grad_(True)
+        potential = start.potential.train()
         module = TrainingModule(potential, self.config, start.scale, loaders, progress)
         if content is not None:
             module.restore(content)
             LOG.info("Continuing after epoch %d, step %d.", progress.epoch, progress.step)
         else:
-            count = sum(parameter.numel() for parameter in potential.parameters())
+            count = potential.n_parameters()
             LOG.info("%d parameters, energy scale %.4g eV.", count, start.scale)
         return module
 

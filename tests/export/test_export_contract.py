@@ -62,6 +62,23 @@ def test_without_gradient(model, potential, graph, chunk_size):
 
 
 @pytest.mark.parametrize("chunk_size", [0, 1])
+def test_the_bare_module_refuses_a_gradient_that_autograd_cannot_give(model, graph, chunk_size):
+    with torch.no_grad(), pytest.raises(torch.jit.Error, match="autograd is switched off"):
+        model.module(*graph, None, True, chunk_size)
+    with torch.no_grad():
+        energies, _, _ = model.module(*graph, None, False, chunk_size)
+    torch.testing.assert_close(energies, model(*graph)[0], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("chunk_size", [0, 50])
+def test_single_precision_vectors_are_evaluated_in_double(model, graph, chunk_size):
+    rounded = graph.edge_vectors.float()
+    found = model(*graph._replace(edge_vectors=rounded), None, True, chunk_size)
+    expected = model(*graph._replace(edge_vectors=rounded.double()), None, True, chunk_size)
+    assert_results(found, *expected[:2])
+
+
+@pytest.mark.parametrize("chunk_size", [0, 1])
 @pytest.mark.parametrize("species", [[], [6], [1, 29]])
 def test_without_edges(model, species, chunk_size):
     n = len(species)

@@ -247,7 +247,7 @@ def test_a_damaged_byte_is_noticed_or_harmless(path, model, tmp_path, place, bit
         assert torch.equal(value, expected[name])
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:x", ""])
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "", "meta", "mps"])
 def test_unknown_devices(path, device):
     with pytest.raises(UserError) as error:
         load_model(path, device=device)
@@ -267,3 +267,22 @@ def test_unknown_dtype(path):
     with pytest.raises(UserError) as error:
         load_model(path, device="cpu", dtype="float16")
     assert_sentence(error.value, "float16", "float32")
+
+
+def test_unknown_dtype_to_write(potential, tmp_path):
+    with pytest.raises(UserError) as error:
+        save_model(tmp_path / "model.pt", potential, dtype="half")
+    assert_sentence(error.value, "half", "float32")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_to_write(potential, tmp_path):
+    with pytest.raises(UserError) as error:
+        save_model(tmp_path, potential)
+    assert_sentence(error.value, "directory")
+
+
+def test_permissions_are_those_of_any_new_file(potential, tmp_path):
+    save_model(tmp_path / "model.pt", potential)
+    (tmp_path / "other").touch()
+    assert (tmp_path / "model.pt").stat().st_mode == (tmp_path / "other").stat().st_mode

@@ -30,7 +30,7 @@ def make_potential(ensemble="axis_plane", featurizer="feedforward", **hypers) ->
     with torch.no_grad():
         for parameter in potential.pet.parameters():
             noise = torch.randn(parameter.shape, generator=draw, dtype=torch.float64)
-            spread = 0.3 if parameter.dim() == 1 else parameter.shape[1] ** -0.5
+            spread = 0.3 if parameter.dim() == 1 else max(parameter.shape[1], 1) ** -0.5
             parameter.copy_(spread * noise + (1.0 if parameter.dim() == 1 else 0.0))
     potential.set_baseline({z: -10.0 * z for z in SPECIES}, 1.0)
     return potential.eval().requires_grad_(False)

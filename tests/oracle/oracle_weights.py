@@ -10,7 +10,7 @@ from pet_mlip.model.potential import Potential
 
 # Of ours alone: the species are read from the messages in the first layer, and radial functions
 # are switched off by num_radial = 0.
-WITHOUT_COUNTERPART = re.compile(r"layers\.(0\.neighbor_embedder|\d+\.radial_embedder)\.weight")
+WITHOUT_COUNTERPART = re.compile(r"layers\.(0\.neighbor_embedder\.weight|\d+\.radial_embedder)")
 
 
 def renamings(target: str) -> list[tuple[str, str]]:
