@@ -3,6 +3,8 @@
 import os
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from pet_mlip.export.metadata import (
 )
 from pet_mlip.export.module import ExportedModel
 from pet_mlip.export.selfcheck import check_exported
+from pet_mlip.model.graph import Topology
 from pet_mlip.model.potential import Potential
 from pet_mlip.version import __version__
 
@@ -47,8 +50,7 @@ class LoadedModel:
         chunk_size: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Energies, gradient and frame counts: see `pet_mlip.export.module.ExportedModel`."""
-        # Without the profiling executor there is no slow recompilation during the first calls.
-        with torch.inference_mode(False), torch.enable_grad(), torch.jit.optimized_execution(False):
+        with _evaluation():
             # Tensors made in inference mode can never be differentiated; their copies can.
             if edge_vectors.is_inference():
                 edge_vectors = edge_vectors.clone()
@@ -61,6 +63,25 @@ class LoadedModel:
                 compute_gradient,
                 chunk_size,
             )
+
+    def drive(
+        self,
+        positions: Tensor,
+        cell: Tensor,
+        topology: Topology,
+        atomic_virials: bool = False,
+        chunk_size: int = 0,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Energies, forces, virials: see `pet_mlip.export.module.ExportedModel.drive`."""
+        with _evaluation():
+            return self.module.drive(positions, cell, *topology, atomic_virials, chunk_size)
+
+
+@contextmanager
+def _evaluation() -> Iterator[None]:
+    # Without the profiling executor there is no slow recompilation during the first calls.
+    with torch.inference_mode(False), torch.enable_grad(), torch.jit.optimized_execution(False):
+        yield
 
 
 def save_model(
@@ -151,7 +172,7 @@ def load_model(path: str | Path, device: str = "auto", dtype: str | None = None)
     module.eval()
     # Only the network: baselines and geometry stay float64.
     with torch.inference_mode(False):
-        module.chunked.potential.pet.to(DTYPES[name])
+        module.potential.pet.to(DTYPES[name])
     return LoadedModel(module, metadata, target, DTYPES[name])
 
 

@@ -1,25 +1,29 @@
-"""The exported contract: tensors in, atomic energies and edge gradient out."""
+"""The exported contract: tensors in, energies and their derivatives out."""
 
 import torch
 from torch import Tensor, nn
 
-from pet_mlip.ecse.frames import count_frames
-from pet_mlip.model.chunked import ChunkedPotential
-from pet_mlip.model.graph import Graph
+from pet_mlip.model.derivatives import forces_from_edge_gradient
+from pet_mlip.model.gradient import EnergyGradient
+from pet_mlip.model.graph import Graph, Topology
 from pet_mlip.model.potential import Potential
 
 
 class ExportedModel(nn.Module):
     """What `model.pt` holds. Every tensor lives on the module's device.
 
+    `forward` takes edges and gives the derivative over them; `drive` takes positions and gives
+    forces, for programs that keep a neighbour list while atoms move.
+
     TorchScript cannot switch autograd on: call it with grad mode enabled, and never in inference
-    mode, if the gradient is asked for (`pet_mlip.export.LoadedModel` sees to that); it raises
-    RuntimeError otherwise.
+    mode, if derivatives are asked for (`pet_mlip.export.LoadedModel` sees to that); it raises
+    otherwise.
     """
 
     def __init__(self, potential: Potential) -> None:
         super().__init__()
-        self.chunked = ChunkedPotential(potential)
+        self.potential = potential
+        self.energy_gradient = EnergyGradient(potential)
 
     def forward(
         self,
@@ -48,29 +52,78 @@ class ExportedModel(nn.Module):
             Atomic energies E_i in eV, (N,) float64; d(sum_i w_i E_i)/d(edge_vectors) in eV/Å,
             (E, 3) float64; number of frames of each atom, (N,) int64.
         """
-        if compute_gradient and not torch.is_grad_enabled():
-            raise RuntimeError("the gradient was asked for, but autograd is switched off")
-        n_atoms, n_edges = species.shape[0], edge_index.shape[1]
-        graph = Graph(species, edge_index, edge_vectors.detach().to(torch.float64), edge_shifts)
+        require_autograd(compute_gradient)
+        vectors = edge_vectors.detach().to(torch.float64)
+        inputs = self.potential.prepare(Graph(species, edge_index, vectors, edge_shifts))
         if weights is None:
-            weights = torch.ones(n_atoms, dtype=torch.float64, device=species.device)
-        if chunk_size > 0 and n_atoms + n_edges > chunk_size:
-            return self.chunked(graph, weights, compute_gradient, chunk_size)
+            weights = torch.ones_like(species, dtype=torch.float64)
+        energies, inner_gradient, n_frames = self.energy_gradient(
+            inputs, weights, compute_gradient, chunk_size
+        )
+        gradient = torch.zeros_like(vectors).index_copy(0, inputs.edges, inner_gradient)
+        return energies, gradient, n_frames
 
-        potential = self.chunked.potential
-        vectors = graph.edge_vectors.requires_grad_(compute_gradient)
-        inputs = potential.prepare(Graph(species, edge_index, vectors, edge_shifts))
-        environment = potential.environment(inputs.vectors, inputs.centre, n_atoms)
-        frames = potential.ensemble(environment)
-        n_frames = count_frames(frames, n_atoms)
-        n_tokens = (environment.padding.mask.sum(dim=1) + 1) * n_frames
-        if chunk_size > 0 and int(n_tokens.sum()) > chunk_size:
-            return self.chunked(graph, weights, compute_gradient, chunk_size)
-        energies = potential.evaluate(inputs, environment, [frames] * potential.num_layers)
-        gradient = torch.zeros_like(graph.edge_vectors)
-        if compute_gradient and energies.requires_grad:
-            total = (energies * weights).sum()
-            found = torch.autograd.grad([total], [vectors], allow_unused=True)[0]
-            if found is not None:
-                gradient = found
-        return energies.detach(), gradient, n_frames
+    @torch.jit.export
+    def drive(
+        self,
+        positions: Tensor,
+        cell: Tensor,
+        species: Tensor,
+        edge_index: Tensor,
+        edge_shifts: Tensor,
+        reverse: Tensor,
+        atoms_within: list[int],
+        atomic_virials: bool = False,
+        chunk_size: int = 0,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Energies, forces and virial of a domain of a molecular dynamics simulation.
+
+        The domain's own atoms come first, then ghosts in the order of how many edges away they
+        are; a whole periodic system has no ghosts. Everything but positions and cell stays the
+        same as long as the neighbour list does.
+
+        Args:
+            positions: In Å, (N, 3) float64.
+            cell: Cell vectors as rows in Å, (3, 3) float64.
+            species: Atomic numbers, (N,) int64; all known to the model.
+            edge_index: Directed edges of all atoms but the farthest ghosts, ordered by centre,
+                (2, E) int64; those beyond the cutoff have no effect.
+            edge_shifts: Cell shifts, (E, 3) float64.
+            reverse: Edge (j, i, -shift) of each edge, (E,) int64; -1 if j is a farthest ghost.
+            atoms_within: How many atoms are at most 0, 1, ... (the model's interaction range less
+                one) edges away from the domain's own.
+            atomic_virials: Whether to compute virials per atom.
+            chunk_size: As in `forward`.
+
+        Returns:
+            Atomic energies of the domain's own atoms in eV, (atoms_within[0],); minus the gradient
+            of their sum over all positions in eV/Å, (N, 3); its virial sum r_ij (x) dE/dr_ij in
+            eV, (3, 3); its share of each atom, half of each edge for both of its atoms, (N, 3, 3)
+            or (0, 3, 3); all float64; and the number of frames of each evaluated atom, int64.
+        """
+        require_autograd(True)
+        topology = Topology(species, edge_index, edge_shifts, reverse, atoms_within)
+        centre, neighbor = edge_index[0], edge_index[1]
+        positions, cell = positions.detach(), cell.detach()
+        vectors = positions.index_select(0, neighbor) - positions.index_select(0, centre)
+        vectors = vectors + edge_shifts @ cell
+        inputs = self.potential.prepare_domain(topology, vectors)
+        weights = torch.ones_like(species[: atoms_within[0]], dtype=torch.float64)
+        energies, gradient, n_frames = self.energy_gradient(inputs, weights, True, chunk_size)
+
+        n_atoms = positions.shape[0]
+        pairs = edge_index.index_select(1, inputs.edges)
+        forces = forces_from_edge_gradient(gradient, pairs, n_atoms)
+        virial = inputs.vectors.t() @ gradient
+        of_atoms = torch.zeros_like(positions[:0]).reshape(0, 3, 3)
+        if atomic_virials:
+            outer = 0.5 * inputs.vectors.unsqueeze(2) * gradient.unsqueeze(1)
+            of_atoms = torch.zeros(n_atoms, 3, 3, dtype=outer.dtype, device=outer.device)
+            of_atoms = of_atoms.index_add(0, pairs[0], outer).index_add(0, pairs[1], outer)
+        return energies, forces, virial, of_atoms, n_frames
+
+
+def require_autograd(compute_gradient: bool) -> None:
+    """Raise where the gradient would silently be zero."""
+    if compute_gradient and not torch.is_grad_enabled():
+        raise RuntimeError("the gradient was asked for, but autograd is switched off")

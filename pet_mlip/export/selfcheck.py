@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from pet_mlip.errors import UserError
-from pet_mlip.model.graph import Graph
+from pet_mlip.model.derivatives import forces_from_edge_gradient
+from pet_mlip.model.graph import Graph, Topology, reverse_edges
 from pet_mlip.model.potential import Potential
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def check_exported(eager: Potential, exported: "LoadedModel") -> None:
     Raises:
         UserError: If energies or gradients differ by more than round-off.
     """
-    graph = random_cluster(eager.species, eager.cutoff)
+    positions, graph = random_cluster(eager.species, eager.cutoff)
     vectors = graph.edge_vectors.clone().requires_grad_(True)
     with torch.enable_grad():
         energies = eager(graph._replace(edge_vectors=vectors))
@@ -34,6 +35,20 @@ def check_exported(eager: Potential, exported: "LoadedModel") -> None:
         _compare("energies", found, energies, size, exported.dtype)
         _compare("forces", found_gradient, gradient, float(gradient.abs().max()), exported.dtype)
 
+    n_atoms = len(graph.species)
+    forces = forces_from_edge_gradient(gradient, graph.edge_index, n_atoms)
+    topology = Topology(
+        graph.species,
+        graph.edge_index,
+        graph.edge_shifts.to(torch.float64),
+        reverse_edges(graph),
+        [n_atoms] * exported.metadata.interaction_range,
+    )
+    cell = torch.zeros(3, 3, dtype=torch.float64)
+    found, found_forces, *_ = exported.drive(positions, cell, topology)
+    _compare("energies", found, energies, size, exported.dtype)
+    _compare("forces", found_forces, forces, float(gradient.abs().max()), exported.dtype)
+
 
 def _compare(what: str, found: Tensor, expected: Tensor, size: float, dtype: torch.dtype) -> None:
     error = float((found - expected).abs().max())
@@ -45,8 +60,8 @@ def _compare(what: str, found: Tensor, expected: Tensor, size: float, dtype: tor
         )
 
 
-def random_cluster(species: list[int], cutoff: float, n_atoms: int = 12) -> Graph:
-    """Atoms on a jittered grid, none closer than 0.3 cutoffs, with every pair as edges."""
+def random_cluster(species: list[int], cutoff: float, n_atoms: int = 12) -> tuple[Tensor, Graph]:
+    """Positions of atoms on a jittered grid, none closer than 0.3 cutoffs; every pair as edges."""
     generator = torch.Generator().manual_seed(0)
     cell = torch.arange(n_atoms)
     grid = torch.stack([cell % 3, (cell // 3) % 3, cell // 9], dim=1).to(torch.float64)
@@ -54,7 +69,7 @@ def random_cluster(species: list[int], cutoff: float, n_atoms: int = 12) -> Grap
     positions = (grid + 0.4 * jitter) * 0.45 * cutoff
     drawn = torch.randint(len(species), (n_atoms,), generator=generator)
     centre, neighbor = torch.nonzero(~torch.eye(n_atoms, dtype=torch.bool)).unbind(1)
-    return Graph(
+    return positions, Graph(
         torch.tensor(species)[drawn],
         torch.stack([centre, neighbor]),
         positions[neighbor] - positions[centre],

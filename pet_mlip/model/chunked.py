@@ -4,23 +4,12 @@ Only the features between layers are kept. The backward pass walks the layers in
 evaluates each chunk once more, so that a chunk's activations are the only ones alive.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
 from pet_mlip.ecse.frames import count_frames
-from pet_mlip.model.graph import Graph, edges_within, select_edges
+from pet_mlip.model.chunks import Chunk, add_to, extend, leading_chunks, slice_edges, split
 from pet_mlip.model.potential import Inputs, Potential
-
-
-class Chunk(NamedTuple):
-    """Atoms [atom_start, atom_end) with their edges [edge_start, edge_end)."""
-
-    atom_start: int
-    atom_end: int
-    edge_start: int
-    edge_end: int
 
 
 class ChunkedPotential(nn.Module):
@@ -31,31 +20,33 @@ class ChunkedPotential(nn.Module):
         self.potential = potential
 
     def forward(
-        self, graph: Graph, weights: Tensor, compute_gradient: bool, chunk_size: int
+        self, inputs: Inputs, weights: Tensor, compute_gradient: bool, chunk_size: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Atomic energies (N,), d(sum_i w_i E_i)/d(edge vectors) (E, 3), frames per atom (N,).
+        """Atomic energies (N,), d(sum_i w_i E_i)/d(edge vectors) (E, 3), frames per atom.
 
         Args:
-            graph: Atoms and edges.
-            weights: w_i, (N,) float64.
+            inputs: The graph within the cutoff.
+            weights: w_i of the N atoms or, in a domain, of its own atoms, float64.
             compute_gradient: Whether to compute it; zeros otherwise.
             chunk_size: Largest number of tokens (frames x (neighbours + 1), summed over atoms)
                 evaluated at once; an atom that alone has more is evaluated alone.
         """
-        inside = edges_within(graph, self.potential.cutoff)
-        inputs = self.potential.prepare(select_edges(graph, inside))
-        n_atoms = inputs.species.shape[0]
-        n_neighbors = torch.bincount(inputs.centre, minlength=n_atoms)
+        reach = inputs.reach
+        n_neighbors = torch.bincount(inputs.centre, minlength=reach.atoms[0])
         first_edge = torch.cat([torch.zeros_like(n_neighbors[:1]), n_neighbors.cumsum(0)])
         n_frames = self.count_frames(inputs, n_neighbors, first_edge, chunk_size)
-        chunks = split(n_frames * (n_neighbors + 1), first_edge, chunk_size)
+        all_chunks = split(n_frames * (n_neighbors + 1), first_edge, chunk_size)
+        chunks = [
+            leading_chunks(all_chunks, n_atoms, n_edges)
+            for n_atoms, n_edges in zip(reach.atoms, reach.edges)  # noqa: B905 (TorchScript)
+        ]
 
         nodes_in: list[Tensor] = []
         messages_in: list[Tensor] = []
         edges_out: list[Tensor] = []
         nodes = self.potential.pet.embed_nodes(0, inputs.species)
         messages = self.potential.pet.embed_messages(inputs.neighbor_species)
-        energies = self.potential.composition[inputs.species]
+        energies = self.potential.composition[inputs.species[: reach.atoms[-1]]]
         n_layers = self.potential.num_layers
         residual = self.potential.residual
         gradients: list[Tensor] = []
@@ -63,38 +54,44 @@ class ChunkedPotential(nn.Module):
         for layer in range(n_layers):
             if residual:
                 nodes = self.potential.pet.embed_nodes(layer, inputs.species)
+            nodes, messages = nodes[: reach.atoms[layer]], messages[: reach.edges[layer]]
             nodes_in.append(nodes)
             messages_in.append(messages)
-            nodes, edges = self.run_layer(layer, inputs, nodes, messages, chunks)
+            nodes, edges = self.run_layer(layer, inputs, nodes, messages, chunks[layer])
             edges_out.append(edges)
             if residual:
                 part, of_nodes, of_edges = self.run_readout(
-                    layer, inputs, nodes, edges, weights, chunks, compute_gradient, vector_gradient
+                    layer,
+                    inputs,
+                    nodes,
+                    edges,
+                    weights,
+                    chunks[-1],
+                    compute_gradient,
+                    vector_gradient,
                 )
                 energies = energies + part
                 gradients += [of_nodes, of_edges]
             if not residual or layer + 1 < n_layers:
-                messages = self.run_exchange(layer, inputs, messages, edges, chunks)
+                messages = self.run_exchange(layer, inputs, messages, edges, chunks[layer + 1])
         if not residual:
             part, of_nodes, of_edges = self.run_readout(
-                0, inputs, nodes, messages, weights, chunks, compute_gradient, vector_gradient
+                0, inputs, nodes, messages, weights, chunks[-1], compute_gradient, vector_gradient
             )
             energies = energies + part
             gradients += [of_nodes, of_edges]
 
-        gradient = torch.zeros_like(graph.edge_vectors)
         if compute_gradient:
             self.backpropagate(
                 inputs, nodes_in, messages_in, edges_out, gradients, chunks, vector_gradient
             )
-            gradient = gradient.index_copy(0, inside, vector_gradient)
-        return energies, gradient, n_frames
+        return energies, vector_gradient, n_frames
 
     def count_frames(
         self, inputs: Inputs, n_neighbors: Tensor, first_edge: Tensor, chunk_size: int
     ) -> Tensor:
         """Frames of each atom, (N,) int64."""
-        counts: list[Tensor] = [torch.zeros_like(inputs.species[:0])]
+        counts: list[Tensor] = [torch.zeros_like(n_neighbors[:0])]
         with torch.no_grad():
             for chunk in split(n_neighbors + 1, first_edge, chunk_size):
                 n_atoms = chunk.atom_end - chunk.atom_start
@@ -164,12 +161,13 @@ class ChunkedPotential(nn.Module):
         compute_gradient: bool,
         vector_gradient: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Energies of one readout and the gradient over its nodes and edges.
+        """Energies of one readout and the gradient over the nodes and edges that it reads.
 
         The gradient through the cutoff switch is added to ``vector_gradient`` in place.
         """
         energies: list[Tensor] = [torch.zeros_like(weights[:0])]
-        of_nodes, of_edges = torch.zeros_like(nodes), torch.zeros_like(edges)
+        n_atoms, n_edges = inputs.reach.atoms[-1], inputs.reach.edges[-1]
+        of_nodes, of_edges = torch.zeros_like(nodes[:n_atoms]), torch.zeros_like(edges[:n_edges])
         for c in chunks:
             n = nodes[c.atom_start : c.atom_end].detach().requires_grad_(compute_gradient)
             e = slice_edges(edges, c).detach().requires_grad_(compute_gradient)
@@ -192,7 +190,7 @@ class ChunkedPotential(nn.Module):
         messages_in: list[Tensor],
         edges_out: list[Tensor],
         gradients: list[Tensor],
-        chunks: list[Chunk],
+        chunks: list[list[Chunk]],
         vector_gradient: Tensor,
     ) -> None:
         """Add the gradient through the layers to ``vector_gradient``.
@@ -203,18 +201,19 @@ class ChunkedPotential(nn.Module):
             messages_in: Messages into each layer.
             edges_out: Edge features out of each layer.
             gradients: Gradient over the nodes and edges of each readout, in order.
-            chunks: The chunks.
+            chunks: The chunks of each layer, then those of the readout.
             vector_gradient: (E, 3), changed in place.
         """
         n_layers = self.potential.num_layers
         residual = self.potential.residual
-        of_nodes = gradients[len(gradients) - 2]
-        of_messages = torch.zeros_like(messages_in[0]) if residual else gradients[1]
+        of_nodes = gradients[-2]
+        of_messages = gradients[-1]
         for step in range(n_layers):
             layer = n_layers - 1 - step
             of_edges = torch.zeros_like(edges_out[layer])
             if residual:
-                of_nodes, of_edges = gradients[2 * layer], gradients[2 * layer + 1]
+                of_nodes = gradients[2 * layer]
+                of_edges[: inputs.reach.edges[-1]] += gradients[2 * layer + 1]
             if not residual or step > 0:
                 of_messages = self.exchange_vjp(
                     layer,
@@ -223,16 +222,18 @@ class ChunkedPotential(nn.Module):
                     edges_out[layer],
                     of_messages,
                     of_edges,
-                    chunks,
+                    chunks[layer + 1],
                 )
+            else:
+                of_messages = torch.zeros_like(messages_in[layer])
             of_nodes, through_layer = self.layer_vjp(
                 layer,
                 inputs,
                 nodes_in[layer],
                 messages_in[layer],
-                of_nodes,
+                extend(of_nodes, inputs.reach.atoms[layer]),
                 of_edges,
-                chunks,
+                chunks[layer],
                 vector_gradient,
             )
             of_messages = of_messages + through_layer
@@ -291,36 +292,3 @@ class ChunkedPotential(nn.Module):
             add_to(of_messages, grads[1], c.edge_start, c.edge_end)
             add_to(vector_gradient, grads[2], c.edge_start, c.edge_end)
         return of_nodes, of_messages
-
-
-def slice_edges(values: Tensor, chunk: Chunk) -> Tensor:
-    """The chunk's part of something on edges."""
-    return values[chunk.edge_start : chunk.edge_end]
-
-
-def add_to(total: Tensor, part: Tensor | None, start: int, end: int) -> None:
-    """Add to rows [start, end) in place; an unused input has no gradient."""
-    if part is not None:
-        total[start:end] += part
-
-
-def split(tokens: Tensor, first_edge: Tensor, chunk_size: int) -> list[Chunk]:
-    """Contiguous chunks of atoms of at most ``chunk_size`` tokens, or of a single atom.
-
-    Args:
-        tokens: Tokens of each atom, (N,) int64.
-        first_edge: First edge of each atom, then their number, (N + 1,) int64.
-        chunk_size: Bound; 0 for one chunk.
-    """
-    n_atoms = tokens.shape[0]
-    cumulative = tokens.cumsum(0)
-    chunks: list[Chunk] = []
-    start, done = 0, 0
-    while start < n_atoms:
-        end = n_atoms
-        if chunk_size > 0:
-            bound = torch.full_like(tokens[:1], done + chunk_size)
-            end = max(int(torch.searchsorted(cumulative, bound, right=True)), start + 1)
-        chunks.append(Chunk(start, end, int(first_edge[start]), int(first_edge[end])))
-        start, done = end, int(cumulative[end - 1])
-    return chunks

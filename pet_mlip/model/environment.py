@@ -38,3 +38,14 @@ def build_environment(edge_vectors: Tensor, edge_switch: Tensor, padding: Paddin
     switch = torch.where(padding.mask, switch, torch.zeros_like(switch))
     distance = torch.linalg.vector_norm(vectors, dim=-1)
     return Environment(padding, vectors, distance, switch)
+
+
+def leading_atoms(environment: Environment, n_atoms: int, n_edges: int) -> Environment:
+    """The environments of the first atoms, which have the first edges."""
+    padding = environment.padding
+    return Environment(
+        Padding(padding.edge[:n_atoms], padding.mask[:n_atoms], padding.flat[:n_edges]),
+        environment.vectors[:n_atoms],
+        environment.distance[:n_atoms],
+        environment.switch[:n_atoms],
+    )

@@ -25,6 +25,21 @@ class Graph(NamedTuple):
     """Cell shifts S, (E, 3) int64."""
 
 
+class Topology(NamedTuple):
+    """What stays the same while atoms move: a neighbour list with a skin, built for a domain."""
+
+    species: Tensor
+    """Atomic numbers, (N,) int64; the domain's own atoms first, then those 1, 2, ... edges away."""
+    edge_index: Tensor
+    """Centre i and neighbour j of each directed edge, ordered by centre, (2, E) int64."""
+    edge_shifts: Tensor
+    """Cell shifts S, (E, 3) float64."""
+    reverse: Tensor
+    """Edge (j, i, -S) of each edge, (E,) int64; -1 where j is too far away to be a centre."""
+    atoms_within: list[int]
+    """How many atoms are at most 0, 1, 2, ... edges away from the domain's own."""
+
+
 class Padding(NamedTuple):
     """Where each edge sits in the padded (N, M) layout, M being the largest neighbour count."""
 

@@ -36,7 +36,7 @@ class PETHypers(BaseModel):
         "last one, with messages that mix both directions of an edge (current uPET models).",
     )
     num_radial: int = Field(
-        16,
+        8,
         ge=0,
         description="Radial Bessel functions of the distance beside the distance itself in the "
         "edge embedding; 0 as in metatrain. A few resolve bond lengths from the first step on.",

@@ -6,18 +6,28 @@ import torch
 from torch import Tensor, nn
 
 from pet_mlip.ecse.ensembles import make_ensemble
-from pet_mlip.ecse.frames import Frames, count_frames
+from pet_mlip.ecse.frames import Frames, count_frames, leading_frames
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.model.cutoff import cutoff_switch
-from pet_mlip.model.environment import Environment, build_environment
-from pet_mlip.model.graph import Graph, edges_within, pad_edges, reverse_edges, select_edges
+from pet_mlip.model.environment import Environment, build_environment, leading_atoms
+from pet_mlip.model.graph import (
+    Graph,
+    Topology,
+    edges_within,
+    pad_edges,
+    reverse_edges,
+    select_edges,
+)
 from pet_mlip.model.hypers import PETHypers
 from pet_mlip.model.pet import PET
+from pet_mlip.model.reach import Reach, domain_reach, full_reach
 
 
 class Inputs(NamedTuple):
     """A graph within the cutoff: E edges ordered by centre, species as indices."""
 
+    edges: Tensor
+    """Which of the given edges these are, (E,) int64."""
     species: Tensor
     """(N,) int64."""
     centre: Tensor
@@ -28,6 +38,8 @@ class Inputs(NamedTuple):
     """Reverse of each edge, (E,) int64."""
     vectors: Tensor
     """(E, 3) float64, Å."""
+    reach: Reach
+    """The leading atoms and edges that each layer is evaluated on."""
 
 
 class Potential(nn.Module):
@@ -56,6 +68,7 @@ class Potential(nn.Module):
         self.cutoff_width = pet.cutoff_width
         self.cutoff_function: str = pet.cutoff_function
         self.num_layers = pet.num_gnn_layers
+        self.interaction_range = pet.interaction_range
         self.residual = pet.featurizer_type == "residual"
         self.pet = PET(pet, len(self.species))
         self.ensemble = make_ensemble(pet.cutoff, symmetrization)
@@ -81,37 +94,91 @@ class Potential(nn.Module):
 
     def prepare(self, graph: Graph) -> Inputs:
         """The graph within the cutoff, as the layers read it."""
-        inner = select_edges(graph, edges_within(graph, self.cutoff))
+        inside = edges_within(graph, self.cutoff)
+        inner = select_edges(graph, inside)
         species = self.species_index[inner.species]
         return Inputs(
+            inside,
             species,
             inner.edge_index[0],
             species[inner.edge_index[1]],
             # An edge without a reverse lies outside the receptive field of a domain's own atoms.
             reverse_edges(inner).clamp(min=0),
             inner.edge_vectors,
+            full_reach(self.num_layers, species.shape[0], inner.edge_vectors.shape[0]),
         )
 
+    def prepare_domain(self, topology: Topology, edge_vectors: Tensor) -> Inputs:
+        """The part of a neighbour list that is within the cutoff, as the layers read it.
+
+        Args:
+            topology: The neighbour list.
+            edge_vectors: Its edges now, (E, 3) float64.
+        """
+        squared = (edge_vectors.detach() * edge_vectors.detach()).sum(dim=1)
+        is_inside = squared < self.cutoff * self.cutoff
+        inside = torch.nonzero(is_inside).squeeze(1)
+        place = is_inside.cumsum(0) - 1
+        reverse = topology.reverse.index_select(0, inside)
+        # A missing reverse is never read; see `prepare`.
+        reverse = place.index_select(0, reverse.clamp(min=0)).clamp(min=0)
+        species = self.species_index[topology.species]
+        centre = topology.edge_index[0].index_select(0, inside)
+        neighbor_species = species[topology.edge_index[1].index_select(0, inside)]
+        reach = domain_reach(self.num_layers, self.interaction_range, topology.atoms_within, centre)
+        vectors = edge_vectors.index_select(0, inside)
+        return Inputs(inside, species, centre, neighbor_species, reverse, vectors, reach)
+
     def evaluate(self, inputs: Inputs, environment: Environment, frames: list[Frames]) -> Tensor:
-        """Atomic energies (N,) in the given frames of each layer."""
-        switch = self.edge_switch(inputs.vectors)
+        """Atomic energies in the given frames of each layer, (N,) or those of a domain's own."""
+        n_atoms, n_edges = inputs.reach.atoms[-1], inputs.reach.edges[-1]
+        switch = self.edge_switch(inputs.vectors[:n_edges])
+        centre = inputs.centre[:n_edges]
         nodes = self.pet.embed_nodes(0, inputs.species)
         messages = self.pet.embed_messages(inputs.neighbor_species)
-        energies = self.composition[inputs.species]
+        energies = self.composition[inputs.species[:n_atoms]]
         for layer in range(self.num_layers):
             if self.residual:
                 nodes = self.pet.embed_nodes(layer, inputs.species)
-            nodes, edges = self.pet.apply_layer(
-                layer, nodes, messages, inputs.neighbor_species, environment, frames[layer]
+            nodes, edges = self.reach_layer(
+                layer, inputs, nodes, messages, environment, frames[layer]
             )
             if self.residual:
-                energies = energies + self.readout(layer, nodes, edges, switch, inputs.centre)
+                energies = energies + self.readout(
+                    layer, nodes[:n_atoms], edges[:n_edges], switch, centre
+                )
             if not self.residual or layer + 1 < self.num_layers:
-                reversed_edges = edges.index_select(0, inputs.reverse)
-                messages = self.pet.exchange(layer, messages, edges, reversed_edges)
+                needed = inputs.reach.edges[layer + 1]
+                reversed_edges = edges.index_select(0, inputs.reverse[:needed])
+                messages = self.pet.exchange(
+                    layer, messages[:needed], edges[:needed], reversed_edges
+                )
         if not self.residual:
-            energies = energies + self.readout(0, nodes, messages, switch, inputs.centre)
+            energies = energies + self.readout(0, nodes[:n_atoms], messages, switch, centre)
         return energies
+
+    def reach_layer(
+        self,
+        layer: int,
+        inputs: Inputs,
+        nodes: Tensor,
+        messages: Tensor,
+        environment: Environment,
+        frames: Frames,
+    ) -> tuple[Tensor, Tensor]:
+        """Node and edge features out of a layer, on the atoms and edges within its reach."""
+        n_atoms, n_edges = inputs.reach.atoms[layer], inputs.reach.edges[layer]
+        if n_atoms < environment.distance.shape[0]:
+            environment = leading_atoms(environment, n_atoms, n_edges)
+            frames = leading_frames(frames, n_atoms)
+        return self.pet.apply_layer(
+            layer,
+            nodes[:n_atoms],
+            messages[:n_edges],
+            inputs.neighbor_species[:n_edges],
+            environment,
+            frames,
+        )
 
     def edge_switch(self, edge_vectors: Tensor) -> Tensor:
         """Cutoff switch of each edge, (E,) float64."""

@@ -14,7 +14,9 @@ from model_tools import (
     structures,
 )
 
-from pet_mlip.model.chunked import ChunkedPotential, split
+from pet_mlip.model.chunked import ChunkedPotential
+from pet_mlip.model.chunks import split
+from pet_mlip.model.gradient import EnergyGradient
 
 MODELS = [(e, f) for e in ENSEMBLES for f in FEATURIZERS]
 
@@ -32,8 +34,17 @@ def weighted(potential, graph, weights):
     return energies.detach(), gradient
 
 
+def evaluate(potential, graph, weights, compute_gradient, chunk_size, how=EnergyGradient):
+    """Energies, gradient over the given edges, and numbers of frames."""
+    inputs = potential.prepare(graph)
+    energies, inner, n_frames = how(potential)(inputs, weights, compute_gradient, chunk_size)
+    gradient = torch.zeros_like(graph.edge_vectors).index_copy(0, inputs.edges, inner)
+    return energies, gradient, n_frames
+
+
+@pytest.mark.parametrize("how", [ChunkedPotential, EnergyGradient])
 @pytest.mark.parametrize("chunk_size", [0, 1, 60, 10**6])
-def test_same_as_in_one_piece(potential, chunk_size):
+def test_same_as_in_one_piece(potential, chunk_size, how):
     # Edges beyond the cutoff and not in order, as a caller may give them.
     atoms = [structures()[name] for name in ("water", "skewed", "atom", "self-images")]
     graph = graph_of(*atoms, cutoff=potential.cutoff + 0.3)
@@ -45,7 +56,7 @@ def test_same_as_in_one_piece(potential, chunk_size):
     )
     weights = torch.linspace(-1, 1, len(graph.species), dtype=torch.float64)
     expected, expected_gradient = weighted(potential, graph, weights)
-    energies, gradient, n_frames = ChunkedPotential(potential)(graph, weights, True, chunk_size)
+    energies, gradient, n_frames = evaluate(potential, graph, weights, True, chunk_size, how)
     assert_same(energies, expected, 1e-12)
     assert_same(gradient, expected_gradient, 1e-12)
     assert torch.equal(n_frames, potential.count_frames(graph))
@@ -55,7 +66,7 @@ def test_same_as_in_one_piece(potential, chunk_size):
 def test_without_gradient(potential):
     graph = graph_of(structures()["skewed"])
     weights = torch.ones(2, dtype=torch.float64)
-    energies, gradient, _ = ChunkedPotential(potential)(graph, weights, False, 30)
+    energies, gradient, _ = evaluate(potential, graph, weights, False, 30)
     assert_same(energies, potential(graph), 1e-12)
     assert gradient.shape == graph.edge_vectors.shape
     assert not gradient.any()
@@ -65,7 +76,7 @@ def test_without_gradient(potential):
 def test_without_edges(potential, species):
     graph = empty_graph(species)
     weights = torch.ones(len(species), dtype=torch.float64)
-    energies, gradient, n_frames = ChunkedPotential(potential)(graph, weights, True, 1)
+    energies, gradient, n_frames = evaluate(potential, graph, weights, True, 1)
     assert_same(energies, potential(graph), 1e-13)
     assert gradient.shape == (0, 3)
     assert n_frames.tolist() == [1] * len(species)

@@ -1,0 +1,66 @@
+"""Contiguous pieces of the atoms and edges of a graph."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Chunk(NamedTuple):
+    """Atoms [atom_start, atom_end) with their edges [edge_start, edge_end)."""
+
+    atom_start: int
+    atom_end: int
+    edge_start: int
+    edge_end: int
+
+
+def slice_edges(values: Tensor, chunk: Chunk) -> Tensor:
+    """The chunk's part of something on edges."""
+    return values[chunk.edge_start : chunk.edge_end]
+
+
+def leading_chunks(chunks: list[Chunk], n_atoms: int, n_edges: int) -> list[Chunk]:
+    """The chunks of the first atoms, which have the first edges."""
+    leading: list[Chunk] = []
+    for c in chunks:
+        if c.atom_start < n_atoms:
+            atom_end, edge_end = min(c.atom_end, n_atoms), min(c.edge_end, n_edges)
+            leading.append(Chunk(c.atom_start, atom_end, c.edge_start, edge_end))
+    return leading
+
+
+def extend(values: Tensor, n_rows: int) -> Tensor:
+    """The values followed by rows of zeros."""
+    missing = n_rows - values.shape[0]
+    if missing == 0:
+        return values
+    return torch.cat([values, values.new_zeros(missing, values.shape[1])])
+
+
+def add_to(total: Tensor, part: Tensor | None, start: int, end: int) -> None:
+    """Add to rows [start, end) in place; an unused input has no gradient."""
+    if part is not None:
+        total[start:end] += part
+
+
+def split(tokens: Tensor, first_edge: Tensor, chunk_size: int) -> list[Chunk]:
+    """Contiguous chunks of atoms of at most ``chunk_size`` tokens, or of a single atom.
+
+    Args:
+        tokens: Tokens of each atom, (N,) int64.
+        first_edge: First edge of each atom, then their number, (N + 1,) int64.
+        chunk_size: Bound; 0 for one chunk.
+    """
+    n_atoms = tokens.shape[0]
+    cumulative = tokens.cumsum(0)
+    chunks: list[Chunk] = []
+    start, done = 0, 0
+    while start < n_atoms:
+        end = n_atoms
+        if chunk_size > 0:
+            bound = torch.full_like(tokens[:1], done + chunk_size)
+            end = max(int(torch.searchsorted(cumulative, bound, right=True)), start + 1)
+        chunks.append(Chunk(start, end, int(first_edge[start]), int(first_edge[end])))
+        start, done = end, int(cumulative[end - 1])
+    return chunks

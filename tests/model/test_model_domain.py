@@ -1,0 +1,132 @@
+"""Domains with ghosts give what the whole periodic system gives."""
+
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk
+from domain_tools import domain_of, whole_system
+from model_tools import CUTOFF, ENSEMBLES, FEATURIZERS, assert_same, make_potential, rattled
+
+from pet_mlip.data.batch import batch_from_atoms
+from pet_mlip.export.module import ExportedModel
+from pet_mlip.model.derivatives import predict
+from pet_mlip.model.gradient import EnergyGradient
+
+SKIN = 0.3
+
+
+def crystal() -> Atoms:
+    """Six atoms in a skewed cell that is smaller than the interaction range, moved a bit."""
+    atoms = bulk("SiO", "zincblende", a=5.0) * (3, 1, 1)
+    atoms.set_cell(
+        atoms.cell.array @ [[1, 0.1, 0], [0, 1.05, 0], [0.05, 0, 0.95]], scale_atoms=True
+    )
+    return rattled(atoms, 2)
+
+
+def drive(potential, domain, atoms, chunk_size=0, virials=True):
+    """The exported module, not scripted."""
+    cell = torch.tensor(atoms.cell.array)
+    return ExportedModel(potential).drive(
+        domain.positions, cell, *domain.topology, virials, chunk_size
+    )
+
+
+def reference(potential, atoms):
+    """Energies, forces and virial of the whole structure."""
+    batch = batch_from_atoms([atoms], potential.cutoff)
+    return predict(potential, batch.graph, batch.structure, 1)
+
+
+@pytest.mark.parametrize("chunk_size", [0, 60])
+@pytest.mark.parametrize("ensemble", ENSEMBLES)
+def test_a_whole_system(ensemble, chunk_size):
+    potential, atoms = make_potential(ensemble), crystal()
+    expected = reference(potential, atoms)
+    domain = whole_system(atoms, CUTOFF + SKIN, potential.interaction_range)
+    energies, forces, virial, of_atoms, n_frames = drive(potential, domain, atoms, chunk_size)
+    assert_same(energies, expected.atomic_energies, 1e-11)
+    assert_same(forces, expected.forces, 1e-11)
+    assert_same(0.5 * (virial + virial.t()), expected.virial[0], 1e-10)
+    assert_same(of_atoms.sum(dim=0), virial, 1e-10)
+    assert torch.equal(n_frames, potential.count_frames(batch_from_atoms([atoms], CUTOFF).graph))
+
+
+@pytest.mark.parametrize("chunk_size", [0, 200])
+@pytest.mark.parametrize("featurizer", FEATURIZERS)
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("ensemble", ["none", "axis_plane"])
+def test_domains_add_up(ensemble, layers, featurizer, chunk_size):
+    potential = make_potential(ensemble, featurizer, num_gnn_layers=layers)
+    atoms = crystal()
+    expected = reference(potential, atoms)
+    reach = potential.interaction_range
+    forces, virial = torch.zeros_like(expected.forces), torch.zeros(3, 3, dtype=torch.float64)
+    for own in ([0, 3, 4], [1, 2], [5], []):
+        domain = domain_of(atoms, own, CUTOFF + SKIN, reach, reach)
+        energies, of_domain, of_edges, of_atoms, _ = drive(potential, domain, atoms, chunk_size)
+        assert_same(energies, expected.atomic_energies[own], 1e-11)
+        assert_same(of_atoms.sum(dim=0), of_edges, 1e-10)
+        forces.index_add_(0, domain.source, of_domain)
+        virial += of_edges
+    assert_same(forces, expected.forces, 1e-10)
+    assert_same(0.5 * (virial + virial.t()), expected.virial[0], 1e-10)
+
+
+@pytest.mark.parametrize("featurizer", FEATURIZERS)
+def test_a_shell_too_thin_is_noticed(featurizer):
+    potential = make_potential("axis_plane", featurizer, num_gnn_layers=2)
+    atoms = crystal()
+    reach = potential.interaction_range
+    own = [0, 3, 4]
+    domain = domain_of(atoms, own, CUTOFF, reach, reach - 1)
+    energies, *_ = drive(potential, domain, atoms)
+    difference = energies - reference(potential, atoms).atomic_energies[own]
+    assert difference.abs().max() > 1e-9
+
+
+def test_layers_are_evaluated_no_further_than_needed(monkeypatch):
+    potential = make_potential("axis_plane", "feedforward", num_gnn_layers=2)
+    domain = domain_of(crystal(), [0], CUTOFF, 3, 3)
+    sizes = []
+    apply_layer = potential.pet.apply_layer
+
+    def counted(layer, nodes, *rest):
+        sizes.append(len(nodes))
+        return apply_layer(layer, nodes, *rest)
+
+    monkeypatch.setattr(potential.pet, "apply_layer", counted)
+    drive(potential, domain, crystal())
+    within = domain.topology.atoms_within
+    assert sizes == [within[2], within[1]]
+    assert 1 == within[0] < within[1] < within[2] < len(domain.positions)
+
+
+def test_atoms_may_move_within_the_skin():
+    potential, atoms = make_potential(num_gnn_layers=2), crystal()
+    reach = potential.interaction_range
+    domain = domain_of(atoms, list(range(6)), CUTOFF + SKIN, reach, reach)
+    moved = rattled(atoms.copy(), 5)
+    step = torch.tensor(moved.positions - atoms.positions)
+    assert 0 < step.norm(dim=1).max() < SKIN / 2
+    domain = domain._replace(positions=domain.positions + step[domain.source])
+    energies, *_ = drive(potential, domain, atoms)
+    assert_same(energies, reference(potential, moved).atomic_energies, 1e-11)
+
+
+def test_derivatives_are_refused_without_autograd():
+    potential, atoms = make_potential(), crystal()
+    domain = whole_system(atoms, CUTOFF, potential.interaction_range)
+    with torch.no_grad(), pytest.raises(RuntimeError, match="autograd is switched off"):
+        drive(potential, domain, atoms)
+
+
+def test_weights_of_a_domain():
+    potential, atoms = make_potential(), crystal()
+    domain = domain_of(atoms, [0, 1], CUTOFF, 3, 3)
+    vectors = domain.positions[domain.topology.edge_index[1]]
+    vectors = vectors - domain.positions[domain.topology.edge_index[0]]
+    inputs = potential.prepare_domain(domain.topology, vectors)
+    weights = torch.tensor([2.0, -1.0], dtype=torch.float64)
+    whole, chunked = (EnergyGradient(potential)(inputs, weights, True, size)[1] for size in (0, 20))
+    assert_same(whole, chunked, 1e-12)
