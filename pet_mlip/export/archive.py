@@ -16,6 +16,7 @@ from torch import Tensor
 from pet_mlip.errors import UserError
 from pet_mlip.export.metadata import (
     FORMAT_VERSION,
+    LINES_NAME,
     METADATA_NAME,
     UNITS,
     Metadata,
@@ -134,8 +135,9 @@ def save_model(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # TorchScript is deprecated, and needed by LAMMPS.
+            files = {METADATA_NAME: metadata.to_json(), LINES_NAME: metadata.to_lines()}
             scripted = torch.jit.script(ExportedModel(eager))
-            scripted.save(temporary, _extra_files={METADATA_NAME: metadata.to_json()})
+            scripted.save(temporary, _extra_files=files)
         os.chmod(temporary, _file_mode())
         check_exported(eager, load_model(temporary, device="cpu"))
         os.replace(temporary, path)

@@ -8,8 +8,9 @@ from typing import Any
 
 from pet_mlip.errors import UserError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 METADATA_NAME = "pet_mlip.json"
+LINES_NAME = "pet_mlip.txt"
 REFERENCES = [
     "Pozdnyakov, Ceriotti: Smooth, exact rotational symmetrization (PET, ECSE), arXiv:2305.19302",
 ]
@@ -41,6 +42,18 @@ class Metadata:
     def to_json(self) -> str:
         """JSON text."""
         return json.dumps(asdict(self), indent=1)
+
+    def to_lines(self) -> str:
+        """What a molecular dynamics program has to know, as ``key value ...`` lines."""
+        values = {
+            "format_version": self.format_version,
+            "package_version": self.package_version,
+            "dtype": self.dtype,
+            "species": " ".join(str(z) for z in self.species),
+            "cutoff": repr(self.cutoff),
+            "interaction_range": self.interaction_range,
+        }
+        return "".join(f"{key} {value}\n" for key, value in values.items())
 
 
 def read_metadata(path: str | Path) -> Metadata:
@@ -83,6 +96,11 @@ def _parse(path: Path, text: str) -> Metadata:
         raise UserError(
             f"{path}: written in format {version} by pet_mlip {content.get('package_version')}, "
             f"but this version reads formats up to {FORMAT_VERSION}; update pet_mlip."
+        )
+    if version < FORMAT_VERSION:
+        raise UserError(
+            f"{path}: written in format {version} by pet_mlip {content.get('package_version')}, "
+            f"which this version cannot read; export the checkpoint again with `pet-mlip export`."
         )
     try:
         return Metadata(**content)

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//
+//   pair_style  pet [device auto|cpu|cuda|cuda:N] [dtype float32|float64] [chunk N]
+//   pair_coeff  * * model.pt El1 El2 ...        (one element, or NULL, per atom type)
+//
+// Energy, forces, global, per-atom and centroid virial of an exported PET model in units metal or
+// real, for any box and any number of ranks; results do not depend on either.
+#ifdef PAIR_CLASS
+// clang-format off
+PairStyle(pet,PairPET);
+// clang-format on
+#else
+
+#ifndef LMP_PAIR_PET_H
+#define LMP_PAIR_PET_H
+
+#include "pair.h"
+#include "pet_graph.h"
+#include "pet_model.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace LAMMPS_NS {
+
+class PairPET : public Pair {
+public:
+  explicit PairPET(class LAMMPS *lmp);
+  ~PairPET() override;
+  PairPET(const PairPET &) = delete;
+  PairPET &operator=(const PairPET &) = delete;
+
+  void settings(int narg, char **arg) override;
+  void coeff(int narg, char **arg) override;
+  void init_style() override;
+  double init_one(int i, int j) override;
+  void init_list(int id, class NeighList *list) override;
+  void compute(int eflag, int vflag) override;
+
+  int pack_reverse_comm(int n, int first, double *buf) override;
+  void unpack_reverse_comm(int n, int *list, double *buf) override;
+
+  void write_restart(FILE *fp) override;
+  void read_restart(FILE *fp) override;
+  void write_restart_settings(FILE *fp) override;
+  void read_restart_settings(FILE *fp) override;
+  double memory_usage() override;
+
+private:
+  // As the user wrote them.
+  std::string device_ = "auto", dtype_, path_;
+  std::vector<std::string> elements_; // of the types 1 ... ntypes
+  bigint chunk_size_ = 65536;         // attention tokens at once; 0 for no bound
+
+  std::unique_ptr<pet::Model> model_;
+  std::vector<int64_t> species_; // atomic number of each type, 0 for NULL
+  double energy_unit_ = 1.0;     // LAMMPS' unit of energy per eV
+  pet::Graph graph_;
+  bigint graph_built_ = -1;       // time step of the neighbour list that graph_ is of
+  std::vector<double> positions_; // of the nodes
+  std::vector<double> of_ghosts_; // force and virial of every atom, to be sent to the owners
+
+  void allocate();
+  void load();
+  std::string choose_device() const;
+  void map_elements();
+  void update_graph();
+  void gather_positions();
+  void check_finite(const pet::Result &result) const;
+  void tally(const pet::Result &result);
+  void tally_ghosts(const pet::Result &result);
+  void add_to_atom(int i, const double *force, const double *virial);
+  std::string read_string(FILE *fp);
+  std::string agree(const std::string &problem) const;
+};
+
+} // namespace LAMMPS_NS
+
+#endif
+#endif

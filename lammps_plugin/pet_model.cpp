@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "pet_model.h"
+
+#include <ATen/Parallel.h>
+#include <caffe2/serialize/inline_container.h>
+#include <torch/csrc/jit/runtime/profiling_graph_executor_impl.h>
+#include <torch/cuda.h>
+#include <torch/script.h>
+#include <torch/version.h>
+
+#include <filesystem>
+#include <sstream>
+
+namespace pet {
+
+namespace {
+
+constexpr int newest_format = 2;
+const std::string metadata_record = "extra/pet_mlip.txt";
+
+// c10's messages carry a backtrace and the TorchScript source; the last line says what is wrong.
+std::string last_line(std::string text) {
+  while (!text.empty() && (text.back() == '\n' || text.back() == ' '))
+    text.pop_back();
+  const auto end = text.rfind('\n');
+  return end == std::string::npos ? text : text.substr(end + 1);
+}
+
+Metadata parse_metadata(const std::string &path, const std::string &text) {
+  Metadata metadata;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string key;
+    words >> key;
+    if (key == "format_version")
+      words >> metadata.format_version;
+    else if (key == "package_version")
+      words >> metadata.package_version;
+    else if (key == "dtype")
+      words >> metadata.dtype;
+    else if (key == "cutoff")
+      words >> metadata.cutoff;
+    else if (key == "interaction_range")
+      words >> metadata.interaction_range;
+    else if (key == "species")
+      for (int64_t z; words >> z;)
+        metadata.species.push_back(z);
+  }
+  if (metadata.format_version > newest_format)
+    throw Error(path + " is of format " + std::to_string(metadata.format_version) + " (pet_mlip " +
+                metadata.package_version + "), this pair style reads formats up to " +
+                std::to_string(newest_format) + "; update pet_mlip and build the plugin again");
+  if (metadata.species.empty() || metadata.cutoff <= 0.0 || metadata.interaction_range < 1)
+    throw Error(path + ": its metadata are damaged; export the model again");
+  return metadata;
+}
+
+Metadata read_metadata(const std::string &path) {
+  if (!std::filesystem::is_regular_file(path))
+    throw Error("there is no model file " + path);
+  std::string text;
+  try {
+    caffe2::serialize::PyTorchStreamReader reader(path);
+    if (reader.hasRecord(metadata_record)) {
+      const auto [data, size] = reader.getRecord(metadata_record);
+      text.assign(static_cast<const char *>(data.get()), size);
+    }
+  } catch (const c10::Error &) {
+    throw Error(path + " is not a pet_mlip model, or a file cut short");
+  }
+  if (text.empty())
+    throw Error(path + " is not a model for this pair style; write one with 'pet-mlip export'");
+  return parse_metadata(path, text);
+}
+
+at::Tensor copy_of(const std::vector<int64_t> &values, const at::Device &device) {
+  const auto size = static_cast<int64_t>(values.size());
+  return torch::tensor(values, torch::kInt64).reshape({size}).to(device);
+}
+
+// The profiling executor recompiles during the first calls and gains nothing afterwards here.
+class WithoutProfiling {
+public:
+  WithoutProfiling() : before_(torch::jit::getProfilingMode()) {
+    torch::jit::getProfilingMode() = false;
+  }
+  ~WithoutProfiling() { torch::jit::getProfilingMode() = before_; }
+  WithoutProfiling(const WithoutProfiling &) = delete;
+  WithoutProfiling &operator=(const WithoutProfiling &) = delete;
+
+private:
+  bool before_;
+};
+
+class TorchScriptModel final : public Model {
+public:
+  TorchScriptModel(const std::string &path, const std::string &device, const std::string &dtype)
+      : metadata_(read_metadata(path)), device_(device) {
+    try {
+      module_ = torch::jit::load(path, device_);
+    } catch (const c10::Error &error) {
+      throw Error(path + " cannot be read by torch " + TORCH_VERSION + ": " +
+                  last_line(error.what_without_backtrace()));
+    }
+    module_.eval();
+    if (!dtype.empty() && dtype != metadata_.dtype) {
+      // Only the network: geometry, baselines and sums are double precision always.
+      auto network = module_.attr("potential").toModule().attr("pet").toModule();
+      network.to(dtype == "float64" ? torch::kFloat64 : torch::kFloat32);
+      metadata_.dtype = dtype;
+    }
+  }
+
+  const Metadata &metadata() const override { return metadata_; }
+  std::string device() const override { return device_.str(); }
+
+  void set_topology(const Topology &topology) override {
+    const auto n_edges = static_cast<int64_t>(topology.centre.size());
+    species_ = copy_of(topology.species, device_);
+    edges_ =
+        torch::stack({copy_of(topology.centre, device_), copy_of(topology.neighbour, device_)});
+    shifts_ = torch::tensor(topology.shifts, torch::kFloat64).reshape({n_edges, 3}).to(device_);
+    reverse_ = copy_of(topology.reverse, device_);
+    atoms_within_ = c10::List<int64_t>();
+    for (const auto count : topology.atoms_within)
+      atoms_within_.push_back(count);
+  }
+
+  Result compute(const double *positions, const double *cell, bool atomic_virials,
+                 int64_t chunk_size) override {
+    const WithoutProfiling executor;
+    const c10::InferenceMode inference(false);
+    const torch::AutoGradMode grad(true);
+    // The pointers are only read, but from_blob knows no constants.
+    const auto x =
+        torch::from_blob(const_cast<double *>(positions), {species_.size(0), 3}, torch::kFloat64);
+    const auto box = torch::from_blob(const_cast<double *>(cell), {3, 3}, torch::kFloat64);
+    try {
+      const auto outputs =
+          module_
+              .get_method("drive")({x.to(device_), box.to(device_), species_, edges_, shifts_,
+                                    reverse_, atoms_within_, atomic_virials, chunk_size})
+              .toTuple();
+      for (size_t k = 0; k < host_.size(); ++k)
+        host_[k] = outputs->elements()[k].toTensor().to(torch::kCPU).contiguous();
+    } catch (const c10::OutOfMemoryError &) {
+      throw Error("the GPU is out of memory; give pair_style pet a smaller 'chunk', or use more "
+                  "ranks on more GPUs");
+    } catch (const std::exception &error) {
+      throw Error("the model failed: " + last_line(error.what()));
+    }
+    return {host_[0].data_ptr<double>(), host_[1].data_ptr<double>(), host_[2].data_ptr<double>(),
+            atomic_virials ? host_[3].data_ptr<double>() : nullptr};
+  }
+
+private:
+  Metadata metadata_;
+  at::Device device_;
+  torch::jit::Module module_;
+  at::Tensor species_, edges_, shifts_, reverse_;
+  c10::List<int64_t> atoms_within_;
+  std::array<at::Tensor, 4> host_; // energies, forces, virial, atomic virials
+};
+
+} // namespace
+
+int gpu_count() {
+  return torch::cuda::is_available() ? static_cast<int>(torch::cuda::device_count()) : 0;
+}
+
+void set_threads(int n_threads) {
+  at::set_num_threads(n_threads);
+}
+
+std::unique_ptr<Model> load_model(const std::string &path, const std::string &device,
+                                  const std::string &dtype) {
+  return std::make_unique<TorchScriptModel>(path, device, dtype);
+}
+
+} // namespace pet
