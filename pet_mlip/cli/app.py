@@ -12,6 +12,7 @@ from pet_mlip.cli.common import stderr
 from pet_mlip.cli.evaluate import evaluate
 from pet_mlip.cli.export import export
 from pet_mlip.cli.info import info
+from pet_mlip.cli.lammps import app as lammps
 from pet_mlip.cli.md import md
 from pet_mlip.cli.train import train
 from pet_mlip.errors import UserError
@@ -29,6 +30,7 @@ app.command("eval")(evaluate)
 app.command("export")(export)
 app.command("info")(info)
 app.command("md")(md)
+app.add_typer(lammps, name="lammps", help="Build, find, check and run LAMMPS' pair_style pet.")
 
 
 def _print_version(wanted: bool) -> None:
