@@ -232,6 +232,7 @@ void PairPET::init_list(int id, NeighList *new_list) {
 void PairPET::compute(int eflag, int vflag) {
   ev_init(eflag, vflag);
   pet::Result result;
+  std::string problem;
   try {
     update_graph();
     if (graph_.topology.own_atoms() > 0) {
@@ -243,8 +244,12 @@ void PairPET::compute(int eflag, int vflag) {
       tally(result);
     }
   } catch (const pet::Error &failure) {
-    error->one(FLERR, "pair_style pet: {}", failure.what());
+    problem = failure.what();
   }
+  // All ranks stop together: the message of one that aborts alone may never be printed.
+  problem = agree(problem);
+  if (!problem.empty())
+    error->all(FLERR, "pair_style pet: {}", problem);
   // With newton on, LAMMPS itself returns what ghosts got to their owners.
   if (comm->nprocs > 1 && !force->newton_pair)
     tally_ghosts(result);

@@ -1,0 +1,61 @@
+"""Small random models for LAMMPS."""
+
+from pathlib import Path
+
+import torch
+
+from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.export import save_model
+from pet_mlip.export.metadata import Metadata
+from pet_mlip.model.hypers import PETHypers
+from pet_mlip.model.potential import Potential
+
+ELEMENTS = ["Si", "O"]
+CUTOFF = 3.4
+
+MODELS = {
+    "plain": {"ensemble": "none", "num_gnn_layers": 1, "featurizer_type": "residual"},
+    "2 layers, residual": {"num_gnn_layers": 2, "featurizer_type": "residual"},
+    "2 layers, feedforward": {"num_gnn_layers": 2, "featurizer_type": "feedforward"},
+    "3 layers": {
+        "ensemble": "closest_pairs",
+        "num_gnn_layers": 3,
+        "featurizer_type": "residual",
+        "normalization": "LayerNorm",
+        "activation": "SiLU",
+        "transformer_type": "PostLN",
+    },
+}
+
+
+def small_potential(name: str) -> Potential:
+    """A random potential whose forces are of the order of 1 eV/Å."""
+    hypers = dict(MODELS[name])
+    ensemble = hypers.pop("ensemble", "axis_plane")
+    train = "structure" if ensemble == "none" else "full"
+    sizes = {"d_pet": 12, "d_node": 12, "d_head": 8, "d_feedforward": 16, "num_heads": 2}
+    pet = PETHypers(cutoff=CUTOFF, cutoff_width=0.6, num_attention_layers=1, **sizes, **hypers)
+    torch.manual_seed(5)
+    symmetrization = SymmetrizationHypers(ensemble=ensemble, train=train)
+    potential = Potential([8, 14], pet, symmetrization).set_dtype(torch.float64)
+    potential.set_baseline({8: -400.0, 14: -100.0}, 2.0)
+    return potential
+
+
+def save(
+    path: Path, name: str, dtype: str = "float64", claimed_cutoff: float | None = None
+) -> Path:
+    """Export one of `MODELS`; with a cutoff in its metadata that is not the true one, if given."""
+    potential = small_potential(name)
+    if claimed_cutoff is None:
+        save_model(path, potential, dtype=dtype)
+        return path
+    true_lines = Metadata.to_lines
+    try:
+        Metadata.to_lines = lambda self: true_lines(self).replace(
+            f"cutoff {CUTOFF}", f"cutoff {claimed_cutoff}"
+        )
+        save_model(path, potential, dtype=dtype)
+    finally:
+        Metadata.to_lines = true_lines
+    return path
