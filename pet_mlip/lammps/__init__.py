@@ -6,7 +6,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pet_mlip.lammps.attach import Attached, attach
+    from pet_mlip.lammps.external import Attached, attach
     from pet_mlip.lammps.library import lammps
 
 __all__ = ["Attached", "attach", "lammps"]
@@ -19,9 +19,9 @@ def __getattr__(name: str) -> Any:
 
         return lammps
     if name in ("Attached", "attach"):
-        from importlib import import_module
+        from pet_mlip.lammps import external
 
-        return getattr(import_module("pet_mlip.lammps.attach"), name)
+        return getattr(external, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

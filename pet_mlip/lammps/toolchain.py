@@ -70,7 +70,7 @@ def find_compiler(asked: str | None = None) -> Compiler:
             raise UserError(
                 "No C++ compiler (g++, c++, clang++) is in PATH; install one (conda: conda install "
                 "gxx), load its module, or give it with --cxx. Without any, "
-                "pet_mlip.lammps.attach drives LAMMPS from Python."
+                "pet_mlip.lammps.attach runs a model in LAMMPS from Python."
             )
         command = (found,)
     version = _run([*command, "--version"]).stdout.partition("\n")[0].strip()
