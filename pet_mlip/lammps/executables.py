@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pet_mlip.errors import UserError
-from pet_mlip.lammps.mpi import library_environment, wheel_library
+from pet_mlip.lammps.mpi import library_environment, wheel_file
 
 # Sizes in bytes of tagint, bigint and imageint.
 SIZES = {
@@ -60,14 +60,21 @@ def find_executable(lmp: Path | None = None) -> Path:
     return _program(Path(found))
 
 
-def is_wheel(executable: Path | None) -> bool:
+def is_wheel(executable: Path) -> bool:
     """Whether an executable belongs to a `lammps` wheel, which needs help to find MPI."""
-    return executable is not None and (executable.parent / "liblammps.so").exists()
+    return (executable.parent / "liblammps.so").exists()
+
+
+def loads_by_itself(executable: Path | None) -> bool:
+    """Whether an executable asks this environment's packages for plugins when it starts."""
+    return executable is not None and executable.parent == package_folder()
 
 
 def mpi_library_folder(executable: Path | None) -> Path | None:
     """Folder that LD_LIBRARY_PATH needs for the MPI of an executable; None if it needs none."""
-    library = wheel_library() if is_wheel(executable) else None
+    if executable is None or not is_wheel(executable):
+        return None
+    library = wheel_file("libmpi.so.12", executable)
     return None if library is None else library.parent
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pet_mlip.errors import UserError
@@ -96,12 +99,24 @@ def run_lammps(
     variables = environment(executable, find_plugin(executable))
     words = command_line(executable, ["-in", os.fspath(input_file), *arguments], ranks, mpiexec)
     process = subprocess.Popen(words, env=variables)
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            # The terminal interrupted LAMMPS, too: leave with it, not before it.
-            continue
+    with _passing_on(process):
+        return process.wait()
+
+
+@contextmanager
+def _passing_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Leave it to a process what it does when this one is told to stop."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # The terminal sends Ctrl-C to both of them.
+    handlers = {signal.SIGINT: lambda *_: None, signal.SIGTERM: lambda *_: process.terminate()}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def check_loads(executable: Path, plugin: Path) -> str:

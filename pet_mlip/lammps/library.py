@@ -10,7 +10,7 @@ from pet_mlip.errors import UserError
 from pet_mlip.lammps.cache import PLUGIN
 from pet_mlip.lammps.executables import find_executable, package_folder
 from pet_mlip.lammps.launch import find_plugin
-from pet_mlip.lammps.mpi import wheel_library
+from pet_mlip.lammps.mpi import wheel_file
 
 
 def preload_mpi() -> None:
@@ -19,7 +19,7 @@ def preload_mpi() -> None:
     Raises:
         UserError: It cannot be loaded.
     """
-    library = wheel_library()
+    library = wheel_file("libmpi.so.12")
     if library is None:
         return  # not the wheel, or an MPI that the system's loader finds
     try:

