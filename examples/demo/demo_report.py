@@ -80,6 +80,58 @@ def plot_temperature(path: Path, nvt: dict[str, Floats], target: float) -> None:
     save(figure, path)
 
 
+def plot_lammps(path: Path, rows: dict[str, Floats], n_atoms: int) -> None:
+    """Total energy of the LAMMPS run."""
+    figure, (axes,) = new_figure(5.4, 2.8)
+    energies = 1000.0 * (rows["total"] - rows["total"][0]) / n_atoms
+    axes.plot(rows["time_ps"], energies, color=BLUE, linewidth=0.8)
+    axes.set(xlabel="time / ps", ylabel="energy - first / meV/atom", title="NVE in LAMMPS")
+    save(figure, path)
+
+
+def lammps_thermo(folder: Path) -> dict[str, Floats]:
+    """Time, temperature, potential and total energy from LAMMPS' log."""
+    rows, reading = [], False
+    for line in (folder / "log.lammps").read_text().splitlines():
+        words = line.split()
+        if words[:1] == ["Step"] or line.startswith("Loop time"):
+            reading = words[:1] == ["Step"]
+        elif reading and words and words[0].isdigit():
+            rows.append([float(word) for word in words])
+    _, time, temperature, potential, total = np.array(rows).T
+    return {
+        "time_ps": time,
+        "temperature": temperature,
+        "potential": potential,
+        "total": total,
+    }
+
+
+def lammps_table(folder: Path, structures: Path) -> str:
+    """The first step in LAMMPS against ASE, and what the simulation conserved."""
+    atoms = read(structures, "0")
+    atoms.calc = PETCalculator(folder / "model.pt")
+    lines = (folder / "lammps" / "forces.dump").read_text().splitlines()
+    forces = np.array([line.split()[1:] for line in lines[9 : 9 + len(atoms)]], dtype=float)
+    rows = lammps_thermo(folder / "lammps")
+    slope, spread = drift(rows, len(atoms))
+    energy = 1000.0 * abs(rows["potential"][0] - atoms.get_potential_energy()) / len(atoms)
+    return table(
+        ["LAMMPS", "value"],
+        [
+            ["energy of the first step, difference from ASE", f"{energy:.1g} meV/atom"],
+            [
+                "forces of the first step, largest difference from ASE",
+                f"{1000.0 * np.abs(forces - atoms.get_forces()).max():.1g} meV/Å",
+            ],
+            ["NVE, length", f"{rows['time_ps'][-1]:g} ps"],
+            ["NVE, slope of the total energy", f"{slope:+.2g} meV/atom/ps"],
+            ["NVE, fluctuation about that line", f"{spread:.2g} meV/atom"],
+            ["NVE, mean temperature", f"{rows['temperature'].mean():.0f} K"],
+        ],
+    )
+
+
 def thermo(folder: Path) -> dict[str, Floats]:
     """Columns of a simulation's thermo.csv."""
     return {k: np.array(v) for k, v in read_columns(folder / "thermo.csv").items()}
@@ -179,6 +231,7 @@ def draw(folder: Path, curves: dict[str, Floats], temperature: float) -> None:
     plot_rotation(folder / "rotation.png", curves)
     plot_energies(folder / "nve.png", thermo(folder / "nve"), n_atoms)
     plot_temperature(folder / "nvt.png", thermo(folder / "nvt"), temperature)
+    plot_lammps(folder / "lammps.png", lammps_thermo(folder / "lammps"), n_atoms)
 
 
 def write(
@@ -187,6 +240,7 @@ def write(
     facts: dict[str, str],
     commands: list[str],
     seconds: dict[str, float],
+    structures: Path,
 ) -> Path:
     """Write report.md, which shows the pictures in the folder; returns its path."""
     n_atoms = len(read(folder / "nve" / "trajectory.xyz", "0"))
@@ -209,6 +263,9 @@ def write(
         "## Molecular dynamics from the exported file",
         dynamics_table(folder, n_atoms),
         "![NVE](nve.png)\n![Langevin](nvt.png)",
+        "## The same file in LAMMPS",
+        lammps_table(folder, structures),
+        "![NVE in LAMMPS](lammps.png)",
         "## What was run\n\n```\n" + "\n".join(commands) + "\n```",
         table(["step", "seconds"], [[name, f"{time:.0f}"] for name, time in seconds.items()]),
     ]
