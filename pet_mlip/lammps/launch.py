@@ -130,10 +130,10 @@ def check_loads(executable: Path, plugin: Path) -> str:
     """
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "in.list").write_text("plugin list\n")
-        words = command_line(executable, ["-in", "in.list", "-log", "none"])
+        command = command_line(executable, ["-in", "in.list", "-log", "none"])
         try:
             done = subprocess.run(
-                words,
+                command,
                 env=environment(executable, plugin),
                 cwd=folder,
                 capture_output=True,
@@ -145,7 +145,8 @@ def check_loads(executable: Path, plugin: Path) -> str:
     output = done.stdout + done.stderr
     if "pair style plugin pet" in output:
         return "loaded by this LAMMPS"
-    wrong = [x for x in output.splitlines() if "rror" in x or "failed" in x or "undefined" in x]
+    words = ("error", "failed", "undefined")
+    wrong = [line for line in output.splitlines() if any(w in line.lower() for w in words)]
     if "LAMMPS (" not in output:
         return f"not tried (LAMMPS cannot be started here: {' '.join(wrong[:1]) or 'no output'})"
     raise UserError(

@@ -153,3 +153,11 @@ def test_a_plugin_that_cannot_be_loaded_is_noticed(plugin, tmp_path):
     (tmp_path / PLUGIN).write_text("not a library")
     with pytest.raises(UserError, match="does not load the plugin"):
         check_loads(find_executable(), tmp_path)
+
+
+def test_lammps_own_words_are_passed_on(tmp_path):
+    lmp = tmp_path / "lmp"
+    lmp.write_text("#!/bin/sh\necho 'LAMMPS (1 Jan 2030)'\necho 'ERROR: built for another' >&2\n")
+    lmp.chmod(0o755)
+    with pytest.raises(UserError, match="ERROR: built for another"):
+        check_loads(lmp, tmp_path)
