@@ -119,12 +119,13 @@ void PairPET::load() {
   map_elements();
 
   const pet::Metadata &metadata = model_->metadata();
+  const std::string devices = devices_of_ranks();
   if (comm->me == 0)
     utils::logmesg(lmp,
                    "pair_style pet: {} ({}, cutoff {} A, reach {} cutoffs) written by pet_mlip {}, "
                    "on {} with {} thread(s)\n",
                    path_, metadata.dtype, metadata.cutoff, metadata.interaction_range,
-                   metadata.package_version, model_->device(), comm->nthreads);
+                   metadata.package_version, devices, comm->nthreads);
 }
 
 // Every rank of a machine takes the next GPU.
@@ -149,6 +150,21 @@ std::string PairPET::choose_device() const {
   MPI_Comm_free(&node);
 #endif
   return "cuda:" + std::to_string(local_rank % n_gpus);
+}
+
+// The device of each rank, on rank 0; one word if it is the same everywhere.
+std::string PairPET::devices_of_ranks() const {
+  const std::string device = model_->device();
+  const auto colon = device.find(':');
+  const int mine = colon == std::string::npos ? -1 : std::stoi(device.substr(colon + 1));
+  std::vector<int> all(comm->nprocs);
+  MPI_Gather(&mine, 1, MPI_INT, all.data(), 1, MPI_INT, 0, world);
+  if (std::all_of(all.begin(), all.end(), [&](int index) { return index == all[0]; }))
+    return device;
+  std::string list = "GPUs";
+  for (const int index : all)
+    list += fmt::format(" {}", index);
+  return list + " of the ranks in turn";
 }
 
 void PairPET::map_elements() {

@@ -64,6 +64,7 @@ private:
   void allocate();
   void load();
   std::string choose_device() const;
+  std::string devices_of_ranks() const;
   void map_elements();
   void update_graph();
   void gather_positions();

@@ -129,7 +129,7 @@ def simulate_in_lammps(demo: Demo) -> None:
         "folder": folder,
         "steps": str(STEPS),
         "timestep": str(TIMESTEP / 1000),
-        "temperature": str(2 * TEMPERATURE),  # half of it becomes potential energy
+        "temperature": str(TEMPERATURE),
     }
     words = [word for name, value in variables.items() for word in ("-var", name, value)]
     with demo.timed(f"LAMMPS: compiling the pair style, {STEPS * TIMESTEP / 1000:g} ps"):

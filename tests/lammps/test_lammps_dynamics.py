@@ -149,3 +149,16 @@ def test_unloading_and_loading_the_plugin(lmp):
     )
     energies = [row["PotEng"] for row in lmp(again).thermo]
     assert energies[0] == energies[1]
+
+
+def test_a_crystal_keeps_its_symmetry(lmp):
+    """Relaxing all six box components of a perfect crystal leaves it cubic."""
+    write_data(lmp.folder, bulk("SiO", "zincblende", a=5.0, cubic=True), ELEMENTS)
+    setup = "change_box all triclinic\nfix 1 all npt temp 300 300 0.1 tri 0 0 1.0"
+    report = 'print "BOX $(lx:%.15g) $(ly:%.15g) $(lz:%.15g) $(xy:%.15g) $(xz:%.15g) $(yz:%.15g)"'
+    found = lmp(deck(NAMES, setup=setup, run=f"run 40\n{report}"))
+    line = next(text for text in found.log.splitlines() if text.startswith("BOX"))
+    box = np.array(line.split()[1:], dtype=float)
+    assert abs(box[0] - 5.0) > 1e-6  # it did change
+    np.testing.assert_allclose(box, [box[0]] * 3 + [0.0] * 3, rtol=0, atol=1e-9)
+    assert np.abs(found.forces).max() < 1e-9

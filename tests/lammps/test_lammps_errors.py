@@ -44,7 +44,7 @@ CASES = {
     "dtype": ({"style": "dtype half"}, "dtype half is not one of"),
     "chunk": ({"style": "chunk -1"}, "chunk must not be negative"),
     "units": ({"units": "lj"}, "units metal or real, not in units lj"),
-    "NaN": ({"setup": "variable n atom 0/0\nset atom 1 x v_n"}, ""),
+    "NaN": ({"setup": "variable n atom exp(1000)-exp(1000)\nset atom 1 x v_n"}, "Non-numeric"),
     "overlap": ({"setup": "create_atoms 1 single 0 0 0"}, "not a finite number"),
 }
 
