@@ -33,9 +33,9 @@ from torch import Tensor, nn
 from pet_mlip.data.batch import graph_from_atoms
 from pet_mlip.ecse.axis_plane import AxisPlane
 from pet_mlip.ecse.closest_pairs import ClosestPairs
-from pet_mlip.ecse.frames import random_rotations
 from pet_mlip.ecse.hypers import AxisPlaneHypers, ClosestPairsHypers, PairsHypers
 from pet_mlip.ecse.pairs import Pairs
+from pet_mlip.ecse.training import random_rotations
 from pet_mlip.model.cutoff import cutoff_switch
 from pet_mlip.model.environment import Environment, build_environment
 from pet_mlip.model.graph import pad_edges
@@ -99,7 +99,7 @@ def environments(vectors: Tensor) -> Environment:
 
 def rotational_deviation(function: RandomFunction, vectors: Tensor) -> Tensor:
     """Standard deviation of the functions over random O(3) operations, (N_FUNCTIONS,)."""
-    rotations = random_rotations(400, torch.Generator().manual_seed(5))
+    rotations = random_rotations(torch.arange(400))
     switch = environments(vectors.unsqueeze(0)).switch
     return function(vectors @ rotations, switch.expand(400, -1)).std(dim=0)
 

@@ -34,14 +34,8 @@ def identity_frames(n_atoms: int, device: torch.device) -> Frames:
     return single_frames(eye.expand(n_atoms, 3, 3))
 
 
-def random_frames(n_atoms: int, generator: torch.Generator | None = None) -> Frames:
-    """One uniformly random O(3) matrix per atom (rotational augmentation), on the CPU."""
-    return single_frames(random_rotations(n_atoms, generator))
-
-
-def random_rotations(n: int, generator: torch.Generator | None = None) -> Tensor:
-    """Haar-random O(3) matrices (rotations and rotoreflections), (n, 3, 3) float64 on the CPU."""
-    gaussian = torch.randn(n, 3, 3, dtype=torch.float64, generator=generator)
+def rotations_from_normal(gaussian: Tensor) -> Tensor:
+    """Haar-random O(3) matrices (rotations and rotoreflections) from normal numbers (n, 3, 3)."""
     q, r = torch.linalg.qr(gaussian)
     # The signs make the QR factor Haar distributed (Mezzadri, Notices AMS 54, 592 (2007)).
     return q * torch.sign(torch.diagonal(r, dim1=1, dim2=2)).unsqueeze(1)

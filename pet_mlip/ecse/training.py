@@ -3,50 +3,60 @@
 import torch
 from torch import Tensor
 
-from pet_mlip.ecse.frames import Frames, random_frames, random_rotations, single_frames
+from pet_mlip.ecse.frames import Frames, rotations_from_normal, single_frames
+from pet_mlip.ecse.random_numbers import combine, normal, uniform
 from pet_mlip.model.graph import Graph
 from pet_mlip.model.potential import Potential
 
 
 def training_frames(
-    potential: Potential,
-    graph: Graph,
-    structure: Tensor,
-    generator: torch.Generator | None = None,
+    potential: Potential, graph: Graph, structure: Tensor, keys: Tensor
 ) -> list[Frames]:
     """Frames for each GNN layer, drawn as ``potential.symmetrization.train`` says.
 
     Args:
         potential: The model in training.
         graph: The batch; gradients reach its edge vectors through the frames of the ensemble.
-        structure: Structure of each atom, (N,) int64.
-        generator: CPU random generator.
+        structure: Structure of each atom, ascending, (N,) int64.
+        keys: Random key of each structure, (S,) int64: equal keys, equal frames.
     """
     layers = range(potential.num_layers)
     mode = potential.symmetrization.train
-    device = structure.device
-    n_atoms = structure.shape[0]
     if mode == "structure":
-        n_structures = int(structure.max()) + 1
-        frames = single_frames(random_rotations(n_structures, generator).to(device)[structure])
+        frames = single_frames(random_rotations(keys)[structure])
         return [frames for _ in layers]
+    if mode == "full":
+        ensemble = potential.layer_frames(graph)
+        return [ensemble for _ in layers]
+
+    first_atom = torch.searchsorted(structure, torch.arange(len(keys), device=structure.device))
+    place = torch.arange(len(structure), device=structure.device) - first_atom[structure]
+    of_atoms = combine(keys[structure], place)
+    of_layers = [combine(of_atoms, torch.full_like(place, layer)) for layer in layers]
     if mode == "environment":
-        return [_to(random_frames(n_atoms, generator), device) for _ in layers]
+        return [single_frames(random_rotations(of_layer)) for of_layer in of_layers]
     ensemble = potential.layer_frames(graph)
-    if mode == "sample":
-        return [sample_frames(ensemble, n_atoms, generator) for _ in layers]
-    return [ensemble for _ in layers]
+    return [sample_frames(ensemble, uniform(of_layer, 1).squeeze(1)) for of_layer in of_layers]
 
 
-def sample_frames(frames: Frames, n_atoms: int, generator: torch.Generator | None) -> Frames:
+def random_rotations(keys: Tensor) -> Tensor:
+    """A Haar-random O(3) matrix for each key, (n, 3, 3) float64."""
+    return rotations_from_normal(normal(keys, 9).reshape(-1, 3, 3))
+
+
+def sample_frames(frames: Frames, draw: Tensor) -> Frames:
     """One frame per atom, drawn with its weight, then counted once.
 
     The draw is not differentiated: a model that has learned the same energy in every frame has
     no gradient from the weights, and its score-function estimate would be mostly noise.
+
+    Args:
+        frames: The ensemble of each atom.
+        draw: A uniform random number in [0, 1) for each atom, (N,) float64.
     """
+    n_atoms = draw.shape[0]
     cumulative = torch.cumsum(frames.weight.detach(), dim=0)
     # Every atom's weights add up to one, so atom i's part of the sum is [i, i + 1].
-    draw = torch.rand(n_atoms, dtype=torch.float64, generator=generator).to(cumulative.device)
     target = torch.arange(n_atoms, device=cumulative.device) + draw
     row = torch.searchsorted(cumulative, target).clamp(max=frames.atom.shape[0] - 1)
     # Round-off in the running sum can point into the neighbouring atom: stay in one's own rows.
@@ -54,7 +64,3 @@ def sample_frames(frames: Frames, n_atoms: int, generator: torch.Generator | Non
     last = torch.searchsorted(frames.atom, torch.arange(n_atoms, device=row.device), right=True)
     row = torch.maximum(torch.minimum(row, last - 1), first)
     return single_frames(frames.matrix[row])
-
-
-def _to(frames: Frames, device: torch.device) -> Frames:
-    return Frames(*(part.to(device) for part in frames))

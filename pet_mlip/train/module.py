@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pet_mlip.config import Config
+from pet_mlip.ecse.random_numbers import combine
 from pet_mlip.ecse.training import training_frames
 from pet_mlip.errors import UserError
 from pet_mlip.model.derivatives import Prediction, predict
@@ -26,7 +27,7 @@ from pet_mlip.train.schedule import Progress, learning_rate
 class TrainingModule(pl.LightningModule):
     """One optimisation step, one validation, and the state that both need.
 
-    Everything random is drawn from (seed, epoch, batch), and the learning rate is a function of
+    Everything random is drawn from (seed, epoch, structure), and the learning rate is a function of
     `Progress`: a resumed training repeats the uninterrupted one.
 
     Args:
@@ -129,18 +130,17 @@ class TrainingModule(pl.LightningModule):
     def _predict_in_training(self, batch: Any) -> Prediction:
         vectors = batch.graph.edge_vectors.requires_grad_(self.loss.needs_derivatives)
         graph = batch.graph._replace(edge_vectors=vectors)
-        generator = self.generator()
-        frames = training_frames(self.potential, graph, batch.structure, generator)
+        keys = combine(batch.index, torch.full_like(batch.index, self.random_seed()))
+        frames = training_frames(self.potential, graph, batch.structure, keys)
         n_structures = batch.n_atoms.shape[0]
         if self.loss.needs_derivatives:
             return predict(self.potential, graph, batch.structure, n_structures, frames, True)
         return energies_only(self.potential(graph, frames), batch.structure, n_structures)
 
-    def generator(self) -> torch.Generator:
-        """Random numbers of the current step, a function of seed, epoch, batch and process."""
-        key = [self.config.seed, self.progress.epoch, self.progress.batch, self.global_rank]
-        seed = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
-        return torch.Generator().manual_seed(int(seed >> np.uint64(1)))
+    def random_seed(self) -> int:
+        """Of the frames that this epoch draws, whatever process draws them."""
+        sequence = np.random.SeedSequence([self.config.seed, self.progress.epoch])
+        return int(sequence.generate_state(1, np.uint32)[0])
 
     def _set_learning_rate(self) -> None:
         done = self.progress.fraction(self.config, self.plan.n_batches)

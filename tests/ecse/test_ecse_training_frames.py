@@ -5,15 +5,10 @@ import pytest
 import torch
 
 from pet_mlip.data.batch import graph_from_atoms
-from pet_mlip.ecse.frames import (
-    Frames,
-    count_frames,
-    identity_frames,
-    random_frames,
-    random_rotations,
-)
+from pet_mlip.ecse.frames import Frames, count_frames, identity_frames
 from pet_mlip.ecse.hypers import SymmetrizationHypers
-from pet_mlip.ecse.training import sample_frames, training_frames
+from pet_mlip.ecse.random_numbers import normal, uniform
+from pet_mlip.ecse.training import random_rotations, sample_frames, training_frames
 from pet_mlip.model.graph import Graph
 from pet_mlip.model.hypers import PETHypers
 from pet_mlip.model.potential import Potential
@@ -21,8 +16,9 @@ from pet_mlip.model.potential import Potential
 PET = PETHypers(d_pet=8, d_node=8, d_head=8, d_feedforward=8, num_heads=2)
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def seeded(seed: int = 0, n: int = 2) -> torch.Tensor:
+    """Keys of n structures."""
+    return 1000 * seed + torch.arange(n)
 
 
 def potential_in(mode: str, ensemble: str) -> Potential:
@@ -46,7 +42,7 @@ def batch() -> tuple[Graph, torch.Tensor]:
 
 
 def test_random_rotations_are_uniform_in_o3():
-    rotations = random_rotations(4000, seeded())
+    rotations = random_rotations(seeded(n=4000))
     eye = torch.eye(3, dtype=torch.float64).expand(4000, 3, 3)
     torch.testing.assert_close(rotations @ rotations.transpose(1, 2), eye)
     assert abs(torch.linalg.det(rotations).mean()) < 0.06
@@ -67,8 +63,9 @@ def test_sampling_follows_the_weights():
     atom = torch.tensor([0, 0, 0, 1, 2, 2, 2])
     label = torch.arange(7, dtype=torch.float64)
     frames = Frames(atom, label[:, None, None].expand(7, 3, 3), weight)
-    draw, n_draws = seeded(), 3000
-    drawn = torch.stack([sample_frames(frames, 3, draw).matrix[:, 0, 0] for _ in range(n_draws)])
+    n_draws = 3000
+    draws = uniform(seeded(n=n_draws), 3)
+    drawn = torch.stack([sample_frames(frames, draw).matrix[:, 0, 0] for draw in draws])
     count = torch.bincount(drawn.to(torch.int64).flatten(), minlength=7).to(torch.float64)
     assert count[5] == 0
     assert count[3] == n_draws
@@ -80,11 +77,13 @@ def test_sampling_follows_the_weights():
 
 def test_sampling_stays_in_its_atom_despite_round_off():
     n_atoms, per_atom = 20000, 3
-    weight = torch.rand(n_atoms, per_atom, dtype=torch.float64, generator=seeded())
+    weight = uniform(seeded(n=n_atoms), per_atom)
     weight = (weight / weight.sum(dim=1, keepdim=True)) * (1 - 1e-13)
     atom = torch.repeat_interleave(torch.arange(n_atoms), per_atom)
     matrix = atom.to(torch.float64)[:, None, None].expand(-1, 3, 3)
-    drawn = sample_frames(Frames(atom, matrix, weight.flatten()), n_atoms, seeded())
+    drawn = sample_frames(
+        Frames(atom, matrix, weight.flatten()), uniform(seeded(1, n_atoms), 1)[:, 0]
+    )
     assert (drawn.matrix[:, 0, 0] == torch.arange(n_atoms)).all()
 
 
@@ -133,24 +132,43 @@ def test_sample_draws_from_the_ensemble(batch, ensemble):
 def test_full_is_the_inference_ensemble(batch, ensemble):
     graph, structure = batch
     potential = potential_in("full", ensemble)
-    frames = training_frames(potential, graph, structure)
+    frames = training_frames(potential, graph, structure, seeded())
     torch.testing.assert_close(potential(graph, frames), potential(graph), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
     "mode, ensemble", [("structure", "none"), ("environment", "pairs"), ("sample", "axis_plane")]
 )
-def test_generators_reproduce(batch, mode, ensemble):
+def test_keys_reproduce(batch, mode, ensemble):
     potential = potential_in(mode, ensemble)
     first, again, other = (training_frames(potential, *batch, seeded(s)) for s in (1, 1, 2))
     assert all((a.matrix == b.matrix).all() for a, b in zip(first, again, strict=True))
     assert (first[0].matrix - other[0].matrix).abs().max() > 1e-3
 
 
-def test_random_frames_have_weight_one():
-    frames = random_frames(4, seeded())
-    assert frames.atom.tolist() == [0, 1, 2, 3]
-    assert (frames.weight == 1).all()
+@pytest.mark.parametrize(
+    "mode, ensemble", [("structure", "none"), ("environment", "pairs"), ("sample", "axis_plane")]
+)
+def test_frames_do_not_depend_on_the_rest_of_the_batch(batch, mode, ensemble):
+    potential, (graph, structure) = potential_in(mode, ensemble), batch
+    together = training_frames(potential, graph, structure, seeded())
+    alone = graph_from_atoms(ase.build.molecule("CH4"), 4.5)
+    apart = training_frames(potential, alone, torch.zeros(5, dtype=torch.int64), seeded()[1:])
+    for a, b in zip(together, apart, strict=True):
+        torch.testing.assert_close(a.matrix[structure == 1], b.matrix, rtol=0, atol=1e-14)
+
+
+def test_random_numbers_are_random():
+    draws = uniform(seeded(n=200), 300)
+    assert 0 <= draws.min() < 1e-3 < 1 - 1e-3 < draws.max() < 1
+    counts = torch.histc(draws, bins=50, min=0, max=1)
+    assert ((counts - 1200) ** 2 / 1200).sum() < 86  # 49 degrees of freedom: exceeded in 1 of 1000
+    for a, b in ((draws[1:], draws[:-1]), (draws[:, 1:], draws[:, :-1])):
+        correlation = torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1]
+        assert abs(correlation) < 4 / 60000**0.5
+    values = normal(seeded(n=100), 300)
+    moments = [float((values**k).mean()) for k in (1, 2, 3, 4)]
+    assert moments == pytest.approx([0, 1, 0, 3], abs=0.15)
 
 
 @pytest.mark.parametrize(
