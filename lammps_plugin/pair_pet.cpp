@@ -68,6 +68,9 @@ void PairPET::allocate() {
 }
 
 void PairPET::settings(int narg, char **arg) {
+  device_ = "auto";
+  dtype_.clear();
+  chunk_size_ = -1;
   for (int k = 0; k < narg; k += 2) {
     const std::string key = arg[k];
     if (key != "device" && key != "dtype" && key != "chunk")
@@ -108,8 +111,9 @@ void PairPET::coeff(int narg, char **arg) {
 // Load the model on every rank and describe it; any rank's problem stops all of them.
 void PairPET::load() {
   std::string problem;
+  const int rank_of_machine = local_rank();
   try {
-    model_ = pet::load_model(path_, choose_device(), dtype_);
+    model_ = pet::load_model(path_, choose_device(rank_of_machine), dtype_);
   } catch (const std::exception &failure) {
     problem = failure.what();
   }
@@ -128,8 +132,20 @@ void PairPET::load() {
                    metadata.package_version, devices, comm->nthreads);
 }
 
+// This rank's place among those of its machine. Collective.
+int PairPET::local_rank() const {
+  int rank = 0;
+#if defined(MPI_VERSION) && MPI_VERSION >= 3 // LAMMPS' own stand-in for MPI has one rank only
+  MPI_Comm machine;
+  MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, comm->me, MPI_INFO_NULL, &machine);
+  MPI_Comm_rank(machine, &rank);
+  MPI_Comm_free(&machine);
+#endif
+  return rank;
+}
+
 // Every rank of a machine takes the next GPU.
-std::string PairPET::choose_device() const {
+std::string PairPET::choose_device(int rank_of_machine) const {
   const int n_gpus = pet::gpu_count();
   if (device_ == "cpu" || (device_ == "auto" && n_gpus == 0))
     return "cpu";
@@ -142,14 +158,14 @@ std::string PairPET::choose_device() const {
                        std::to_string(n_gpus) + " GPU(s)");
     return device_;
   }
-  int local_rank = 0;
-#if defined(MPI_VERSION) && MPI_VERSION >= 3
-  MPI_Comm node;
-  MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, comm->me, MPI_INFO_NULL, &node);
-  MPI_Comm_rank(node, &local_rank);
-  MPI_Comm_free(&node);
-#endif
-  return "cuda:" + std::to_string(local_rank % n_gpus);
+  return "cuda:" + std::to_string(rank_of_machine % n_gpus);
+}
+
+// Small chunks stay in a CPU's cache; large ones keep a GPU busy.
+bigint PairPET::chunk_size() const {
+  if (chunk_size_ >= 0)
+    return chunk_size_;
+  return model_->device() == "cpu" ? 16384 : 131072;
 }
 
 // The device of each rank, on rank 0; one word if it is the same everywhere.
@@ -255,7 +271,7 @@ void PairPET::compute(int eflag, int vflag) {
       gather_positions();
       const double *h = domain->h;
       const double cell[9] = {h[0], 0.0, 0.0, h[5], h[1], 0.0, h[4], h[3], h[2]};
-      result = model_->compute(positions_.data(), cell, vflag_atom || cvflag_atom, chunk_size_);
+      result = model_->compute(positions_.data(), cell, vflag_atom || cvflag_atom, chunk_size());
       check_finite(result);
       tally(result);
     }

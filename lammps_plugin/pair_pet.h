@@ -51,7 +51,7 @@ private:
   // As the user wrote them.
   std::string device_ = "auto", dtype_, path_;
   std::vector<std::string> elements_; // of the types 1 ... ntypes
-  bigint chunk_size_ = 65536;         // attention tokens at once; 0 for no bound
+  bigint chunk_size_ = -1;            // attention tokens at once; 0 for no bound, -1 for a default
 
   std::unique_ptr<pet::Model> model_;
   std::vector<int64_t> species_; // atomic number of each type, 0 for NULL
@@ -63,8 +63,10 @@ private:
 
   void allocate();
   void load();
-  std::string choose_device() const;
+  int local_rank() const;
+  std::string choose_device(int rank_of_machine) const;
   std::string devices_of_ranks() const;
+  bigint chunk_size() const;
   void map_elements();
   void update_graph();
   void gather_positions();
