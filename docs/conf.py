@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+from pygments.lexers.special import TextLexer
+from sphinx.highlighting import lexers
+
 from pet_mlip.config import reference_yaml
 from pet_mlip.version import __version__
 
@@ -12,6 +15,7 @@ extensions = ["myst_parser", "sphinx.ext.mathjax"]
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
 html_theme = "furo"
+lexers["lammps"] = TextLexer()  # pygments has none for input decks
 exclude_patterns = ["_build"]
 
 # The reference is written from the schema, so that it cannot fall behind.
