@@ -217,7 +217,14 @@ def test_a_newer_format(path, tmp_path):
     def newer(text):
         return json.dumps({**json.loads(text), "format_version": FORMAT_VERSION + 1, "new": 1})
 
-    assert_refused(rewritten(path, tmp_path, newer), "format 2", "update pet_mlip")
+    assert_refused(rewritten(path, tmp_path, newer), f"format {FORMAT_VERSION + 1}", "update")
+
+
+def test_an_older_format(path, tmp_path):
+    def older(text):
+        return json.dumps({**json.loads(text), "format_version": 1})
+
+    assert_refused(rewritten(path, tmp_path, older), "format 1", "export the checkpoint again")
 
 
 quick = settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -14,7 +14,7 @@ from ase.build import bulk, molecule
 from model_files import CUTOFF
 
 POINTS = 81
-BISECTIONS = 16
+BISECTIONS = 24
 MODELS = [
     "ecse",
     "closest pairs",
@@ -153,7 +153,7 @@ def test_no_jump(calculator, model, path):
         middle = (t, *values([t]))
         halves = (start, middle), (middle, end)
         start, end = max(halves, key=lambda half: difference(half[0][1], half[1][1]))
-    # The interval is now 2^-16 of what it was; a steep but smooth place may have hidden in it.
+    # The interval is now 2^-24 of what it was; a steep but smooth place may have hidden in it.
     assert difference(start[1], end[1]) < max(2.0**-8 * first, 1e-9)
 
 
