@@ -25,7 +25,7 @@ Results = dict[str, Any]
 ENERGIES = ("energy", "free_energy", "energies")
 STRESSES = ("stress", "stresses")
 # A CPU gains nothing from more at once, a GPU does.
-CHUNK_SIZE_CPU, CHUNK_SIZE_GPU = 16384, 131072
+CHUNK_SIZE_CPU, CHUNK_SIZE_GPU = 65536, 131072
 
 
 class PETCalculator(Calculator):
@@ -57,7 +57,7 @@ class PETCalculator(Calculator):
             kept while atoms move less than half of it; 0 builds it in every call.
         chunk_size: Largest number of attention tokens (frames times neighbours, summed over atoms)
             evaluated at once, which bounds the memory (about 50 kB each for the default model); 0
-            evaluates everything at once; by default 16384 on the CPU and 131072 on a GPU.
+            evaluates everything at once; by default 65536 on the CPU and 131072 on a GPU.
 
     Raises:
         UserError: There is no such file, or it is not a model of this package.
