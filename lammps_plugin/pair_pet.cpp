@@ -27,13 +27,6 @@ constexpr int voigt[6][2] = {{0, 0}, {1, 1}, {2, 2}, {0, 1}, {0, 2}, {1, 2}};
 constexpr int centroid[9][2] = {{0, 0}, {1, 1}, {2, 2}, {0, 1}, {0, 2},
                                 {1, 2}, {1, 0}, {2, 0}, {2, 1}};
 
-// Restart files hold strings with their length.
-void write_string(FILE *fp, const std::string &text) {
-  const auto size = static_cast<int>(text.size());
-  fwrite(&size, sizeof(int), 1, fp);
-  fwrite(text.data(), 1, size, fp);
-}
-
 } // namespace
 
 PairPET::PairPET(LAMMPS *lmp) : Pair(lmp) {
@@ -382,50 +375,6 @@ void PairPET::unpack_reverse_comm(int n, int *list, double *buf) {
   for (int k = 0; k < n; ++k)
     for (int c = 0; c < share_size; ++c)
       of_ghosts_[static_cast<size_t>(share_size) * list[k] + c] += *buf++;
-}
-
-void PairPET::write_restart_settings(FILE *fp) {
-  write_string(fp, device_);
-  write_string(fp, dtype_);
-  fwrite(&chunk_size_, sizeof(bigint), 1, fp);
-}
-
-void PairPET::read_restart_settings(FILE *fp) {
-  device_ = read_string(fp);
-  dtype_ = read_string(fp);
-  if (comm->me == 0)
-    utils::sfread(FLERR, &chunk_size_, sizeof(bigint), 1, fp, nullptr, error);
-  MPI_Bcast(&chunk_size_, 1, MPI_LMP_BIGINT, 0, world);
-  pet::set_threads(comm->nthreads);
-}
-
-void PairPET::write_restart(FILE *fp) {
-  write_restart_settings(fp);
-  write_string(fp, path_);
-  for (const auto &element : elements_)
-    write_string(fp, element);
-}
-
-void PairPET::read_restart(FILE *fp) {
-  read_restart_settings(fp);
-  path_ = read_string(fp);
-  elements_.clear();
-  for (int type = 1; type <= atom->ntypes; ++type)
-    elements_.push_back(read_string(fp));
-  load();
-}
-
-// On rank 0; the others receive it.
-std::string PairPET::read_string(FILE *fp) {
-  int size = 0;
-  if (comm->me == 0)
-    utils::sfread(FLERR, &size, sizeof(int), 1, fp, nullptr, error);
-  MPI_Bcast(&size, 1, MPI_INT, 0, world);
-  std::string text(size, ' ');
-  if (comm->me == 0)
-    utils::sfread(FLERR, text.data(), 1, size, fp, nullptr, error);
-  MPI_Bcast(text.data(), size, MPI_CHAR, 0, world);
-  return text;
 }
 
 // The problem of the lowest rank that has one; the same text on every rank.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pet_mlip.ase.neighbours import Edges
 from pet_mlip.export import LoadedModel
+from pet_mlip.model.derivatives import forces_from_edge_gradient
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -71,7 +72,7 @@ class Engine:
             )
             forces, virials = None, None
             if gradient:
-                forces = _forces(edge_gradient, index, len(numbers)).cpu().numpy()
+                forces = forces_from_edge_gradient(edge_gradient, index, len(numbers)).cpu().numpy()
                 virials = _virials(edge_gradient, vectors, index, len(numbers)).cpu().numpy()
         return Output(energies.cpu().numpy(), n_frames.cpu().numpy(), forces, virials)
 
@@ -104,13 +105,6 @@ def join(numbers: Sequence[Ints], edges: Sequence[Edges]) -> tuple[Ints, Edges]:
         np.concatenate([e.vectors for e in edges]),
     )
     return np.concatenate(numbers), joined
-
-
-def _forces(gradient: Tensor, index: Tensor, n_atoms: int) -> Tensor:
-    """F_i = sum of g over edges out of i minus sum over edges into i, (N, 3)."""
-    forces = torch.zeros(n_atoms, 3, dtype=gradient.dtype, device=gradient.device)
-    forces.index_add_(0, index[0], gradient)
-    return forces.index_add_(0, index[1], gradient, alpha=-1)
 
 
 def _virials(gradient: Tensor, vectors: Tensor, index: Tensor, n_atoms: int) -> Tensor:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from pet_mlip.ecse.axes import nearest_axes
 from pet_mlip.ecse.frames import Frames
 from pet_mlip.ecse.hypers import ClosestPairsHypers
 from pet_mlip.ecse.switches import adaptive_radius, quintic, quintic_slope
@@ -55,7 +56,10 @@ class ClosestPairs(nn.Module):
         total = torch.zeros_like(level).index_add(0, of_frame, score)
         missing = (1.0 - total / self.fallback).clamp(min=0.0) ** 3
         share = 1.0 / (total + missing)
-        axis_atom, axis, axis_weight, isolated = self.axes(unit, missing * share, environment)
+        radius = adaptive_radius(distance, switch, self.width, self.cutoff + self.width)
+        axis_atom, axis, axis_weight, isolated = nearest_axes(
+            radius, self.width, unit, missing * share, environment
+        )
 
         z = z / sine_squared.sqrt().unsqueeze(1)
         y = torch.linalg.cross(z, x)
@@ -95,24 +99,6 @@ class ClosestPairs(nn.Module):
     def wrong_side(self, zeta: Tensor) -> Tensor:
         """Cost of a frame with zeta = sum_l omega(r_l) u_l . z |u_j x u_k|."""
         return self.handedness * quintic(0.5 * (1.0 - zeta / self.handedness_width))
-
-    def axes(
-        self, unit: Tensor, share: Tensor, environment: Environment
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The nearest neighbours as axes, where the atoms' share (N,) of them is not zero.
-
-        Returns:
-            Atom (A,), unit vector (A, 3) and weight (A,) of each axis; atoms without neighbours.
-        """
-        distance, switch = environment.distance, environment.switch
-        radius = adaptive_radius(distance, switch, self.width, self.cutoff + self.width)
-        score = quintic((radius[:, None] - distance) / self.width) * switch
-        total = score.sum(dim=1)
-        used = (score.detach() > 0.0) & (share.detach() > 0.0).unsqueeze(1)
-        atom, slot = torch.nonzero(used).unbind(1)
-        weight = score[atom, slot] / total[atom] * share[atom]
-        isolated = torch.nonzero(total.detach() == 0.0).squeeze(1)
-        return atom, unit[atom, slot], weight, isolated
 
     def asymmetry(self, unit: Tensor, environment: Environment) -> Tensor:
         """sum_l omega(r_l) u_l, (N, 3): omega is 1 in the core and falls to 0 at the cutoff."""

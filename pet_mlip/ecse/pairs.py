@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from pet_mlip.ecse.axes import nearest_axes
 from pet_mlip.ecse.frames import Frames
 from pet_mlip.ecse.hypers import PairsHypers
 from pet_mlip.ecse.switches import quintic
@@ -45,7 +46,10 @@ class Pairs(nn.Module):
         total = score.sum(dim=[1, 2])
         missing = (1.0 - total / self.fallback).clamp(min=0.0) ** 3
         share = 1.0 / (total + missing)
-        axis_atom, axis, axis_weight, isolated = self.axes(unit, missing * share, environment)
+        radius = self.inner_radius(environment.distance, environment.switch)
+        axis_atom, axis, axis_weight, isolated = nearest_axes(
+            radius, self.width, unit, missing * share, environment
+        )
 
         atom, first, second = torch.nonzero(score.detach() > 0.0).unbind(1)
         weight = score[atom, first, second] * share[atom]
@@ -97,20 +101,3 @@ class Pairs(nn.Module):
         largest = torch.where(exists, largest, torch.ones_like(largest))
         relative = score * torch.where(exists, total, torch.ones_like(total)) / largest
         return score * quintic((relative - self.pruning_threshold) / self.pruning_width)
-
-    def axes(
-        self, unit: Tensor, share: Tensor, environment: Environment
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The nearest neighbours as axes, where the atoms' share (N,) of them is not zero.
-
-        Returns:
-            Atom (A,), unit vector (A, 3) and weight (A,) of each axis; atoms without neighbours.
-        """
-        radius = self.inner_radius(environment.distance, environment.switch)
-        score = quintic((radius[:, None] - environment.distance) / self.width) * environment.switch
-        total = score.sum(dim=1)
-        used = (score.detach() > 0.0) & (share.detach() > 0.0).unsqueeze(1)
-        atom, slot = torch.nonzero(used).unbind(1)
-        weight = score[atom, slot] / total[atom] * share[atom]
-        isolated = torch.nonzero(total.detach() == 0.0).squeeze(1)
-        return atom, unit[atom, slot], weight, isolated

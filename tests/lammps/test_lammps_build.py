@@ -25,7 +25,9 @@ def own_cache(tmp_path, monkeypatch, request):
 
 @pytest.fixture
 def lammps(tmp_path):
-    return detect(fake_lammps(tmp_path / "prefix"))
+    # With its own mpi.h: some of these tests write to it, whatever mpicxx is in PATH.
+    lmp = fake_lammps(tmp_path / "prefix")
+    return detect(lmp, mpi_include=tmp_path / "prefix" / "include")
 
 
 @pytest.fixture
