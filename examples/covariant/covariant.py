@@ -1,6 +1,6 @@
 """Dipoles and polarizabilities from a network that is no PET, with and without an ensemble.
 
-    python examples/covariant/covariant.py [--steps 800] [--ensemble axis_plane]
+    python examples/covariant/covariant.py [--steps 1000] [--ensemble axis_plane]
 
 Trains a small PointNet twice on the molecules in this folder: symmetrized by the ensemble, and
 plain, with randomly rotated data instead. Prints the errors on unseen structures, in per cent of
@@ -108,8 +108,8 @@ def train(
     """A PointNet after gradient steps on one batch after the other."""
     torch.manual_seed(0)
     model = Symmetrized(PointNet(), CUTOFF, RANKS, symmetrization=symmetrization)
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=steps)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps)
     spread = {
         name: deviation(torch.cat([batch.labels[name] for batch in batches])) for name in RANKS
     }
@@ -152,7 +152,7 @@ def evaluate(model: Symmetrized, molecules: Molecules, n_rotations: int = 8) -> 
 def main() -> None:
     """Trains both models and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=800, help="gradient steps of each model")
+    parser.add_argument("--steps", type=int, default=1000, help="gradient steps of each model")
     parser.add_argument("--ensemble", default="axis_plane")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,7 +1,35 @@
-"""Outputs of a module in a frame, as scalars, vectors or rank-2 tensors of the outside world."""
+"""Vectors and rank-2 tensors predicted in frames, in the coordinates of the structure."""
 
 import torch
 from torch import Tensor
+
+from pet_mlip.ecse.frames import Frames
+from pet_mlip.model.environment import Environment
+
+# Sum of an atom's switches below which it counts as partly isolated.
+PRESENT = 0.5
+
+
+def fade_out_axes(frames: Frames, environment: Environment) -> Frames:
+    """Frames that give way to the zero matrix of an isolated atom while its last neighbours leave.
+
+    An invariant output does not need this: the neighbours fade from the module's input. A vector
+    would keep its length until the last neighbour, and with it its direction, is gone.
+    """
+    total = environment.switch.sum(dim=1)
+    # Linear in the total where that is small: it cancels the normalization of the axes' weights.
+    absent = (1.0 - total / PRESENT).clamp(min=0.0) ** 3
+    share = 1.0 / (total + absent)
+    isolated = torch.nonzero((absent.detach() > 0.0) & (total.detach() > 0.0)).squeeze(1)
+    weight = torch.where(total.detach() > 0.0, total * share, torch.ones_like(total))
+    nothing = torch.zeros(isolated.shape[0], 3, 3, dtype=weight.dtype, device=weight.device)
+    atom = torch.cat([frames.atom, isolated])
+    order = torch.argsort(atom, stable=True)
+    return Frames(
+        atom[order],
+        torch.cat([frames.matrix, nothing])[order],
+        torch.cat([frames.weight * weight[frames.atom], (absent * share)[isolated]])[order],
+    )
 
 
 def rotate_back(values: Tensor, matrix: Tensor, rank: int) -> Tensor:

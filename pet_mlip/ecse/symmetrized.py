@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from pet_mlip.ecse.covariant import rotate_back
+from pet_mlip.ecse.covariant import fade_out_axes, rotate_back
 from pet_mlip.ecse.ensembles import make_ensemble
 from pet_mlip.ecse.frames import Frames
 from pet_mlip.ecse.hypers import SymmetrizationHypers
@@ -121,7 +121,7 @@ class Symmetrized(nn.Module):
         """
         neighbourhood = self.neighbourhood(graph)
         if not self.training or self.symmetrization.train == "full":
-            frames = self.ensemble(neighbourhood.environment)
+            frames = self._ensemble_frames(neighbourhood.environment)
         else:
             frames = self._draw_frames(graph, structure, keys)
         return self.average(neighbourhood, frames)
@@ -139,8 +139,7 @@ class Symmetrized(nn.Module):
 
     def layer_frames(self, graph: Graph) -> Frames:
         """The ensemble of every atom, differentiable in the edge vectors."""
-        frames: Frames = self.ensemble(self.neighbourhood(graph).environment)
-        return frames
+        return self._ensemble_frames(self.neighbourhood(graph).environment)
 
     def average(self, neighbourhood: Neighbourhood, frames: Frames) -> dict[str, Tensor]:
         """Outputs averaged over the given frames, (N, ...) float64.
@@ -165,6 +164,12 @@ class Symmetrized(nn.Module):
             values = values * frames.weight.reshape(-1, *[1] * (values.dim() - 1))
             result[name] = values.new_zeros(n_atoms, *values.shape[1:]).index_add(0, atom, values)
         return result
+
+    def _ensemble_frames(self, environment: Environment) -> Frames:
+        frames: Frames = self.ensemble(environment)
+        if self.symmetrization.ensemble == "none":
+            return frames
+        return fade_out_axes(frames, environment)
 
     def _draw_frames(self, graph: Graph, structure: Tensor | None, keys: Tensor | None) -> Frames:
         if structure is None:

@@ -115,7 +115,7 @@ class Along:
 
 
 def assert_no_jump(function: Function, path: Callable[[Tensor], Tensor]) -> None:
-    """Value and slope of a function of environments never jump on a path, nor does it stand still."""
+    """Value and slope of a function never jump on a path, nor do they stand still."""
     # The ends are irrational, so that no point is special.
     along_path = Along(function, path, torch.linspace(0.001**0.5, 1, 1001, dtype=torch.float64))
     allowed = 2e-3 * along_path.ranges()

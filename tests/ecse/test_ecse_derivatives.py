@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from ecse_paths import PATHS, assert_no_jump
 from ecse_tools import (
     KINDS,
     SYMMETRIZATION,
@@ -10,7 +11,6 @@ from ecse_tools import (
     random_vectors,
     symmetrized,
 )
-from ecse_paths import PATHS, assert_no_jump
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor

@@ -1,12 +1,13 @@
 """Any module in the frames of an ensemble: exactly covariant, local, smooth, differentiable."""
 
 import ase.build
+import ecse_paths
 import pytest
 import torch
 from ase import Atoms
-from ecse_paths import PATHS, assert_no_jump
-from ecse_tools import CUTOFF, KINDS, SYMMETRIZATION, random_vectors
-from hypothesis import given
+from ecse_paths import assert_no_jump
+from ecse_tools import CUTOFF, KINDS, random_vectors
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from symmetrized_tools import RANKS, RandomNet, graph_of, model_named, outputs_of, turned
 
@@ -18,7 +19,16 @@ environments = st.builds(
     random_vectors, st.sampled_from(KINDS), st.integers(0, 9), st.integers(0, 10**6)
 )
 seeds = st.integers(0, 10**6)
-ensembles = pytest.mark.parametrize("name", SYMMETRIZATION)
+quick = settings(max_examples=10)
+ensembles = pytest.mark.parametrize("name", ["axis_plane", "closest_pairs", "pairs"])
+STEEP = [
+    ecse_paths.crossing_the_cutoff,
+    ecse_paths.leaving_alone,
+    ecse_paths.two_equal_neighbours_leaving,
+    ecse_paths.trading_places,
+    ecse_paths.straightening_alone,
+    ecse_paths.through_a_plane,
+]
 LINEAR = {
     "dimer": torch.tensor([[0.3, -0.8, 1.1]], dtype=torch.float64),
     "linear": torch.tensor([[0.3, -0.8, 1.1], [-0.36, 0.96, -1.32]], dtype=torch.float64),
@@ -31,23 +41,16 @@ def assert_same(found, expected, tolerance=1e-10):
 
 
 @ensembles
+@quick
 @given(batch=st.lists(environments, min_size=1, max_size=4), seed=seeds)
 def test_covariant_under_every_operation(name, batch, seed):
     model = model_named(name)
     plain = outputs_of(model, batch)
-    for rotation in random_rotations(seed + torch.arange(4)):
-        found = outputs_of(model, [vectors @ rotation for vectors in batch])
-        assert_same(found, turned(plain, rotation))
-
-
-@ensembles
-@given(vectors=environments)
-def test_covariant_under_inversion_and_mirrors(name, vectors):
-    model = model_named(name)
-    plain = outputs_of(model, [vectors])
-    for signs in ([-1, -1, -1], [1, 1, -1], [-1, -1, 1]):
-        operation = torch.diag(torch.tensor(signs, dtype=torch.float64))
-        assert_same(outputs_of(model, [vectors @ operation]), turned(plain, operation))
+    special = torch.diag_embed(torch.tensor([[-1.0, -1, -1], [1, 1, -1], [-1, -1, 1]]))
+    operations = torch.cat([special.to(torch.float64), random_rotations(seed + torch.arange(3))])
+    for operation in operations:
+        found = outputs_of(model, [vectors @ operation for vectors in batch])
+        assert_same(found, turned(plain, operation))
 
 
 def test_the_plain_backbone_is_not_covariant():
@@ -62,6 +65,7 @@ def test_the_plain_backbone_is_not_covariant():
 
 
 @ensembles
+@quick
 @given(vectors=environments, seed=seeds)
 def test_independent_of_the_order_of_neighbours(name, vectors, seed):
     model = model_named(name)
@@ -74,6 +78,7 @@ def test_independent_of_the_order_of_neighbours(name, vectors, seed):
 
 
 @ensembles
+@quick
 @given(batch=st.lists(environments, min_size=2, max_size=4))
 def test_environments_do_not_see_each_other_padding_or_what_is_beyond_the_cutoff(name, batch):
     model = model_named(name)
@@ -115,11 +120,11 @@ def test_an_isolated_atom_is_isotropic(name):
 
 
 @ensembles
-@pytest.mark.parametrize("output", RANKS)
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.__name__)
+@pytest.mark.parametrize("output", ["dipole", "polarizability"])
+@pytest.mark.parametrize("path", STEEP, ids=lambda path: path.__name__)
 def test_no_jump_along_a_path(name, output, path):
     model = model_named(name)
-    # A generic component: of planar environments some components are zero by symmetry.
+    # A generic component: those of planar environments may be zero by symmetry.
     weight = torch.tensor([0.3, -0.8, 0.5], dtype=torch.float64)
 
     def component(vectors):
@@ -135,7 +140,7 @@ def test_no_jump_along_a_path(name, output, path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_first_and_second_derivatives(name, kind):
     model = model_named(name)
-    vectors = random_vectors(kind, 4, 5).requires_grad_(True)
+    vectors = random_vectors(kind, 3, 5).requires_grad_(True)
 
     def function(moved):
         found = outputs_of(model, [moved])
