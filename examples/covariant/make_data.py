@@ -45,7 +45,7 @@ def dipole(atoms: Atoms, field: Floats | None = None) -> Floats:
 
 
 def polarizability(atoms: Atoms) -> Floats:
-    """D dipole / d field in Å^3, (3, 3), by central differences."""
+    """Derivative of the dipole with respect to the field in Å^3, (3, 3), by differences."""
     rows = [
         (dipole(atoms, field) - dipole(atoms, -field)) / (2 * FIELD) for field in FIELD * np.eye(3)
     ]

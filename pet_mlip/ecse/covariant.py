@@ -17,18 +17,19 @@ def fade_out_axes(frames: Frames, environment: Environment) -> Frames:
     would keep its length until the last neighbour, and with it its direction, is gone.
     """
     total = environment.switch.sum(dim=1)
-    # Linear in the total where that is small: it cancels the normalization of the axes' weights.
     absent = (1.0 - total / PRESENT).clamp(min=0.0) ** 3
-    share = 1.0 / (total + absent)
+    # Linear in the total where that is small: it cancels the normalization of the axes' weights.
+    present = total / (total + absent)
     isolated = torch.nonzero((absent.detach() > 0.0) & (total.detach() > 0.0)).squeeze(1)
-    weight = torch.where(total.detach() > 0.0, total * share, torch.ones_like(total))
-    nothing = torch.zeros(isolated.shape[0], 3, 3, dtype=weight.dtype, device=weight.device)
+    # An atom without neighbours has its zero matrix already.
+    kept = torch.where(total.detach() > 0.0, present, torch.ones_like(present))
+    nothing = torch.zeros(isolated.shape[0], 3, 3, dtype=kept.dtype, device=kept.device)
     atom = torch.cat([frames.atom, isolated])
     order = torch.argsort(atom, stable=True)
     return Frames(
         atom[order],
         torch.cat([frames.matrix, nothing])[order],
-        torch.cat([frames.weight * weight[frames.atom], (absent * share)[isolated]])[order],
+        torch.cat([frames.weight * kept[frames.atom], (1.0 - present)[isolated]])[order],
     )
 
 
@@ -54,17 +55,10 @@ def rotate_back(values: Tensor, matrix: Tensor, rank: int) -> Tensor:
     if rank == 1:
         return torch.einsum("pab,p...b->p...a", matrix, values)
     turned = torch.einsum("pab,p...bc,pdc->p...ad", matrix, values, matrix)
+    # What missing axes share is the mean of the tensor's diagonal there.
+    missing = 1.0 - matrix.detach().square().sum(dim=1).round()
+    missing = missing / missing.sum(dim=1, keepdim=True).clamp(min=1.0)
+    isotropic = torch.einsum("pa,p...aa->p...", missing, values)
     eye = torch.eye(3, dtype=matrix.dtype, device=matrix.device)
-    present = matrix.detach().square().sum(dim=1).round()
-    missing = 1.0 - present
-    unknown = torch.einsum("pa,p...aa->p...", missing, values)
-    unknown = unknown / _trailing(missing.sum(dim=1).clamp(min=1.0), unknown.dim())
-    completion = _trailing(eye - matrix @ matrix.transpose(1, 2), turned.dim(), keep=2)
-    return turned + unknown[..., None, None] * completion
-
-
-def _trailing(values: Tensor, dim: int, keep: int = 0) -> Tensor:
-    """Singleton dimensions after the first one, up to ``dim``; the last ``keep`` stay last."""
-    shape = values.shape
-    middle = [1] * (dim - len(shape))
-    return values.reshape([shape[0], *middle, *shape[len(shape) - keep :]])
+    across = eye - matrix @ matrix.transpose(1, 2)
+    return turned + torch.einsum("p...,pab->p...ab", isotropic, across)
