@@ -21,7 +21,7 @@ environments = st.builds(
 seeds = st.integers(0, 10**6)
 quick = settings(max_examples=10)
 ensembles = pytest.mark.parametrize("name", ["axis_plane", "closest_pairs", "pairs"])
-STEEP = [
+THROUGH_SWITCHES = [
     ecse_paths.crossing_the_cutoff,
     ecse_paths.leaving_alone,
     ecse_paths.two_equal_neighbours_leaving,
@@ -147,7 +147,7 @@ def test_a_vector_vanishes_with_the_last_neighbour_because_axes_fade(monkeypatch
 
 @ensembles
 @pytest.mark.parametrize("output", ["dipole", "polarizability"])
-@pytest.mark.parametrize("path", STEEP, ids=lambda path: path.__name__)
+@pytest.mark.parametrize("path", THROUGH_SWITCHES, ids=lambda path: path.__name__)
 def test_no_jump_along_a_path(name, output, path):
     model = model_named(name)
     # A generic component: those of planar environments may be zero by symmetry.
