@@ -36,7 +36,7 @@ def model_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "model.pt"
 
 
-@pytest.mark.parametrize("page", ["docs/quickstart.md", "README.md"])
+@pytest.mark.parametrize("page", ["docs/quickstart.md", "docs/ecse_tool.md", "README.md"])
 def test_python_blocks_run(page: str, model_file: Path) -> None:
     found = blocks((ROOT / page).read_text(encoding="utf-8"), "python")
     assert found
