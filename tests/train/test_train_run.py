@@ -203,7 +203,7 @@ def test_fine_tuning(data: Path, tmp_path: Path) -> None:
         atoms.calc.results["energy"] += 5.0 * len(atoms)
     write(tmp_path / "shifted.xyz", shifted)
     tree = tiny_tree(tmp_path, epochs=1, learning_rate=1e-9)
-    tree["training"]["init"] = str(tmp_path / "first" / "best.ckpt")
+    tree["training"]["init_from"] = str(tmp_path / "first" / "best.ckpt")
     tree["data"] |= {"train": "shifted.xyz", "validation": 0.3}
     tree["model"] = {}
     run_training(validate(tree, "test"), tmp_path / "second")
