@@ -94,7 +94,7 @@ def pretrained_potential(config: Config, data: DataSets) -> Start:
     log_table(refit_baseline(potential, before.species, config, data, energies))
     scale = energy_scale(data, fit_baseline(data.training.structures))
     if is_first_process():
-        starts = {"checkpoint as it is": before, "start of this training": potential}
+        starts = {"checkpoint": before, "this start": potential}
         log_table(errors_table(starts, config, data.validation, scale))
     return Start(potential, scale)
 

@@ -15,9 +15,7 @@ from pet_mlip.data.dataset import AtomsDataset
 from pet_mlip.data.sampler import AtomBudgetBatchSampler
 from pet_mlip.model.derivatives import predict
 from pet_mlip.model.potential import Potential
-from pet_mlip.train.loss import ErrorSums, Loss, compare
-
-UNITS = {"energy": "meV/atom", "forces": "meV/Å", "stress": "meV/Å³"}
+from pet_mlip.train.loss import TARGETS, ErrorSums, Loss, compare
 
 
 def predict_energies(potential: Potential, config: Config, dataset: AtomsDataset) -> list[float]:
@@ -47,25 +45,19 @@ def errors_table(
     """
     loss = Loss(config.training.loss, scale)
     table = Table(
-        title="Validation set before the first step (RMSE)",
+        title="Before the first step: RMSE on the validation set in meV/atom, meV/Å, meV/Å³",
         title_justify="left",
-        caption_justify="left",
     )
-    for name in ("", "ensemble", "structures", "loss"):
-        table.add_column(name, justify="right" if name in ("structures", "loss") else "left")
-    for target, unit in UNITS.items():
-        table.add_column(f"{target} {unit}", justify="right")
+    for name in ("", "ensemble"):
+        table.add_column(name)
+    for name in ("structures", *TARGETS):
+        table.add_column(name, justify="right")
     for title, potential in potentials.items():
         known = known_structures(potential, dataset)
         found = errors(potential, config, known, loss) if len(known) else {}
-        values = [found.get(f"{target}_rmse", math.nan) for target in UNITS]
-        cells = [found.get("val_loss", math.nan), *values]
-        table.add_row(
-            title,
-            potential.symmetrization.ensemble,
-            str(len(known)),
-            *("-" if math.isnan(x) else f"{x:.4g}" for x in cells),
-        )
+        values = [found.get(f"{target}_rmse", math.nan) for target in TARGETS]
+        cells = ["-" if math.isnan(x) else f"{x:.4g}" for x in values]
+        table.add_row(title, potential.symmetrization.ensemble, str(len(known)), *cells)
     return table
 
 

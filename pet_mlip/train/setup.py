@@ -138,7 +138,8 @@ def demanded_energies(config: Config, data: DataSets) -> tuple[dict[int, float],
     """
     wanted = config.data.baseline
     if isinstance(wanted, dict):
-        return energies_by_number({**wanted}, "data.baseline"), {}
+        named: dict[str | int, float] = dict(wanted.items())
+        return energies_by_number(named, "data.baseline"), {}
     if wanted != "isolated_atoms":
         return {}, {}
     absent = [chemical_symbols[z] for z in data.species if z not in data.isolated]
