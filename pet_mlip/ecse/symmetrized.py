@@ -131,7 +131,8 @@ class Symmetrized(nn.Module):
         n_atoms = graph.species.shape[0]
         inner = select_edges(graph, edges_within(graph, self.cutoff))
         distance = torch.linalg.vector_norm(inner.edge_vectors, dim=-1)
-        switch = cutoff_switch(distance, self.cutoff, self.cutoff_width, self.cutoff_function)
+        cutoff = torch.full_like(distance, self.cutoff)
+        switch = cutoff_switch(distance, cutoff, self.cutoff_width, self.cutoff_function)
         padding = pad_edges(inner.edge_index[0], n_atoms)
         species = graph.species[inner.edge_index[1]][padding.edge]
         environment = build_environment(inner.edge_vectors, switch, padding)

@@ -7,7 +7,7 @@ from ecse_tools import CUTOFF, SYMMETRIZATION, WIDTH
 from torch import Tensor, nn
 
 from pet_mlip.ecse import Symmetrized
-from pet_mlip.model.graph import Graph
+from pet_mlip.model.graph import Graph, electronic_state
 
 RANKS = {"energy": 0, "dipole": 1, "polarizability": 2}
 SPECIES = torch.tensor([1, 6, 8])
@@ -62,6 +62,7 @@ def graph_of(vectors: list[Tensor]) -> Graph:
         torch.stack([centre, places]),
         torch.cat(vectors),
         torch.zeros(n_edges, 3, dtype=torch.int64),
+        electronic_state(len(species)),
     )
 
 
