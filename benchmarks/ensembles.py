@@ -93,8 +93,9 @@ def environments(vectors: Tensor) -> Environment:
     n_atoms, n_neighbors = vectors.shape[:2]
     centre = torch.repeat_interleave(torch.arange(n_atoms), n_neighbors)
     flat = vectors.reshape(-1, 3)
-    switch = cutoff_switch(torch.linalg.vector_norm(flat, dim=1), CUTOFF, 0.5, "Bump")
-    return build_environment(flat, switch, pad_edges(centre, n_atoms))
+    distance = torch.linalg.vector_norm(flat, dim=1)
+    switch = cutoff_switch(distance, CUTOFF, 0.5, "Bump")
+    return build_environment(flat, distance, switch, pad_edges(centre, n_atoms))
 
 
 def rotational_deviation(function: RandomFunction, vectors: Tensor) -> Tensor:

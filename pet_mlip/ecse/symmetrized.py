@@ -135,7 +135,7 @@ class Symmetrized(nn.Module):
         switch = cutoff_switch(distance, cutoff, self.cutoff_width, self.cutoff_function)
         padding = pad_edges(inner.edge_index[0], n_atoms)
         species = graph.species[inner.edge_index[1]][padding.edge]
-        environment = build_environment(inner.edge_vectors, switch, padding)
+        environment = build_environment(inner.edge_vectors, distance, switch, padding)
         return Neighbourhood(environment, species, graph.species)
 
     def layer_frames(self, graph: Graph) -> Frames:

@@ -63,7 +63,55 @@ class ExportedModel(nn.Module):
         inputs = self.potential.prepare(graph)
         if weights is None:
             weights = torch.ones_like(species, dtype=torch.float64)
-        return self.energy_gradient(vectors, inputs, weights, compute_gradient, chunk_size)
+        energies, gradient, n_frames = self.energy_gradient(
+            [vectors], inputs, weights, compute_gradient, chunk_size
+        )
+        return energies, gradient[0], n_frames
+
+    @torch.jit.export
+    def evaluate_domain(
+        self,
+        edge_vectors: Tensor,
+        edge_distances: Tensor,
+        species: Tensor,
+        edge_index: Tensor,
+        edge_shifts: Tensor,
+        reverse: Tensor,
+        atoms_within: list[int],
+        electronic: Tensor | None = None,
+        compute_gradient: bool = True,
+        chunk_size: int = 0,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Energies of some atoms only, from as much of their surroundings as they depend on.
+
+        Args:
+            edge_vectors: In Å, (E, 3) float64; possibly projected.
+            edge_distances: Lengths in Å before any projection, (E,) float64.
+            species: Atomic numbers, (N,) int64; the atoms asked for come first.
+            edge_index: As in `drive`.
+            edge_shifts: As in `drive`.
+            reverse: As in `drive`.
+            atoms_within: As in `drive`.
+            electronic: As in `forward`.
+            compute_gradient: As in `forward`.
+            chunk_size: As in `forward`.
+
+        Returns:
+            Their energies in eV, (atoms_within[0],); the derivatives of the sum of them over
+            vectors (E, 3) and distances (E,) in eV/Å, float64; frames of each evaluated atom.
+        """
+        require_autograd(compute_gradient)
+        if electronic is None:
+            electronic = electronic_state(species.shape[0]).to(species.device)
+        topology = Topology(species, edge_index, edge_shifts, reverse, atoms_within)
+        vectors = edge_vectors.detach().requires_grad_(compute_gradient)
+        distances = edge_distances.detach().requires_grad_(compute_gradient)
+        inputs = self.potential.prepare_domain(topology, vectors, distances, electronic)
+        weights = torch.ones_like(species[: atoms_within[0]], dtype=torch.float64)
+        energies, gradient, n_frames = self.energy_gradient(
+            [vectors, distances], inputs, weights, compute_gradient, chunk_size
+        )
+        return energies, gradient[0], gradient[1], n_frames
 
     @torch.jit.export
     def drive(
@@ -114,11 +162,17 @@ class ExportedModel(nn.Module):
         positions, cell = positions.detach(), cell.detach()
         vectors = positions.index_select(0, neighbor) - positions.index_select(0, centre)
         vectors = (vectors + edge_shifts @ cell).requires_grad_(True)
-        inputs = self.potential.prepare_domain(topology, vectors, electronic.to(species.device))
-        weights = torch.ones_like(species[: atoms_within[0]], dtype=torch.float64)
-        energies, gradient, n_frames = self.energy_gradient(
-            vectors, inputs, weights, True, chunk_size
+        inputs = self.potential.prepare_domain(
+            topology,
+            vectors,
+            torch.linalg.vector_norm(vectors, dim=-1),
+            electronic.to(species.device),
         )
+        weights = torch.ones_like(species[: atoms_within[0]], dtype=torch.float64)
+        energies, gradients, n_frames = self.energy_gradient(
+            [vectors], inputs, weights, True, chunk_size
+        )
+        gradient = gradients[0]
 
         n_atoms = positions.shape[0]
         vectors = vectors.detach()

@@ -4,26 +4,14 @@ Only the features between layers are kept. The backward pass walks the layers in
 evaluates each chunk once more, so that a chunk's activations are the only ones alive.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
 from pet_mlip.ecse.frames import count_frames
 from pet_mlip.model.chunks import Chunk, add_to, extend, leading_chunks, slice_edges, split
-from pet_mlip.model.environment import build_environment
-from pet_mlip.model.graph import pad_edges
+from pet_mlip.model.geometry import EdgeGeometry, environment_of, slice_geometry
 from pet_mlip.model.inputs import Inputs
 from pet_mlip.model.potential import Potential
-
-
-class EdgeGradient(NamedTuple):
-    """Gradient over what the layers read of each edge, summed up in place."""
-
-    vectors: Tensor
-    """(E, 3)."""
-    switch: Tensor
-    """(E,)."""
 
 
 class ChunkedPotential(nn.Module):
@@ -35,10 +23,10 @@ class ChunkedPotential(nn.Module):
 
     def forward(
         self, inputs: Inputs, weights: Tensor, compute_gradient: bool, chunk_size: int
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, EdgeGeometry, Tensor]:
         """Atomic energies (N,), the gradient of sum_i w_i E_i, and frames per atom.
 
-        The gradient is over the vectors (E, 3) and the switch (E,) of ``inputs``, as if they were
+        The gradient is over the vectors, distances and switch of ``inputs``, as if they were
         independent.
 
         Args:
@@ -68,8 +56,10 @@ class ChunkedPotential(nn.Module):
         n_layers = self.potential.num_layers
         residual = self.potential.residual
         gradients: list[Tensor] = []
-        gradient = EdgeGradient(
-            torch.zeros_like(inputs.vectors.detach()), torch.zeros_like(inputs.switch.detach())
+        gradient = EdgeGeometry(
+            torch.zeros_like(inputs.vectors.detach()),
+            torch.zeros_like(inputs.distance.detach()),
+            torch.zeros_like(inputs.switch.detach()),
         )
         for layer in range(n_layers):
             if residual:
@@ -105,7 +95,7 @@ class ChunkedPotential(nn.Module):
             self.backpropagate(
                 inputs, nodes_in, messages_in, edges_out, gradients, chunks, gradient
             )
-        return energies, gradient.vectors, gradient.switch, n_frames
+        return energies, gradient, n_frames
 
     def count_frames(
         self, inputs: Inputs, n_neighbors: Tensor, first_edge: Tensor, chunk_size: int
@@ -115,12 +105,9 @@ class ChunkedPotential(nn.Module):
         with torch.no_grad():
             for chunk in split(n_neighbors + 1, first_edge, chunk_size):
                 n_atoms = chunk.atom_end - chunk.atom_start
-                vectors, switch = (
-                    slice_edges(inputs.vectors, chunk),
-                    slice_edges(inputs.switch, chunk),
-                )
                 centre = slice_edges(inputs.centre, chunk) - chunk.atom_start
-                environment = build_environment(vectors, switch, pad_edges(centre, n_atoms))
+                geometry = slice_geometry(inputs, chunk, False)
+                environment = environment_of(geometry, centre, n_atoms)
                 counts.append(count_frames(self.potential.ensemble(environment), n_atoms))
         return torch.cat(counts)
 
@@ -130,14 +117,12 @@ class ChunkedPotential(nn.Module):
         inputs: Inputs,
         nodes: Tensor,
         messages: Tensor,
-        vectors: Tensor,
-        switch: Tensor,
+        geometry: EdgeGeometry,
         c: Chunk,
     ) -> tuple[Tensor, Tensor]:
-        """One layer on one chunk; nodes, messages, vectors and switch are the chunk's own."""
+        """One layer on one chunk; nodes, messages and geometry are the chunk's own."""
         centre = slice_edges(inputs.centre, c) - c.atom_start
-        padding = pad_edges(centre, c.atom_end - c.atom_start)
-        environment = build_environment(vectors, switch, padding)
+        environment = environment_of(geometry, centre, c.atom_end - c.atom_start)
         nodes, edges = self.potential.pet.apply_layer(
             layer,
             nodes,
@@ -162,8 +147,7 @@ class ChunkedPotential(nn.Module):
                     inputs,
                     nodes[c.atom_start : c.atom_end],
                     slice_edges(messages, c),
-                    slice_edges(inputs.vectors, c),
-                    slice_edges(inputs.switch, c),
+                    slice_geometry(inputs, c, False),
                     c,
                 )
                 all_nodes.append(n)
@@ -193,7 +177,7 @@ class ChunkedPotential(nn.Module):
         weights: Tensor,
         chunks: list[Chunk],
         compute_gradient: bool,
-        gradient: EdgeGradient,
+        gradient: EdgeGeometry,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Energies of one readout and the gradient over the nodes and edges that it reads.
 
@@ -225,7 +209,7 @@ class ChunkedPotential(nn.Module):
         edges_out: list[Tensor],
         gradients: list[Tensor],
         chunks: list[list[Chunk]],
-        gradient: EdgeGradient,
+        gradient: EdgeGeometry,
     ) -> None:
         """Add the gradient through the layers to ``gradient``.
 
@@ -308,23 +292,24 @@ class ChunkedPotential(nn.Module):
         of_nodes_out: Tensor,
         of_edges_out: Tensor,
         chunks: list[Chunk],
-        gradient: EdgeGradient,
+        gradient: EdgeGeometry,
     ) -> tuple[Tensor, Tensor]:
         """Gradient over the nodes and messages into a layer, evaluated once more."""
         of_nodes, of_messages = torch.zeros_like(nodes), torch.zeros_like(messages)
         for c in chunks:
             n = nodes[c.atom_start : c.atom_end].detach().requires_grad_(True)
             m = slice_edges(messages, c).detach().requires_grad_(True)
-            v = slice_edges(inputs.vectors, c).detach().requires_grad_(True)
-            s = slice_edges(inputs.switch, c).detach().requires_grad_(True)
-            n_out, e_out = self.chunk_layer(layer, inputs, n, m, v, s, c)
+            geometry = slice_geometry(inputs, c, True)
+            n_out, e_out = self.chunk_layer(layer, inputs, n, m, geometry, c)
             given: list[Tensor | None] = [
                 of_nodes_out[c.atom_start : c.atom_end],
                 slice_edges(of_edges_out, c),
             ]
-            grads = torch.autograd.grad([n_out, e_out], [n, m, v, s], given, allow_unused=True)
+            leaves = [n, m, geometry.vectors, geometry.distance, geometry.switch]
+            grads = torch.autograd.grad([n_out, e_out], leaves, given, allow_unused=True)
             add_to(of_nodes, grads[0], c.atom_start, c.atom_end)
             add_to(of_messages, grads[1], c.edge_start, c.edge_end)
             add_to(gradient.vectors, grads[2], c.edge_start, c.edge_end)
-            add_to(gradient.switch, grads[3], c.edge_start, c.edge_end)
+            add_to(gradient.distance, grads[3], c.edge_start, c.edge_end)
+            add_to(gradient.switch, grads[4], c.edge_start, c.edge_end)
         return of_nodes, of_messages

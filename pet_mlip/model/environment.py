@@ -23,11 +23,14 @@ class Environment(NamedTuple):
     """Cutoff switch f(r), 0 at padded places, (N, M)."""
 
 
-def build_environment(edge_vectors: Tensor, edge_switch: Tensor, padding: Padding) -> Environment:
+def build_environment(
+    edge_vectors: Tensor, edge_distances: Tensor, edge_switch: Tensor, padding: Padding
+) -> Environment:
     """Gather flat edges into padded environments.
 
     Args:
         edge_vectors: Edges ordered by centre, (E, 3) float64.
+        edge_distances: Their lengths, (E,) float64.
         edge_switch: Their cutoff switch, (E,) float64.
         padding: Their padded layout.
     """
@@ -36,7 +39,7 @@ def build_environment(edge_vectors: Tensor, edge_switch: Tensor, padding: Paddin
     vectors = edge_vectors.index_select(0, places).reshape(n_atoms, width, 3)
     switch = edge_switch.index_select(0, places).reshape(n_atoms, width)
     switch = torch.where(padding.mask, switch, torch.zeros_like(switch))
-    distance = torch.linalg.vector_norm(vectors, dim=-1)
+    distance = edge_distances.index_select(0, places).reshape(n_atoms, width)
     return Environment(padding, vectors, distance, switch)
 
 

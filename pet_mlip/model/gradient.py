@@ -18,16 +18,17 @@ class EnergyGradient(nn.Module):
 
     def forward(
         self,
-        edge_vectors: Tensor,
+        leaves: list[Tensor],
         inputs: Inputs,
         weights: Tensor,
         compute_gradient: bool,
         chunk_size: int,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Atomic energies (N,), d(sum_i w_i E_i)/d(edge vectors) (E, 3), frames of the centres.
+    ) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Atomic energies (N,), the gradient of sum_i w_i E_i, frames of the centres.
 
         Args:
-            edge_vectors: What ``inputs`` were made from; requires grad if it is to be computed.
+            leaves: What ``inputs`` were made from, and the gradient is taken over; they require
+                grad if it is to be computed.
             inputs: The graph within the cutoff.
             weights: w_i of the N atoms or, in a domain, of its own atoms, float64.
             compute_gradient: Whether to compute it; zeros otherwise.
@@ -45,24 +46,29 @@ class EnergyGradient(nn.Module):
             in_chunks = chunk_size > 0 and int(n_tokens.sum()) > chunk_size
             if not in_chunks:
                 energies = potential.evaluate(inputs, environment, [frames] * potential.num_layers)
-                gradient = torch.zeros_like(edge_vectors)
-                if compute_gradient and energies.requires_grad:
-                    total = (energies * weights).sum()
-                    found = torch.autograd.grad([total], [edge_vectors], allow_unused=True)[0]
-                    if found is not None:
-                        gradient = found
-                return energies.detach(), gradient, n_frames
-        energies, of_vectors, of_switch, n_frames = self.chunked(
-            inputs, weights, compute_gradient, chunk_size
-        )
-        gradient = torch.zeros_like(edge_vectors)
-        if compute_gradient and inputs.vectors.requires_grad:
-            outputs = [inputs.vectors, inputs.switch]
-            given: list[Tensor | None] = [of_vectors, of_switch]
-            if inputs.repulsion.requires_grad:
-                outputs.append(inputs.repulsion)
-                given.append(weights)
-            found = torch.autograd.grad(outputs, [edge_vectors], given, allow_unused=True)[0]
-            if found is not None:
-                gradient = found
-        return energies, gradient, n_frames
+                total = [(energies * weights).sum()]
+                one: list[Tensor | None] = [None]
+                return energies.detach(), chain(total, one, leaves, compute_gradient), n_frames
+        energies, geometry, n_frames = self.chunked(inputs, weights, compute_gradient, chunk_size)
+        outputs = [inputs.vectors, inputs.distance, inputs.switch, inputs.repulsion]
+        given: list[Tensor | None] = [geometry.vectors, geometry.distance, geometry.switch, weights]
+        return energies, chain(outputs, given, leaves, compute_gradient), n_frames
+
+
+def chain(
+    outputs: list[Tensor], given: list[Tensor | None], leaves: list[Tensor], compute: bool
+) -> list[Tensor]:
+    """The given gradient over the outputs, taken back to the leaves; zeros where there is none."""
+    gradient = [torch.zeros_like(leaf) for leaf in leaves]
+    kept: list[Tensor] = []
+    kept_given: list[Tensor | None] = []
+    for output, of_output in zip(outputs, given):  # noqa: B905 (TorchScript)
+        if output.requires_grad:
+            kept.append(output)
+            kept_given.append(of_output)
+    if compute and len(kept) > 0:
+        found = torch.autograd.grad(kept, leaves, kept_given, allow_unused=True)
+        for k, of_leaf in enumerate(found):
+            if of_leaf is not None:
+                gradient[k] = of_leaf
+    return gradient

@@ -14,7 +14,7 @@ from pet_mlip.model.reach import Reach
 class Inputs(NamedTuple):
     """E edges within the cutoff, ordered by centre, species as indices.
 
-    Vectors, switch and repulsion are differentiable in the edge vectors that they were made from.
+    Vectors, distance, switch and repulsion are differentiable in what they were made from.
     """
 
     species: Tensor
@@ -29,6 +29,8 @@ class Inputs(NamedTuple):
     """Reverse of each edge, (E,) int64."""
     vectors: Tensor
     """(E, 3) float64, Å."""
+    distance: Tensor
+    """Length of each edge in Å before any projection, (E,) float64."""
     switch: Tensor
     """Cutoff switch of each edge, (E,) float64."""
     repulsion: Tensor

@@ -90,37 +90,44 @@ class Potential(nn.Module):
                 [n_atoms] * self.interaction_range,
             ),
             near.edge_vectors,
+            torch.linalg.vector_norm(near.edge_vectors, dim=-1),
             near.electronic,
             True,
         )
 
     def prepare_domain(
-        self, topology: Topology, edge_vectors: Tensor, electronic: Tensor
+        self, topology: Topology, edge_vectors: Tensor, edge_distances: Tensor, electronic: Tensor
     ) -> Inputs:
         """The part of a neighbour list that is within the cutoff, as the layers read it.
 
         Args:
             topology: The neighbour list.
             edge_vectors: Its edges now, (E, 3) float64.
+            edge_distances: Their lengths, (E,) float64.
             electronic: Charge and spin multiplicity, (N, 2) int64.
         """
-        return self.select(topology, edge_vectors, electronic, False)
+        return self.select(topology, edge_vectors, edge_distances, electronic, False)
 
     def select(
-        self, topology: Topology, vectors: Tensor, electronic: Tensor, whole: bool
+        self,
+        topology: Topology,
+        vectors: Tensor,
+        distance: Tensor,
+        electronic: Tensor,
+        whole: bool,
     ) -> Inputs:
         """The edges that the layers need, with their switch; the repulsion of the rest.
 
         Args:
             topology: Edges ordered by centre.
             vectors: Their vectors, (E, 3) float64.
+            distance: Their lengths, (E,) float64.
             electronic: Charge and spin multiplicity, (N, 2) int64.
             whole: Whether all atoms are centres, and no edge is longer than the cutoff.
         """
         species = self.species_index[topology.species]
         centre, neighbor = topology.edge_index[0], topology.edge_index[1]
         n_atoms, n_own = species.shape[0], topology.atoms_within[0]
-        distance = torch.linalg.vector_norm(vectors, dim=-1)
         cutoffs = self.edge_cutoffs(distance, centre, neighbor, n_atoms)
         repulsion = torch.zeros(n_own, dtype=torch.float64, device=vectors.device)
         if self.zbl:
@@ -138,7 +145,8 @@ class Potential(nn.Module):
             # A missing reverse is never read.
             reverse = place.index_select(0, reverse.index_select(0, inside).clamp(min=0))
             centre, neighbor = centre.index_select(0, inside), neighbor.index_select(0, inside)
-            vectors, switch = vectors.index_select(0, inside), switch.index_select(0, inside)
+            vectors, distance = vectors.index_select(0, inside), distance.index_select(0, inside)
+            switch = switch.index_select(0, inside)
         if whole:
             reach = full_reach(self.num_layers, n_atoms, centre.shape[0])
         else:
@@ -150,6 +158,7 @@ class Potential(nn.Module):
             species[neighbor],
             reverse.clamp(min=0),
             vectors,
+            distance,
             switch,
             repulsion,
             reach,
@@ -209,7 +218,8 @@ class Potential(nn.Module):
     def environment(self, inputs: Inputs) -> Environment:
         """Padded environments of the atoms that the first layer is evaluated on."""
         n_atoms = inputs.reach.atoms[0]
-        return build_environment(inputs.vectors, inputs.switch, pad_edges(inputs.centre, n_atoms))
+        padding = pad_edges(inputs.centre, n_atoms)
+        return build_environment(inputs.vectors, inputs.distance, inputs.switch, padding)
 
     def readout(
         self, index: int, nodes: Tensor, edges: Tensor, switch: Tensor, centre: Tensor

@@ -34,8 +34,9 @@ def environment(vectors: list[Tensor]) -> Environment:
     count = torch.tensor([len(v) for v in vectors])
     centre = torch.repeat_interleave(torch.arange(len(vectors)), count)
     flat = torch.cat(vectors)
-    switch = cutoff_switch(torch.linalg.vector_norm(flat, dim=-1), CUTOFF, WIDTH, "Bump")
-    return build_environment(flat, switch, pad_edges(centre, len(vectors)))
+    distance = torch.linalg.vector_norm(flat, dim=-1)
+    switch = cutoff_switch(distance, CUTOFF, WIDTH, "Bump")
+    return build_environment(flat, distance, switch, pad_edges(centre, len(vectors)))
 
 
 def random_function(vectors: Tensor, switch: Tensor, n_outputs: int = 4) -> Tensor:

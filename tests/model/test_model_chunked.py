@@ -39,11 +39,15 @@ def evaluate(potential, graph, weights, compute_gradient, chunk_size, how=Energy
     vectors = graph.edge_vectors.clone().requires_grad_(compute_gradient)
     inputs = potential.prepare(graph._replace(edge_vectors=vectors))
     if how is EnergyGradient:
-        return how(potential)(vectors, inputs, weights, compute_gradient, chunk_size)
-    energies, *given, n_frames = how(potential)(inputs, weights, compute_gradient, chunk_size)
+        energies, (gradient,), n_frames = how(potential)(
+            [vectors], inputs, weights, compute_gradient, chunk_size
+        )
+        return energies, gradient, n_frames
+    energies, given, n_frames = how(potential)(inputs, weights, compute_gradient, chunk_size)
     if not compute_gradient:
         return energies, torch.zeros_like(vectors), n_frames
-    (gradient,) = torch.autograd.grad([inputs.vectors, inputs.switch], vectors, given)
+    outputs = [inputs.vectors, inputs.distance, inputs.switch]
+    (gradient,) = torch.autograd.grad(outputs, vectors, given)
     return energies, gradient, n_frames
 
 

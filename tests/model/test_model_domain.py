@@ -129,10 +129,15 @@ def test_weights_of_a_domain():
     vectors = vectors - domain.positions[domain.topology.edge_index[0]]
     vectors.requires_grad_(True)
     electronic = electronic_state(len(domain.positions))
-    inputs = potential.prepare_domain(domain.topology, vectors, electronic)
+
+    def prepare():
+        distances = torch.linalg.vector_norm(vectors, dim=-1)
+        return potential.prepare_domain(domain.topology, vectors, distances, electronic)
+
+    inputs = prepare()
     weights = torch.tensor([2.0, -1.0], dtype=torch.float64)
     evaluate = EnergyGradient(potential)
-    chunked = evaluate(vectors, inputs, weights, True, 20)[1]
-    inputs = potential.prepare_domain(domain.topology, vectors, electronic)
-    whole = evaluate(vectors, inputs, weights, True, 0)[1]
+    chunked = evaluate([vectors], inputs, weights, True, 20)[1][0]
+    inputs = prepare()
+    whole = evaluate([vectors], inputs, weights, True, 0)[1][0]
     assert_same(whole, chunked, 1e-12)
