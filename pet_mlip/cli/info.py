@@ -103,8 +103,14 @@ def describe_model(path: Path) -> dict[str, dict[str, Any]]:
 
 def describe_checkpoint(path: Path) -> dict[str, dict[str, Any]]:
     """Tables about a checkpoint of a training."""
+    from pet_mlip.convert import is_metatrain
     from pet_mlip.train.checkpoint import load_checkpoint
 
+    if is_metatrain(path):
+        raise UserError(
+            f"{path} is a checkpoint of metatrain: `pet-mlip convert {path} -o model.pt` makes a "
+            "model of this package out of it."
+        )
     potential, config, summary = load_checkpoint(path)
     hypers = potential.pet_hypers
     return {

@@ -40,7 +40,9 @@ class StoredTensor:
     strides: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        reach = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
+        reach = self.offset + sum(
+            (n - 1) * s for n, s in zip(self.shape, self.strides, strict=True)
+        )
         size = math.prod(self.shape)
         n_elements = self.storage.n_elements
         if min((self.offset, *self.shape, *self.strides)) < 0 or size > n_elements:

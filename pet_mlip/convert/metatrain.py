@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor
 from pet_mlip.convert.archive import Archive, StoredTensor, open_archive
 from pet_mlip.convert.hypers import convert_hypers
 from pet_mlip.convert.targets import Target, choose_target, composition_energies, energy_scale
+from pet_mlip.convert.unpickling import Placeholder
 from pet_mlip.convert.upgrade import Contents, read_contents
 from pet_mlip.convert.weights import (
     WITHOUT_COUNTERPART,
@@ -25,8 +27,6 @@ from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.errors import UserError
 from pet_mlip.model.potential import Potential
 from pet_mlip.train.checkpoint import KIND
-
-REFERENCE = "metatrain, the package that the model was trained with: arXiv:2508.15704"
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def _convert(path: Path, checkpoint: dict[str, Any], head: str | None) -> Conver
         "head": target.name,
         "energy_unit": target.unit or "eV (assumed)",
         "left_out": target.others,
-        "reference": REFERENCE,
+        "references": references(checkpoint.get("metadata")),
     }
     return Converted(potential, dtype, source, notes)
 
@@ -209,6 +209,15 @@ def network_dtype(weights: dict[str, StoredTensor]) -> str:
     """The precision to keep the network in."""
     wide = any(value.storage.dtype == torch.float64 for value in weights.values())
     return "float64" if wide else "float32"
+
+
+def references(metadata: Any) -> list[str]:
+    """The publications that a checkpoint asks to cite."""
+    state = metadata.state if isinstance(metadata, Placeholder) else None
+    if not isinstance(state, tuple) or not isinstance(state[0], str):
+        return []
+    found = json.loads(state[0]).get("references", {})
+    return [str(text) for texts in found.values() for text in texts]
 
 
 def listed(names: list[str]) -> str:

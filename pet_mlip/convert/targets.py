@@ -1,4 +1,4 @@
-"""The energies that a checkpoint of metatrain predicts: which, in which unit, from which baseline."""
+"""The energies that a checkpoint of metatrain predicts: names, units, baselines, scales."""
 
 from __future__ import annotations
 
@@ -161,4 +161,4 @@ def first_column(block: Block) -> list[int]:
     names = block.samples.dtype.names
     if not names:
         raise ValueError("samples without names")
-    return [int(z) for z in block.samples[names[0]]]
+    return [int(record[0]) for record in block.samples]

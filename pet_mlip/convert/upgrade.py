@@ -57,11 +57,13 @@ def read_contents(checkpoint: dict[str, Any]) -> Contents:
     version = checkpoint.get("model_ckpt_version")
     # Checkpoints from before there were versions are like those of version 1.
     version = 1 if version is None else int(version)
-    if not 1 <= version <= NEWEST:
+    if version > NEWEST:
         raise UserError(
-            f"checkpoint version {version} is newer than this pet_mlip knows (1 to {NEWEST}); "
-            "update pet_mlip"
+            f"its checkpoint version, {version}, is newer than this pet_mlip knows (up to "
+            f"{NEWEST}); update pet_mlip"
         )
+    if version < 1:
+        raise UserError(f"its checkpoint version, {version}, does not exist")
     last, best = checkpoint["model_state_dict"], checkpoint.get("best_model_state_dict")
     # The large models of that time were meant to be used as they were at the end of the training.
     large = version < 8 and "node_embedding.weight" in last
