@@ -82,7 +82,7 @@ class Archive:
             raise UserError(
                 f"{path} is no checkpoint of metatrain, or it is cut short ({error})."
             ) from None
-        # A serialized tensor inside may be a zip archive too, which must not be taken for the whole.
+        # A serialized tensor inside may be a zip archive too, which is not the whole.
         if min((info.header_offset for info in self._zip.infolist()), default=0) > 0:
             raise UserError(f"{path} is no checkpoint of metatrain, or it is cut short.")
         self.names = set(self._zip.namelist())

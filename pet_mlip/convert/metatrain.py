@@ -68,7 +68,8 @@ def convert(path: str | Path, head: str | None = None) -> Converted:
         except UserError as error:
             if str(path) in str(error):
                 raise
-            raise UserError(f"{path} cannot be converted: {error}.") from None
+            reason = str(error).rstrip(".")
+            raise UserError(f"{path} cannot be converted: {reason}.") from None
         except (KeyError, AttributeError, TypeError, ValueError, IndexError) as error:
             raise archive.damaged(f"{type(error).__name__}: {error}") from None
 

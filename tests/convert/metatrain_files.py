@@ -17,7 +17,9 @@ from pet_mlip.model.potential import Potential
 
 SPECIES = [1, 6, 8]
 LONG_RANGE = {"enable": False, "use_ewald": False, "smearing": 1.4}
-TABLES = re.compile(r".*(edge_embedder|node_embedders\.\d+|neighbor_embedder)\.weight")
+TABLES = re.compile(
+    r"(backend\.)?(edge_embedder|node_embedders\.\d+|gnn_layers\.\d+\.neighbor_embedder)\.weight"
+)
 
 
 def fake_class(module, name):

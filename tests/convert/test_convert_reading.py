@@ -83,9 +83,7 @@ def test_placeholders_are_never_imported(file, tmp_path):
     evil = pickle.dumps({"architecture_name": "pet"}, protocol=2).replace(
         b"}", b"cmetatrain.evil\nrun\n(X\x01\x00\x00\x00atR0}", 1
     )
-    path = repacked(
-        file, tmp_path / "a.ckpt", lambda n, c: evil if n.endswith("data.pkl") else c
-    )
+    path = repacked(file, tmp_path / "a.ckpt", lambda n, c: evil if n.endswith("data.pkl") else c)
     with open_archive(path) as archive:
         assert archive.content() == {"architecture_name": "pet"}
 
