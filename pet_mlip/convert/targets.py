@@ -6,23 +6,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from ase import units
 
 from pet_mlip.convert.archive import StoredTensor
 from pet_mlip.convert.tensormap import Block, read_blocks
 from pet_mlip.convert.unpickling import Placeholder
 from pet_mlip.errors import UserError
 
+# Of the SI since 2019, as in metatomic; ase.units differs from them by 1e-8.
+MOLE = 6.02214076e23 * 1.602176634e-19  # Avogadro's number of eV, in J
 # Spellings of units, in lower case; a dataset that names none is read as eV and Å.
 ENERGY_UNITS = {
     "ev": 1.0,
     "electronvolt": 1.0,
     "mev": 1e-3,
     "millielectronvolt": 1e-3,
-    "hartree": units.Hartree,
-    "rydberg": units.Rydberg,
-    "kcal/mol": units.kcal / units.mol,
-    "kj/mol": units.kJ / units.mol,
+    "hartree": 27.211386245988,
+    "rydberg": 13.605693122994,
+    "kcal/mol": 4184.0 / MOLE,
+    "kj/mol": 1000.0 / MOLE,
 }
 ANGSTROM = ("angstrom", "a", "å")
 
