@@ -19,6 +19,7 @@ from pet_mlip.convert.upgrade import Contents, read_contents
 from pet_mlip.convert.weights import (
     WITHOUT_COUNTERPART,
     convert_weights,
+    has_lora,
     is_left_out,
     is_of_network,
     merge_lora,
@@ -34,8 +35,9 @@ class Converted:
     """A potential and where it came from.
 
     Attributes:
-        potential: With the network in float64.
-        dtype: Of the checkpoint's network: ``float32`` or ``float64``.
+        potential: The network is in the checkpoint's precision, or in float64 where low-rank
+            corrections were added to its weights.
+        dtype: The checkpoint's precision: ``float32`` or ``float64``.
         source: Plain JSON types: file, its SHA-256, what it held, and what was left out.
         notes: What a user should know about the conversion, one sentence each.
     """
@@ -70,8 +72,9 @@ def convert(path: str | Path, head: str | None = None) -> Converted:
                 raise
             reason = str(error).rstrip(".")
             raise UserError(f"{path} cannot be converted: {reason}.") from None
-        except (KeyError, AttributeError, TypeError, ValueError, IndexError) as error:
-            raise archive.damaged(f"{type(error).__name__}: {error}") from None
+        except (LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else "nothing known"
+            raise archive.damaged(f"{type(error).__name__}: {reason}") from None
 
 
 def is_metatrain(path: str | Path) -> bool:
@@ -141,7 +144,7 @@ def _convert(path: Path, checkpoint: dict[str, Any], head: str | None) -> Conver
 
 
 def build_potential(contents: Contents, target: Target) -> tuple[Potential, str]:
-    """The potential with its network in float64, and the dtype that this had in the checkpoint.
+    """The potential, and the dtype of the network in the checkpoint; see `Converted`.
 
     Raises:
         UserError: If something has no counterpart.
@@ -156,19 +159,24 @@ def build_potential(contents: Contents, target: Target) -> tuple[Potential, str]
     used = [name for name in weights if is_of_network(name, target.name)]
     consumed = baseline_names(target)
     rest = [name for name in weights if name not in used and name not in consumed]
-    strange = [n for n in rest if not is_left_out(n, target.others, bool(contents.hypers["zbl"]))]
+    strange = [
+        n for n in rest if not is_left_out(n, target.others, bool(contents.hypers.get("zbl")))
+    ]
     if strange:
         raise UserError(f"{listed(strange)} without a counterpart here, in its weights")
     stored = {name: weights[name] for name in used}
-    network = {name: value.load().double() for name, value in stored.items()}
-    network = merge_lora(network, contents.finetuning)
+    name, lora = network_dtype(stored), has_lora(stored)
+    dtype = torch.float64 if lora else getattr(torch, name)
+    network = {name: value.load().to(dtype) for name, value in stored.items()}
+    if lora:
+        network = merge_lora(network, contents.finetuning)
 
     plain = SymmetrizationHypers(ensemble="none", train="structure")
     with torch.random.fork_rng(devices=[]):
-        potential = Potential(species, hypers, plain).set_dtype(torch.float64)
+        potential = Potential(species, hypers, plain).set_dtype(dtype)
     load_network(potential, convert_weights(network, target.name, rows))
     potential.set_baseline(composition, scale)
-    return potential.eval(), network_dtype(stored)
+    return potential.eval(), name
 
 
 def load_network(potential: Potential, weights: dict[str, Tensor]) -> None:

@@ -68,16 +68,17 @@ def read_contents(checkpoint: dict[str, Any]) -> Contents:
     # The large models of that time were meant to be used as they were at the end of the training.
     large = version < 8 and "node_embedding.weight" in last
     state = dict(last if large or not best else best)
-    finetuning = state.pop("finetune_config", None)
-    if finetuning is None:
-        finetuning = last.get("finetune_config")
-    if finetuning is None:
-        finetuning = dict(checkpoint.get("train_hypers") or {}).get("finetune")
+    in_training = checkpoint.get("train_hypers")
+    places = (
+        state.pop("finetune_config", None),
+        last.get("finetune_config"),
+        in_training.get("finetune") if isinstance(in_training, dict) else None,
+    )
     return Contents(
         version,
         upgraded_hypers(dict(checkpoint["model_data"]["model_hypers"]), version, large),
         upgraded_weights(state, version),
-        dict(finetuning or {}),
+        next((found for found in places if isinstance(found, dict) and found), {}),
         checkpoint["model_data"]["dataset_info"],
         checkpoint.get("epoch" if large or not best else "best_epoch"),
     )

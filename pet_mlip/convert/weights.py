@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -74,6 +75,11 @@ def is_left_out(name: str, others: list[str], zbl: bool) -> bool:
     return any(re.fullmatch(pattern, name) for pattern in patterns)
 
 
+def has_lora(names: Iterable[str]) -> bool:
+    """Whether there are low-rank corrections among the parameters."""
+    return any(".lora_A." in name for name in names)
+
+
 def merge_lora(weights: dict[str, Tensor], finetuning: dict[str, object]) -> dict[str, Tensor]:
     """Fold low-rank corrections into the matrices that they correct: W + alpha / rank * B A.
 
@@ -87,8 +93,6 @@ def merge_lora(weights: dict[str, Tensor], finetuning: dict[str, object]) -> dic
         UserError: If alpha is not known.
     """
     corrected = [name.removesuffix(".lora_A.weight") for name in weights if ".lora_A." in name]
-    if not corrected:
-        return weights
     config = finetuning.get("config")
     if finetuning.get("method") != "lora" or not isinstance(config, dict):
         raise UserError("it holds LoRA weights, but not the alpha that they are scaled by")

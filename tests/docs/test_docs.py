@@ -36,7 +36,7 @@ def model_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "model.pt"
 
 
-@pytest.mark.parametrize("page", ["docs/quickstart.md", "README.md"])
+@pytest.mark.parametrize("page", ["docs/quickstart.md", "docs/metatrain.md", "README.md"])
 def test_python_blocks_run(page: str, model_file: Path) -> None:
     found = blocks((ROOT / page).read_text(encoding="utf-8"), "python")
     assert found
@@ -59,9 +59,12 @@ def test_the_exported_file_runs_as_documented(model_file: Path) -> None:
     assert namespace["energies"].shape == (2,)  # type: ignore[attr-defined]
 
 
-def test_configurations_in_the_guide_load() -> None:
-    for block in blocks((DOCS / "training.md").read_text(encoding="utf-8"), "yaml"):
-        validate(yaml.safe_load(block), "training.md")
+@pytest.mark.parametrize("page", ["training.md", "metatrain.md"])
+def test_configurations_in_the_guide_load(page: str) -> None:
+    found = blocks((DOCS / page).read_text(encoding="utf-8"), "yaml")
+    assert found
+    for block in found:
+        validate(yaml.safe_load(block), page)
 
 
 def test_the_pages_build_without_warnings(tmp_path: Path) -> None:
