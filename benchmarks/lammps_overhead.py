@@ -24,7 +24,7 @@ from pet_mlip.ase.neighbours import SkinNeighbours
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.export import load_model, save_model
 from pet_mlip.lammps import lammps
-from pet_mlip.model.graph import Graph, Topology, reverse_edges
+from pet_mlip.model.graph import Graph, Topology, electronic_state, reverse_edges
 from pet_mlip.model.hypers import PETHypers
 from pet_mlip.model.potential import Potential
 
@@ -73,6 +73,7 @@ def compare(folder: Path, n_atoms: int, ensemble: str, chunk: int, repeats: int)
         torch.tensor(edges.pairs, dtype=torch.int64),
         torch.tensor(edges.vectors),
         torch.tensor(edges.shifts, dtype=torch.int64),
+        electronic_state(len(atoms)),
     )
     reach = [len(atoms)] * model.metadata.interaction_range
     topology = Topology(

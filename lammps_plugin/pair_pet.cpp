@@ -60,34 +60,6 @@ void PairPET::allocate() {
       setflag[i][j] = 0;
 }
 
-void PairPET::settings(int narg, char **arg) {
-  device_ = "auto";
-  dtype_.clear();
-  chunk_size_ = -1;
-  for (int k = 0; k < narg; k += 2) {
-    const std::string key = arg[k];
-    if (key != "device" && key != "dtype" && key != "chunk")
-      error->all(FLERR, "pair_style pet has no keyword {}; it knows device, dtype and chunk", key);
-    if (k + 1 == narg)
-      error->all(FLERR, "pair_style pet: keyword {} needs a value", key);
-    const std::string value = arg[k + 1];
-    if (key == "device") {
-      if (value != "auto" && value != "cpu" && value != "cuda" && value.rfind("cuda:", 0) != 0)
-        error->all(FLERR, "pair_style pet: device {} is not one of auto, cpu, cuda, cuda:N", value);
-      device_ = value;
-    } else if (key == "dtype") {
-      if (value != "float32" && value != "float64")
-        error->all(FLERR, "pair_style pet: dtype {} is not one of float32, float64", value);
-      dtype_ = value;
-    } else {
-      chunk_size_ = utils::bnumeric(FLERR, value, false, lmp);
-      if (chunk_size_ < 0)
-        error->all(FLERR, "pair_style pet: chunk must not be negative");
-    }
-  }
-  pet::set_threads(comm->nthreads);
-}
-
 void PairPET::coeff(int narg, char **arg) {
   if (narg != 3 + atom->ntypes)
     error->all(FLERR,
@@ -107,6 +79,7 @@ void PairPET::load() {
   const int rank_of_machine = local_rank();
   try {
     model_ = pet::load_model(path_, choose_device(rank_of_machine), dtype_);
+    model_->set_electronic_state(charge_, spin_multiplicity_);
   } catch (const std::exception &failure) {
     problem = failure.what();
   }

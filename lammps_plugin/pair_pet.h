@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
 //   pair_style  pet [device auto|cpu|cuda|cuda:N] [dtype float32|float64] [chunk N]
+//                   [charge Q] [spin M]
 //   pair_coeff  * * model.pt El1 El2 ...        (one element, or NULL, per atom type)
 //
 // Energy, forces, global, per-atom and centroid virial of an exported PET model in units metal or
@@ -51,7 +52,8 @@ private:
   // As the user wrote them.
   std::string device_ = "auto", dtype_, path_;
   std::vector<std::string> elements_; // of the types 1 ... ntypes
-  bigint chunk_size_ = -1;            // attention tokens at once; 0 for no bound, -1 for a default
+  int charge_ = 0, spin_multiplicity_ = 1;
+  bigint chunk_size_ = -1; // attention tokens at once; 0 for no bound, -1 for a default
 
   std::unique_ptr<pet::Model> model_;
   std::vector<int64_t> species_; // atomic number of each type, 0 for NULL

@@ -15,7 +15,7 @@ namespace pet {
 
 namespace {
 
-constexpr int newest_format = 2;
+constexpr int newest_format = 3;
 const std::string metadata_record = "extra/pet_mlip.txt";
 
 // c10's messages carry a backtrace and the TorchScript source; the last line says what is wrong.
@@ -43,6 +43,10 @@ Metadata parse_metadata(const std::string &path, const std::string &text) {
       words >> metadata.cutoff;
     else if (key == "interaction_range")
       words >> metadata.interaction_range;
+    else if (key == "max_charge")
+      words >> metadata.max_charge;
+    else if (key == "max_spin_multiplicity")
+      words >> metadata.max_spin_multiplicity;
     else if (key == "species")
       for (int64_t z; words >> z;)
         metadata.species.push_back(z);
@@ -127,6 +131,20 @@ public:
       atoms_within_.push_back(count);
   }
 
+  void set_electronic_state(int64_t charge, int64_t spin_multiplicity) override {
+    if (metadata_.max_spin_multiplicity == 0) {
+      if (charge != 0 || spin_multiplicity != 1)
+        throw Error("the model does not depend on charge and spin; leave these keywords out");
+    } else if (std::abs(charge) > metadata_.max_charge || spin_multiplicity < 1 ||
+               spin_multiplicity > metadata_.max_spin_multiplicity) {
+      throw Error("the model knows charges up to " + std::to_string(metadata_.max_charge) +
+                  " and spin multiplicities from 1 to " +
+                  std::to_string(metadata_.max_spin_multiplicity));
+    }
+    charge_ = charge;
+    spin_multiplicity_ = spin_multiplicity;
+  }
+
   Result compute(const double *positions, const double *cell, bool atomic_virials,
                  int64_t chunk_size) override {
     const WithoutProfiling executor;
@@ -140,7 +158,8 @@ public:
       const auto outputs =
           module_
               .get_method("drive")({x.to(device_), box.to(device_), species_, edges_, shifts_,
-                                    reverse_, atoms_within_, atomic_virials, chunk_size})
+                                    reverse_, atoms_within_, atomic_virials, chunk_size, charge_,
+                                    spin_multiplicity_})
               .toTuple();
       for (size_t k = 0; k < host_.size(); ++k)
         host_[k] = outputs->elements()[k].toTensor().to(torch::kCPU).contiguous();
@@ -160,6 +179,7 @@ private:
   torch::jit::Module module_;
   at::Tensor species_, edges_, shifts_, reverse_;
   c10::List<int64_t> atoms_within_;
+  int64_t charge_ = 0, spin_multiplicity_ = 1;
   std::array<at::Tensor, 4> host_; // energies, forces, virial, atomic virials
 };
 

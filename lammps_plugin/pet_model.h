@@ -25,6 +25,8 @@ struct Metadata {
   std::vector<int64_t> species; // atomic numbers the model knows
   double cutoff = 0.0;          // Angstrom
   int interaction_range = 0;    // how many cutoffs away an atom can influence an atomic energy
+  // Limits of the electronic state that the model depends on; 0 if it does not.
+  int64_t max_charge = 0, max_spin_multiplicity = 0;
 };
 
 // The neighbour list of a domain: what stays the same between two reneighbourings.
@@ -57,6 +59,8 @@ public:
   virtual std::string device() const = 0;
   // Take over a neighbour list; kept on the device until the next one.
   virtual void set_topology(const Topology &topology) = 0;
+  // Total charge and spin multiplicity 2S + 1 of the whole system. Throws Error.
+  virtual void set_electronic_state(int64_t charge, int64_t spin_multiplicity) = 0;
   // Energies and forces at positions (N, 3) in a cell (3, 3; vectors as rows), in Angstrom.
   // chunk_size bounds the attention tokens evaluated at once; 0 for no bound.
   virtual Result compute(const double *positions, const double *cell, bool atomic_virials,

@@ -46,6 +46,7 @@ class MorseModel(nn.Module):
         edge_index: Tensor,
         edge_vectors: Tensor,
         edge_shifts: Tensor,
+        electronic: Tensor | None = None,
         weights: Tensor | None = None,
         compute_gradient: bool = True,
         chunk_size: int = 0,

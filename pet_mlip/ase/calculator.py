@@ -14,8 +14,8 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from pet_mlip.ase.checks import check_atoms, explain_not_finite
-from pet_mlip.ase.engine import Engine, Output, join
+from pet_mlip.ase.checks import State, check_atoms, electronic_state, explain_not_finite
+from pet_mlip.ase.engine import Engine, Ints, Output, join
 from pet_mlip.ase.neighbours import SkinNeighbours, sorted_edges
 from pet_mlip.errors import UserError
 from pet_mlip.export import LoadedModel, load_model
@@ -43,6 +43,9 @@ class PETCalculator(Calculator):
     that share the loaded model, with lists of their own: one for each image is the quicker way.
     Pickling embeds the model. Torch's global state (default dtype, threads, grad mode) is left
     alone.
+
+    Models that depend on the electronic state read `atoms.info["charge"]` and
+    `atoms.info["spin_multiplicity"]` (or "spin", as metatomic has it; 2S + 1): 0 and 1 by default.
 
     `info` describes the last call: `n_frames` (frames per atom), `mean_frames`, `max_frames`,
     `n_edges`, `neighbour_builds` (lists built so far), and the seconds spent, `time_neighbours` and
@@ -85,6 +88,7 @@ class PETCalculator(Calculator):
         self.engine = Engine(model, chunk_size)
         self.metadata = model.metadata
         self.info: dict[str, Any] = {}
+        self._state: State | None = None
         self._neighbours = SkinNeighbours(self.metadata.cutoff, skin)
 
     def calculate(
@@ -104,10 +108,12 @@ class PETCalculator(Calculator):
         assert atoms is not None
         check_atoms(atoms, self.metadata.species)
         check_volume(atoms, properties)
+        self._state = self._electronic_state(atoms)
         start = time.perf_counter()
         edges = self._neighbours(atoms)
         found = time.perf_counter()
-        output = self.engine(atoms.numbers, edges, gradient=needs_gradient(properties))
+        electronic = self._per_atom([self._state], [atoms])
+        output = self.engine(atoms.numbers, edges, electronic, needs_gradient(properties))
         done = time.perf_counter()
         # A call for forces after one for the energy of the same atoms keeps what is there.
         self.results.update(collect(atoms, output))
@@ -120,6 +126,28 @@ class PETCalculator(Calculator):
             "time_neighbours": found - start,
             "time_model": done - found,
         }
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What changed since the last call; ASE calls this."""
+        changes = list(super().check_state(atoms, tol))
+        # ASE does not look at info.
+        if not changes and self._electronic_state(atoms) != self._state:
+            changes.append("info")
+        return changes
+
+    def _electronic_state(self, atoms: Atoms, where: str = "the structure") -> State | None:
+        hypers = self.metadata.hypers
+        if not hypers.get("system_conditioning", False):
+            return None
+        return electronic_state(atoms, hypers, where)
+
+    @staticmethod
+    def _per_atom(states: Sequence[State | None], structures: Sequence[Atoms]) -> Ints | None:
+        """Charge and multiplicity of each atom's structure, (N, 2), if the model knows them."""
+        known = [state for state in states if state is not None]
+        if not known:
+            return None
+        return np.repeat(np.array(known, dtype=np.int64), [len(a) for a in structures], axis=0)
 
     def compute_batch(
         self,
@@ -159,7 +187,9 @@ class PETCalculator(Calculator):
             sorted_edges(a.positions, a.cell.array, a.pbc, self.metadata.cutoff) for a in group
         ]
         numbers, joined = join([a.numbers for a in group], edges)
-        output = self.engine(numbers, joined, gradient=needs_gradient(properties))
+        states = [self._electronic_state(a, name) for a, name in zip(group, names, strict=True)]
+        electronic = self._per_atom(states, group)
+        output = self.engine(numbers, joined, electronic, needs_gradient(properties))
         ends = np.cumsum([len(a) for a in group])
         for atoms, name, end in zip(group, names, ends, strict=True):
             part = output.part(slice(end - len(atoms), end))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -10,6 +11,10 @@ from ase.data import chemical_symbols
 
 from pet_mlip.data.neighbours import neighbour_list
 from pet_mlip.errors import UserError
+
+State = tuple[int, int]
+"""Total charge and spin multiplicity."""
+STATE_KEYS = {"charge": ("charge",), "spin multiplicity": ("spin_multiplicity", "spin")}
 
 # Closer than this, two atoms are one atom given twice.
 COINCIDENT = 1e-6
@@ -40,6 +45,35 @@ def check_atoms(atoms: Atoms, species: Sequence[int], where: str = "the structur
         )
     if not np.isfinite(atoms.cell.array).all():
         raise UserError(f"The cell of {where} is not finite.")
+
+
+def electronic_state(atoms: Atoms, hypers: Mapping[str, Any], where: str) -> State:
+    """Charge and spin multiplicity 2S + 1 in ``atoms.info``; 0 and 1 where there are none.
+
+    Args:
+        atoms: The structure.
+        hypers: The model's hyperparameters, with the largest values that it knows.
+        where: What to call the structure in the message.
+
+    Raises:
+        UserError: A value is no whole number, or one that the model does not know.
+    """
+    largest_charge, largest_spin = hypers["max_charge"], hypers["max_spin_multiplicity"]
+    limits = {"charge": (-largest_charge, largest_charge), "spin multiplicity": (1, largest_spin)}
+    state = {"charge": 0, "spin multiplicity": 1}
+    for quantity, keys in STATE_KEYS.items():
+        key = next((key for key in keys if atoms.info.get(key) is not None), None)
+        if key is None:
+            continue
+        low, high = limits[quantity]
+        value = np.asarray(atoms.info[key])
+        if value.size != 1 or value.item() not in range(low, high + 1):
+            raise UserError(
+                f"atoms.info['{key}'] of {where} is {atoms.info[key]!r}, but the model knows whole "
+                f"numbers from {low} to {high}."
+            )
+        state[quantity] = int(value.item())
+    return state["charge"], state["spin multiplicity"]
 
 
 def explain_not_finite(atoms: Atoms, where: str = "the structure") -> UserError:

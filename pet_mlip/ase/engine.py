@@ -53,12 +53,15 @@ class Engine:
         self.model = model
         self.chunk_size = chunk_size
 
-    def __call__(self, numbers: Ints, edges: Edges, gradient: bool) -> Output:
+    def __call__(
+        self, numbers: Ints, edges: Edges, electronic: Ints | None, gradient: bool
+    ) -> Output:
         """Evaluate a graph.
 
         Args:
             numbers: Atomic numbers, (N,).
             edges: Its directed edges.
+            electronic: Charge and spin multiplicity, (N, 2); None for neutral singlets.
             gradient: Whether to compute forces and virials.
         """
         # Some structures carry int32 numbers or read-only arrays: both are copied here.
@@ -67,8 +70,9 @@ class Engine:
         with torch.inference_mode(False), torch.no_grad():
             species, index, shifts = (torch.from_numpy(a).to(self.model.device) for a in arrays)
             vectors = torch.from_numpy(np.array(edges.vectors)).to(self.model.device)
+            state = None if electronic is None else torch.tensor(electronic).to(self.model.device)
             energies, edge_gradient, n_frames = self.model(
-                species, index, vectors, shifts, None, gradient, self.chunk_size
+                species, index, vectors, shifts, state, None, gradient, self.chunk_size
             )
             forces, virials = None, None
             if gradient:

@@ -22,6 +22,13 @@ class KeysConfig(Section):
     virial: str | None = Field(
         "auto", description="Virial, -volume * stress, used for structures without a stress."
     )
+    charge: str | None = Field(
+        "charge", description="Total charge; read if model.system_conditioning, 0 where absent."
+    )
+    spin_multiplicity: str | None = Field(
+        "spin_multiplicity",
+        description="2S + 1; read if model.system_conditioning, 1 where absent.",
+    )
 
 
 class UnitsConfig(Section):

@@ -15,7 +15,7 @@ from torch import Tensor
 from pet_mlip.data.labels import structure_from_atoms
 from pet_mlip.data.neighbours import edge_vectors, neighbour_list
 from pet_mlip.data.structure import Structure
-from pet_mlip.model.graph import Graph
+from pet_mlip.model.graph import Graph, electronic_state
 
 Floats = NDArray[np.float64]
 
@@ -165,6 +165,7 @@ def graph_from_atoms(atoms: Atoms, cutoff: float) -> Graph:
         torch.from_numpy(edge_index),
         torch.from_numpy(vectors),
         torch.from_numpy(shifts),
+        electronic_state(len(atoms)),
     )
 
 
@@ -194,9 +195,12 @@ def _collate_graphs(samples: Sequence[Sample], counts: NDArray[np.int64]) -> Gra
         for s in samples
     ]
     shifts = [sample.shifts.astype(np.int64) for sample in samples]
+    states = [(s.structure.charge, s.structure.spin_multiplicity) for s in samples]
+    electronic = np.repeat(np.array(states, dtype=np.int64).reshape(-1, 2), counts, axis=0)
     return Graph(
         torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *species])),
         torch.from_numpy(np.concatenate([np.zeros((2, 0), np.int64), *edges], axis=1)),
         _concatenate(vectors),
         torch.from_numpy(np.concatenate([np.zeros((0, 3), np.int64), *shifts])),
+        torch.from_numpy(electronic),
     )

@@ -48,13 +48,16 @@ class LabelKeys:
 
     "auto" takes the calculator's result, else the usual names; a name is looked for in ``info``
     and ``arrays`` first, then among the calculator's results; None leaves the label out. The
-    virial (-V * stress, an energy) is used where a structure has no stress.
+    virial (-V * stress, an energy) is used where a structure has no stress. Total charge and spin
+    multiplicity belong to the structure; one that has none is a neutral singlet.
     """
 
     energy: str | None = AUTO
     forces: str | None = AUTO
     stress: str | None = AUTO
     virial: str | None = AUTO
+    charge: str | None = None
+    spin_multiplicity: str | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,8 @@ def structure_from_atoms(
         config_type=_config_type(atoms),
         source=source,
     )
+    structure.charge = _integer(atoms, keys.charge, 0, source)
+    structure.spin_multiplicity = _integer(atoms, keys.spin_multiplicity, 1, source)
     energy = _find(atoms, "energy", keys.energy, source)
     if energy is not None:
         structure.energy = data_units.energy_factor * _scalar(energy, source)
@@ -184,6 +189,18 @@ def _numbers(value: Any, name: str, source: Source) -> Floats:
         return np.array(value, dtype=np.float64)
     except (TypeError, ValueError):
         raise UserError(f"{source}: '{name}' holds {value!r}, which is not numbers.") from None
+
+
+def _integer(atoms: Atoms, key: str | None, default: int, source: Source) -> int:
+    if key is None:
+        return default
+    values = [place[key] for place in _places(atoms) if place.get(key) is not None]
+    if not values:
+        return default
+    number = _numbers(values[0], key, source)
+    if number.size != 1 or number.reshape(()) != np.round(number.reshape(())):
+        raise UserError(f"{source}: '{key}' holds {values[0]!r}, which is not one whole number.")
+    return int(number.reshape(()))
 
 
 def _scalar(value: Floats, source: Source) -> float:

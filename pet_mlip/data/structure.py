@@ -46,6 +46,10 @@ class Structure:
     """(N, 3) in eV/Å, never zeroed by constraints."""
     stress: Floats | None = None
     """(3, 3) in eV/Å^3, dE/d(strain) / V; None for structures without a volume."""
+    charge: int = 0
+    """Total charge, of effect on models with `system_conditioning` only."""
+    spin_multiplicity: int = 1
+    """2S + 1, of effect on models with `system_conditioning` only."""
     config_type: str | None = None
     """Group to which the structure belongs."""
     source: Source = field(default_factory=lambda: Source("memory", 0))

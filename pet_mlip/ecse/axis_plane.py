@@ -96,10 +96,10 @@ class AxisPlane(nn.Module):
         return normal, quintic((radius[:, None] - distance) / self.plane_width) * eligible
 
     def asymmetry(self, environment: Environment) -> Tensor:
-        """sum_l omega(r_l) u_l, (N, 3): omega is 1 in the core and falls to 0 at the cutoff."""
+        """sum_l omega(r_l) f_l u_l, (N, 3): omega is 1 in the core and falls to 0 at the cutoff."""
         omega = quintic((self.cutoff - environment.distance) / (self.cutoff - self.core))
-        omega = torch.where(environment.padding.mask, omega, torch.zeros_like(omega))
-        omega = omega / environment.distance
+        # With adaptive cutoffs, neighbours appear and disappear before the cutoff.
+        omega = omega * environment.switch / environment.distance
         return (omega.unsqueeze(2) * environment.vectors).sum(dim=1)
 
 

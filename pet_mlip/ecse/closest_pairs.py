@@ -101,9 +101,10 @@ class ClosestPairs(nn.Module):
         return self.handedness * quintic(0.5 * (1.0 - zeta / self.handedness_width))
 
     def asymmetry(self, unit: Tensor, environment: Environment) -> Tensor:
-        """sum_l omega(r_l) u_l, (N, 3): omega is 1 in the core and falls to 0 at the cutoff."""
+        """sum_l omega(r_l) f_l u_l, (N, 3): omega is 1 in the core and falls to 0 at the cutoff."""
         omega = quintic((self.cutoff - environment.distance) / (self.cutoff - self.core))
-        omega = torch.where(environment.padding.mask, omega, torch.zeros_like(omega))
+        # With adaptive cutoffs, neighbours appear and disappear before the cutoff.
+        omega = omega * environment.switch
         return (omega.unsqueeze(2) * unit).sum(dim=1)
 
 

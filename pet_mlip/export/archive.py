@@ -46,6 +46,7 @@ class LoadedModel:
         edge_index: Tensor,
         edge_vectors: Tensor,
         edge_shifts: Tensor,
+        electronic: Tensor | None = None,
         weights: Tensor | None = None,
         compute_gradient: bool = True,
         chunk_size: int = 0,
@@ -60,6 +61,7 @@ class LoadedModel:
                 edge_index,
                 edge_vectors,
                 edge_shifts,
+                electronic,
                 weights,
                 compute_gradient,
                 chunk_size,
@@ -72,10 +74,20 @@ class LoadedModel:
         topology: Topology,
         atomic_virials: bool = False,
         chunk_size: int = 0,
+        charge: int = 0,
+        spin_multiplicity: int = 1,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Energies, forces, virials: see `pet_mlip.export.module.ExportedModel.drive`."""
         with _evaluation():
-            return self.module.drive(positions, cell, *topology, atomic_virials, chunk_size)
+            return self.module.drive(
+                positions,
+                cell,
+                *topology,
+                atomic_virials,
+                chunk_size,
+                charge,
+                spin_multiplicity,
+            )
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 
 from pet_mlip.errors import UserError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 METADATA_NAME = "pet_mlip.json"
 LINES_NAME = "pet_mlip.txt"
 REFERENCES = [
@@ -53,6 +53,9 @@ class Metadata:
             "cutoff": repr(self.cutoff),
             "interaction_range": self.interaction_range,
         }
+        if self.hypers.get("system_conditioning", False):
+            values["max_charge"] = self.hypers["max_charge"]
+            values["max_spin_multiplicity"] = self.hypers["max_spin_multiplicity"]
         return "".join(f"{key} {value}\n" for key, value in values.items())
 
 

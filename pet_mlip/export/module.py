@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from pet_mlip.model.derivatives import forces_from_edge_gradient
 from pet_mlip.model.gradient import EnergyGradient
-from pet_mlip.model.graph import Graph, Topology
+from pet_mlip.model.graph import Graph, Topology, electronic_state
 from pet_mlip.model.potential import Potential
 
 
@@ -31,6 +31,7 @@ class ExportedModel(nn.Module):
         edge_index: Tensor,
         edge_vectors: Tensor,
         edge_shifts: Tensor,
+        electronic: Tensor | None = None,
         weights: Tensor | None = None,
         compute_gradient: bool = True,
         chunk_size: int = 0,
@@ -43,6 +44,8 @@ class ExportedModel(nn.Module):
             edge_vectors: r_j - r_i + shift @ cell in Å, (E, 3), evaluated in float64; edges beyond
                 the cutoff are allowed.
             edge_shifts: Cell shifts, (E, 3) int64.
+            electronic: Total charge and spin multiplicity of each atom's structure, (N, 2) int64,
+                for models that depend on them; neutral singlets by default.
             weights: w_i of the energy to differentiate, (N,) float64; ones by default.
             compute_gradient: Whether to compute the gradient; zeros are returned otherwise.
             chunk_size: Largest number of attention tokens, frames x (neighbours + 1) summed over
@@ -53,15 +56,14 @@ class ExportedModel(nn.Module):
             (E, 3) float64; number of frames of each atom, (N,) int64.
         """
         require_autograd(compute_gradient)
-        vectors = edge_vectors.detach().to(torch.float64)
-        inputs = self.potential.prepare(Graph(species, edge_index, vectors, edge_shifts))
+        vectors = edge_vectors.detach().to(torch.float64).requires_grad_(compute_gradient)
+        if electronic is None:
+            electronic = electronic_state(species.shape[0]).to(species.device)
+        graph = Graph(species, edge_index, vectors, edge_shifts, electronic)
+        inputs = self.potential.prepare(graph)
         if weights is None:
             weights = torch.ones_like(species, dtype=torch.float64)
-        energies, inner_gradient, n_frames = self.energy_gradient(
-            inputs, weights, compute_gradient, chunk_size
-        )
-        gradient = torch.zeros_like(vectors).index_copy(0, inputs.edges, inner_gradient)
-        return energies, gradient, n_frames
+        return self.energy_gradient(vectors, inputs, weights, compute_gradient, chunk_size)
 
     @torch.jit.export
     def drive(
@@ -75,6 +77,8 @@ class ExportedModel(nn.Module):
         atoms_within: list[int],
         atomic_virials: bool = False,
         chunk_size: int = 0,
+        charge: int = 0,
+        spin_multiplicity: int = 1,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Energies, forces and virial of a domain of a molecular dynamics simulation.
 
@@ -94,6 +98,8 @@ class ExportedModel(nn.Module):
                 one) edges away from the domain's own.
             atomic_virials: Whether to compute virials per atom.
             chunk_size: As in `forward`.
+            charge: Total charge of the whole system, for models that depend on it.
+            spin_multiplicity: 2S + 1 of the whole system, for models that depend on it.
 
         Returns:
             Atomic energies of the domain's own atoms in eV, (atoms_within[0],); minus the gradient
@@ -102,24 +108,27 @@ class ExportedModel(nn.Module):
             or (0, 3, 3); all float64; and the number of frames of each evaluated atom, int64.
         """
         require_autograd(True)
+        electronic = electronic_state(species.shape[0], charge, spin_multiplicity)
         topology = Topology(species, edge_index, edge_shifts, reverse, atoms_within)
         centre, neighbor = edge_index[0], edge_index[1]
         positions, cell = positions.detach(), cell.detach()
         vectors = positions.index_select(0, neighbor) - positions.index_select(0, centre)
-        vectors = vectors + edge_shifts @ cell
-        inputs = self.potential.prepare_domain(topology, vectors)
+        vectors = (vectors + edge_shifts @ cell).requires_grad_(True)
+        inputs = self.potential.prepare_domain(topology, vectors, electronic.to(species.device))
         weights = torch.ones_like(species[: atoms_within[0]], dtype=torch.float64)
-        energies, gradient, n_frames = self.energy_gradient(inputs, weights, True, chunk_size)
+        energies, gradient, n_frames = self.energy_gradient(
+            vectors, inputs, weights, True, chunk_size
+        )
 
         n_atoms = positions.shape[0]
-        pairs = edge_index.index_select(1, inputs.edges)
-        forces = forces_from_edge_gradient(gradient, pairs, n_atoms)
-        virial = inputs.vectors.t() @ gradient
+        vectors = vectors.detach()
+        forces = forces_from_edge_gradient(gradient, edge_index, n_atoms)
+        virial = vectors.t() @ gradient
         of_atoms = torch.zeros_like(positions[:0]).reshape(0, 3, 3)
         if atomic_virials:
-            outer = 0.5 * inputs.vectors.unsqueeze(2) * gradient.unsqueeze(1)
+            outer = 0.5 * vectors.unsqueeze(2) * gradient.unsqueeze(1)
             of_atoms = torch.zeros(n_atoms, 3, 3, dtype=outer.dtype, device=outer.device)
-            of_atoms = of_atoms.index_add(0, pairs[0], outer).index_add(0, pairs[1], outer)
+            of_atoms = of_atoms.index_add(0, centre, outer).index_add(0, neighbor, outer)
         return energies, forces, virial, of_atoms, n_frames
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pet_mlip.errors import UserError
 from pet_mlip.model.derivatives import forces_from_edge_gradient
-from pet_mlip.model.graph import Graph, Topology, reverse_edges
+from pet_mlip.model.graph import Graph, Topology, electronic_state, reverse_edges
 from pet_mlip.model.potential import Potential
 
 if TYPE_CHECKING:
@@ -74,4 +74,5 @@ def random_cluster(species: list[int], cutoff: float, n_atoms: int = 12) -> tupl
         torch.stack([centre, neighbor]),
         positions[neighbor] - positions[centre],
         torch.zeros(centre.shape[0], 3, dtype=torch.int64),
+        electronic_state(n_atoms),
     )

@@ -4,12 +4,26 @@ Only the features between layers are kept. The backward pass walks the layers in
 evaluates each chunk once more, so that a chunk's activations are the only ones alive.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from pet_mlip.ecse.frames import count_frames
 from pet_mlip.model.chunks import Chunk, add_to, extend, leading_chunks, slice_edges, split
-from pet_mlip.model.potential import Inputs, Potential
+from pet_mlip.model.environment import build_environment
+from pet_mlip.model.graph import pad_edges
+from pet_mlip.model.inputs import Inputs
+from pet_mlip.model.potential import Potential
+
+
+class EdgeGradient(NamedTuple):
+    """Gradient over what the layers read of each edge, summed up in place."""
+
+    vectors: Tensor
+    """(E, 3)."""
+    switch: Tensor
+    """(E,)."""
 
 
 class ChunkedPotential(nn.Module):
@@ -21,8 +35,11 @@ class ChunkedPotential(nn.Module):
 
     def forward(
         self, inputs: Inputs, weights: Tensor, compute_gradient: bool, chunk_size: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Atomic energies (N,), d(sum_i w_i E_i)/d(edge vectors) (E, 3), frames per atom.
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Atomic energies (N,), the gradient of sum_i w_i E_i, and frames per atom.
+
+        The gradient is over the vectors (E, 3) and the switch (E,) of ``inputs``, as if they were
+        independent.
 
         Args:
             inputs: The graph within the cutoff.
@@ -47,10 +64,13 @@ class ChunkedPotential(nn.Module):
         nodes = self.potential.pet.embed_nodes(0, inputs.species)
         messages = self.potential.pet.embed_messages(inputs.neighbor_species)
         energies = self.potential.composition[inputs.species[: reach.atoms[-1]]]
+        energies = energies + inputs.repulsion.detach()
         n_layers = self.potential.num_layers
         residual = self.potential.residual
         gradients: list[Tensor] = []
-        vector_gradient = torch.zeros_like(inputs.vectors)
+        gradient = EdgeGradient(
+            torch.zeros_like(inputs.vectors.detach()), torch.zeros_like(inputs.switch.detach())
+        )
         for layer in range(n_layers):
             if residual:
                 nodes = self.potential.pet.embed_nodes(layer, inputs.species)
@@ -68,7 +88,7 @@ class ChunkedPotential(nn.Module):
                     weights,
                     chunks[-1],
                     compute_gradient,
-                    vector_gradient,
+                    gradient,
                 )
                 energies = energies + part
                 gradients += [of_nodes, of_edges]
@@ -76,16 +96,16 @@ class ChunkedPotential(nn.Module):
                 messages = self.run_exchange(layer, inputs, messages, edges, chunks[layer + 1])
         if not residual:
             part, of_nodes, of_edges = self.run_readout(
-                0, inputs, nodes, messages, weights, chunks[-1], compute_gradient, vector_gradient
+                0, inputs, nodes, messages, weights, chunks[-1], compute_gradient, gradient
             )
             energies = energies + part
             gradients += [of_nodes, of_edges]
 
         if compute_gradient:
             self.backpropagate(
-                inputs, nodes_in, messages_in, edges_out, gradients, chunks, vector_gradient
+                inputs, nodes_in, messages_in, edges_out, gradients, chunks, gradient
             )
-        return energies, vector_gradient, n_frames
+        return energies, gradient.vectors, gradient.switch, n_frames
 
     def count_frames(
         self, inputs: Inputs, n_neighbors: Tensor, first_edge: Tensor, chunk_size: int
@@ -95,26 +115,39 @@ class ChunkedPotential(nn.Module):
         with torch.no_grad():
             for chunk in split(n_neighbors + 1, first_edge, chunk_size):
                 n_atoms = chunk.atom_end - chunk.atom_start
-                vectors = inputs.vectors[chunk.edge_start : chunk.edge_end]
-                centre = inputs.centre[chunk.edge_start : chunk.edge_end] - chunk.atom_start
-                environment = self.potential.environment(vectors, centre, n_atoms)
+                vectors, switch = (
+                    slice_edges(inputs.vectors, chunk),
+                    slice_edges(inputs.switch, chunk),
+                )
+                centre = slice_edges(inputs.centre, chunk) - chunk.atom_start
+                environment = build_environment(vectors, switch, pad_edges(centre, n_atoms))
                 counts.append(count_frames(self.potential.ensemble(environment), n_atoms))
         return torch.cat(counts)
 
     def chunk_layer(
-        self, layer: int, inputs: Inputs, nodes: Tensor, messages: Tensor, vectors: Tensor, c: Chunk
+        self,
+        layer: int,
+        inputs: Inputs,
+        nodes: Tensor,
+        messages: Tensor,
+        vectors: Tensor,
+        switch: Tensor,
+        c: Chunk,
     ) -> tuple[Tensor, Tensor]:
-        """One layer on one chunk; nodes, messages and vectors are the chunk's own."""
-        centre = inputs.centre[c.edge_start : c.edge_end] - c.atom_start
-        environment = self.potential.environment(vectors, centre, c.atom_end - c.atom_start)
-        return self.potential.pet.apply_layer(
+        """One layer on one chunk; nodes, messages, vectors and switch are the chunk's own."""
+        centre = slice_edges(inputs.centre, c) - c.atom_start
+        padding = pad_edges(centre, c.atom_end - c.atom_start)
+        environment = build_environment(vectors, switch, padding)
+        nodes, edges = self.potential.pet.apply_layer(
             layer,
             nodes,
             messages,
-            inputs.neighbor_species[c.edge_start : c.edge_end],
+            slice_edges(inputs.neighbor_species, c),
             environment,
             self.potential.ensemble(environment),
         )
+        electronic = inputs.electronic[c.atom_start : c.atom_end]
+        return self.potential.pet.condition(nodes, electronic), edges
 
     def run_layer(
         self, layer: int, inputs: Inputs, nodes: Tensor, messages: Tensor, chunks: list[Chunk]
@@ -128,8 +161,9 @@ class ChunkedPotential(nn.Module):
                     layer,
                     inputs,
                     nodes[c.atom_start : c.atom_end],
-                    messages[c.edge_start : c.edge_end],
-                    inputs.vectors[c.edge_start : c.edge_end],
+                    slice_edges(messages, c),
+                    slice_edges(inputs.vectors, c),
+                    slice_edges(inputs.switch, c),
                     c,
                 )
                 all_nodes.append(n)
@@ -159,11 +193,11 @@ class ChunkedPotential(nn.Module):
         weights: Tensor,
         chunks: list[Chunk],
         compute_gradient: bool,
-        vector_gradient: Tensor,
+        gradient: EdgeGradient,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Energies of one readout and the gradient over the nodes and edges that it reads.
 
-        The gradient through the cutoff switch is added to ``vector_gradient`` in place.
+        The gradient over the cutoff switch is added to ``gradient`` in place.
         """
         energies: list[Tensor] = [torch.zeros_like(weights[:0])]
         n_atoms, n_edges = inputs.reach.atoms[-1], inputs.reach.edges[-1]
@@ -171,16 +205,16 @@ class ChunkedPotential(nn.Module):
         for c in chunks:
             n = nodes[c.atom_start : c.atom_end].detach().requires_grad_(compute_gradient)
             e = slice_edges(edges, c).detach().requires_grad_(compute_gradient)
-            v = slice_edges(inputs.vectors, c).detach().requires_grad_(compute_gradient)
+            s = slice_edges(inputs.switch, c).detach().requires_grad_(compute_gradient)
             centre = slice_edges(inputs.centre, c) - c.atom_start
-            energy = self.potential.readout(index, n, e, self.potential.edge_switch(v), centre)
+            energy = self.potential.readout(index, n, e, s, centre)
             energies.append(energy.detach())
             if compute_gradient:
                 total = (energy * weights[c.atom_start : c.atom_end]).sum()
-                grads = torch.autograd.grad([total], [n, e, v], allow_unused=True)
+                grads = torch.autograd.grad([total], [n, e, s], allow_unused=True)
                 add_to(of_nodes, grads[0], c.atom_start, c.atom_end)
                 add_to(of_edges, grads[1], c.edge_start, c.edge_end)
-                add_to(vector_gradient, grads[2], c.edge_start, c.edge_end)
+                add_to(gradient.switch, grads[2], c.edge_start, c.edge_end)
         return torch.cat(energies), of_nodes, of_edges
 
     def backpropagate(
@@ -191,9 +225,9 @@ class ChunkedPotential(nn.Module):
         edges_out: list[Tensor],
         gradients: list[Tensor],
         chunks: list[list[Chunk]],
-        vector_gradient: Tensor,
+        gradient: EdgeGradient,
     ) -> None:
-        """Add the gradient through the layers to ``vector_gradient``.
+        """Add the gradient through the layers to ``gradient``.
 
         Args:
             inputs: The graph.
@@ -202,7 +236,7 @@ class ChunkedPotential(nn.Module):
             edges_out: Edge features out of each layer.
             gradients: Gradient over the nodes and edges of each readout, in order.
             chunks: The chunks of each layer, then those of the readout.
-            vector_gradient: (E, 3), changed in place.
+            gradient: Changed in place.
         """
         n_layers = self.potential.num_layers
         residual = self.potential.residual
@@ -234,7 +268,7 @@ class ChunkedPotential(nn.Module):
                 extend(of_nodes, inputs.reach.atoms[layer]),
                 of_edges,
                 chunks[layer],
-                vector_gradient,
+                gradient,
             )
             of_messages = of_messages + through_layer
 
@@ -274,7 +308,7 @@ class ChunkedPotential(nn.Module):
         of_nodes_out: Tensor,
         of_edges_out: Tensor,
         chunks: list[Chunk],
-        vector_gradient: Tensor,
+        gradient: EdgeGradient,
     ) -> tuple[Tensor, Tensor]:
         """Gradient over the nodes and messages into a layer, evaluated once more."""
         of_nodes, of_messages = torch.zeros_like(nodes), torch.zeros_like(messages)
@@ -282,13 +316,15 @@ class ChunkedPotential(nn.Module):
             n = nodes[c.atom_start : c.atom_end].detach().requires_grad_(True)
             m = slice_edges(messages, c).detach().requires_grad_(True)
             v = slice_edges(inputs.vectors, c).detach().requires_grad_(True)
-            n_out, e_out = self.chunk_layer(layer, inputs, n, m, v, c)
+            s = slice_edges(inputs.switch, c).detach().requires_grad_(True)
+            n_out, e_out = self.chunk_layer(layer, inputs, n, m, v, s, c)
             given: list[Tensor | None] = [
                 of_nodes_out[c.atom_start : c.atom_end],
                 slice_edges(of_edges_out, c),
             ]
-            grads = torch.autograd.grad([n_out, e_out], [n, m, v], given, allow_unused=True)
+            grads = torch.autograd.grad([n_out, e_out], [n, m, v, s], given, allow_unused=True)
             add_to(of_nodes, grads[0], c.atom_start, c.atom_end)
             add_to(of_messages, grads[1], c.edge_start, c.edge_end)
-            add_to(vector_gradient, grads[2], c.edge_start, c.edge_end)
+            add_to(gradient.vectors, grads[2], c.edge_start, c.edge_end)
+            add_to(gradient.switch, grads[3], c.edge_start, c.edge_end)
         return of_nodes, of_messages

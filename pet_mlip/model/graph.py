@@ -23,6 +23,9 @@ class Graph(NamedTuple):
     """r_j - r_i + S @ cell in Å, (E, 3) float64."""
     edge_shifts: Tensor
     """Cell shifts S, (E, 3) int64."""
+    electronic: Tensor
+    """Total charge and spin multiplicity 2S + 1 of each atom's structure, (N, 2) int64; of effect
+    on models with `system_conditioning` only."""
 
 
 class Topology(NamedTuple):
@@ -51,6 +54,11 @@ class Padding(NamedTuple):
     """Place of each edge in the flattened (N * M) layout, (E,) int64."""
 
 
+def electronic_state(n_atoms: int, charge: int = 0, spin_multiplicity: int = 1) -> Tensor:
+    """The same total charge and spin multiplicity for all atoms, (N, 2) int64."""
+    return torch.tensor([[charge, spin_multiplicity]], dtype=torch.int64).repeat(n_atoms, 1)
+
+
 def select_edges(graph: Graph, edges: Tensor) -> Graph:
     """The graph with only the given edges, in the given order."""
     return Graph(
@@ -58,6 +66,7 @@ def select_edges(graph: Graph, edges: Tensor) -> Graph:
         graph.edge_index[:, edges],
         graph.edge_vectors[edges],
         graph.edge_shifts[edges],
+        graph.electronic,
     )
 
 

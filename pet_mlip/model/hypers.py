@@ -4,6 +4,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+SMALLEST_TRIAL_CUTOFF = 0.5
+"""Where the grid of trial cutoffs starts, in Å."""
+
 
 class PETHypers(BaseModel):
     """Architecture of one PET model (arXiv:2305.19302; names as in metatrain)."""
@@ -15,6 +18,21 @@ class PETHypers(BaseModel):
         "Bump", description="Smooth switch from 1 to 0 over the last cutoff_width of the cutoff."
     )
     cutoff_width: float = Field(0.5, gt=0, description="Width of the cutoff switch in Å.")
+    num_neighbors_adaptive: float | None = Field(
+        None,
+        gt=0,
+        description="If set, each atom has a cutoff of its own, at most `cutoff`, within which it "
+        "has about this many neighbours; a pair's cutoff is the mean of both atoms'. The model "
+        "then reaches one cutoff further.",
+    )
+    adaptive_cutoff_method: Literal["solver", "grid"] = Field(
+        "solver",
+        description="How an atom's cutoff is found: root of the neighbour count, or weighted "
+        "average over trial cutoffs (older published models).",
+    )
+    cutoff_width_adaptive: float = Field(
+        1.0, gt=0, description="Width in Å of the switch that counts an atom's neighbours."
+    )
     d_pet: int = Field(128, gt=0, description="Width of edge features and attention tokens.")
     d_node: int = Field(128, gt=0, description="Width of node features.")
     d_head: int = Field(128, gt=0, description="Width of the energy heads.")
@@ -35,6 +53,16 @@ class PETHypers(BaseModel):
         description="residual: energies from every GNN layer (2023 paper); feedforward: from the "
         "last one, with messages that mix both directions of an edge (current uPET models).",
     )
+    zbl: bool = Field(
+        False,
+        description="Add the Ziegler-Biersack-Littmark repulsion of the nuclei, switched off at "
+        "the sum of the covalent radii.",
+    )
+    system_conditioning: bool = Field(
+        False, description="Let energies depend on the total charge and the spin multiplicity."
+    )
+    max_charge: int = Field(10, ge=0, description="Largest total charge, of either sign.")
+    max_spin_multiplicity: int = Field(10, gt=0, description="Largest spin multiplicity 2S + 1.")
     num_radial: int = Field(
         8,
         ge=0,
@@ -52,13 +80,27 @@ class PETHypers(BaseModel):
             raise ValueError(
                 f"cutoff_width ({self.cutoff_width} Å) must not exceed cutoff ({self.cutoff} Å)"
             )
+        if self.adaptive_cutoff_method == "grid" and self.cutoff <= SMALLEST_TRIAL_CUTOFF:
+            raise ValueError(
+                f"adaptive_cutoff_method grid tries cutoffs from {SMALLEST_TRIAL_CUTOFF} Å on, so "
+                f"cutoff ({self.cutoff} Å) must be larger"
+            )
         return self
+
+    @property
+    def message_range(self) -> int:
+        """How many edges away an atom can influence an atomic energy through messages.
+
+        The feedforward featurizer exchanges messages after its last layer too, so that its reach
+        is one edge longer.
+        """
+        return self.num_gnn_layers + (1 if self.featurizer_type == "feedforward" else 0)
 
     @property
     def interaction_range(self) -> int:
         """How many cutoffs away an atom can influence an atomic energy.
 
-        The feedforward featurizer exchanges messages after its last layer too, so that its reach
-        is one cutoff longer.
+        With adaptive cutoffs, whether two atoms are neighbours depends on the neighbours of both,
+        which is one cutoff more than messages reach.
         """
-        return self.num_gnn_layers + (1 if self.featurizer_type == "feedforward" else 0)
+        return self.message_range + (1 if self.num_neighbors_adaptive is not None else 0)

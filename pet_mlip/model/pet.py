@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from pet_mlip.ecse.frames import Frames
+from pet_mlip.model.conditioning import Conditioning, NoConditioning
 from pet_mlip.model.environment import Environment
 from pet_mlip.model.hypers import PETHypers
 from pet_mlip.model.layer import GNNLayer
@@ -56,6 +57,11 @@ class PET(nn.Module):
             Head(hypers.d_node, hypers.d_head) for _ in range(n_readouts)
         )
         self.edge_heads = nn.ModuleList(Head(width, hypers.d_head) for _ in range(n_readouts))
+        self.conditioning: nn.Module = NoConditioning()
+        if hypers.system_conditioning:
+            self.conditioning = Conditioning(
+                hypers.d_node, hypers.max_charge, hypers.max_spin_multiplicity
+            )
 
     def embed_nodes(self, layer: int, species: Tensor) -> Tensor:
         """Node features from the species alone, as layer ``layer`` starts from them."""
@@ -84,6 +90,10 @@ class PET(nn.Module):
             if i == layer:
                 nodes, edges = module(nodes, messages, neighbor_species, environment, frames)
         return nodes, edges
+
+    def condition(self, nodes: Tensor, electronic: Tensor) -> Tensor:
+        """Node features that know the electronic state, (N, 2), of their structures."""
+        return self.conditioning(nodes, electronic)
 
     def exchange(
         self, layer: int, messages: Tensor, edges: Tensor, reversed_edges: Tensor

@@ -1,6 +1,6 @@
 """The potential: PET in the frames of an ensemble, plus the composition baseline."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from pet_mlip.ecse.ensembles import make_ensemble
 from pet_mlip.ecse.frames import Frames, count_frames, leading_frames
 from pet_mlip.ecse.hypers import SymmetrizationHypers
-from pet_mlip.model.cutoff import cutoff_switch
 from pet_mlip.model.environment import Environment, build_environment, leading_atoms
 from pet_mlip.model.graph import (
     Graph,
@@ -19,31 +18,14 @@ from pet_mlip.model.graph import (
     select_edges,
 )
 from pet_mlip.model.hypers import PETHypers
+from pet_mlip.model.inputs import EdgeCutoffs, Inputs
 from pet_mlip.model.pet import PET
-from pet_mlip.model.reach import Reach, domain_reach, full_reach
-
-
-class Inputs(NamedTuple):
-    """A graph within the cutoff: E edges ordered by centre, species as indices."""
-
-    edges: Tensor
-    """Which of the given edges these are, (E,) int64."""
-    species: Tensor
-    """(N,) int64."""
-    centre: Tensor
-    """(E,) int64."""
-    neighbor_species: Tensor
-    """(E,) int64."""
-    reverse: Tensor
-    """Reverse of each edge, (E,) int64."""
-    vectors: Tensor
-    """(E, 3) float64, Å."""
-    reach: Reach
-    """The leading atoms and edges that each layer is evaluated on."""
+from pet_mlip.model.reach import domain_reach, full_reach
+from pet_mlip.model.repulsion import Repulsion
 
 
 class Potential(nn.Module):
-    """Atomic energies of a graph, E_i = composition(species_i) + scale * PET_i, in eV.
+    """Atomic energies of a graph, E_i = composition(species_i) + scale * PET_i (+ ZBL_i), in eV.
 
     Geometry, frames, baselines and sums are float64; the network has its own dtype (`set_dtype`).
 
@@ -64,12 +46,14 @@ class Potential(nn.Module):
         self.species: list[int] = sorted(set(species))
         self.pet_hypers = pet
         self.symmetrization = symmetrization
-        self.cutoff = pet.cutoff
-        self.cutoff_width = pet.cutoff_width
-        self.cutoff_function: str = pet.cutoff_function
         self.num_layers = pet.num_gnn_layers
+        self.message_range = pet.message_range
         self.interaction_range = pet.interaction_range
         self.residual = pet.featurizer_type == "residual"
+        self.edge_cutoffs = EdgeCutoffs(pet)
+        self.zbl = pet.zbl
+        self.repulsion = Repulsion(self.species)
+        self.cutoff = max(pet.cutoff, self.repulsion.cutoff) if pet.zbl else pet.cutoff
         self.pet = PET(pet, len(self.species))
         self.ensemble = make_ensemble(pet.cutoff, symmetrization)
         index = torch.full((self.species[-1] + 1,), -1, dtype=torch.int64)
@@ -86,7 +70,7 @@ class Potential(nn.Module):
             frames: Frames for each GNN layer, as training draws them; by default the ensemble's.
         """
         inputs = self.prepare(graph)
-        environment = self.environment(inputs.vectors, inputs.centre, inputs.species.shape[0])
+        environment = self.environment(inputs)
         if frames is None:
             ensemble = self.ensemble(environment)
             frames = [ensemble for _ in range(self.num_layers)]
@@ -94,49 +78,90 @@ class Potential(nn.Module):
 
     def prepare(self, graph: Graph) -> Inputs:
         """The graph within the cutoff, as the layers read it."""
-        inside = edges_within(graph, self.cutoff)
-        inner = select_edges(graph, inside)
-        species = self.species_index[inner.species]
-        return Inputs(
-            inside,
-            species,
-            inner.edge_index[0],
-            species[inner.edge_index[1]],
-            # An edge without a reverse lies outside the receptive field of a domain's own atoms.
-            reverse_edges(inner).clamp(min=0),
-            inner.edge_vectors,
-            full_reach(self.num_layers, species.shape[0], inner.edge_vectors.shape[0]),
+        near = select_edges(graph, edges_within(graph, self.cutoff))
+        n_atoms = graph.species.shape[0]
+        # An edge without a reverse lies outside the receptive field of a domain's own atoms.
+        return self.select(
+            Topology(
+                near.species,
+                near.edge_index,
+                near.edge_shifts,
+                reverse_edges(near),
+                [n_atoms] * self.interaction_range,
+            ),
+            near.edge_vectors,
+            near.electronic,
+            True,
         )
 
-    def prepare_domain(self, topology: Topology, edge_vectors: Tensor) -> Inputs:
+    def prepare_domain(
+        self, topology: Topology, edge_vectors: Tensor, electronic: Tensor
+    ) -> Inputs:
         """The part of a neighbour list that is within the cutoff, as the layers read it.
 
         Args:
             topology: The neighbour list.
             edge_vectors: Its edges now, (E, 3) float64.
+            electronic: Charge and spin multiplicity, (N, 2) int64.
         """
-        squared = (edge_vectors.detach() * edge_vectors.detach()).sum(dim=1)
-        is_inside = squared < self.cutoff * self.cutoff
-        inside = torch.nonzero(is_inside).squeeze(1)
-        place = is_inside.cumsum(0) - 1
-        reverse = topology.reverse.index_select(0, inside)
-        # A missing reverse is never read; see `prepare`.
-        reverse = place.index_select(0, reverse.clamp(min=0)).clamp(min=0)
+        return self.select(topology, edge_vectors, electronic, False)
+
+    def select(
+        self, topology: Topology, vectors: Tensor, electronic: Tensor, whole: bool
+    ) -> Inputs:
+        """The edges that the layers need, with their switch; the repulsion of the rest.
+
+        Args:
+            topology: Edges ordered by centre.
+            vectors: Their vectors, (E, 3) float64.
+            electronic: Charge and spin multiplicity, (N, 2) int64.
+            whole: Whether all atoms are centres, and no edge is longer than the cutoff.
+        """
         species = self.species_index[topology.species]
-        centre = topology.edge_index[0].index_select(0, inside)
-        neighbor_species = species[topology.edge_index[1].index_select(0, inside)]
-        reach = domain_reach(self.num_layers, self.interaction_range, topology.atoms_within, centre)
-        vectors = edge_vectors.index_select(0, inside)
-        return Inputs(inside, species, centre, neighbor_species, reverse, vectors, reach)
+        centre, neighbor = topology.edge_index[0], topology.edge_index[1]
+        n_atoms, n_own = species.shape[0], topology.atoms_within[0]
+        distance = torch.linalg.vector_norm(vectors, dim=-1)
+        cutoffs = self.edge_cutoffs(distance, centre, neighbor, n_atoms)
+        repulsion = torch.zeros(n_own, dtype=torch.float64, device=vectors.device)
+        if self.zbl:
+            of_own = torch.nonzero(centre < n_own).squeeze(1)
+            owner = centre[of_own]
+            pairs = self.repulsion(species[owner], species[neighbor[of_own]], distance[of_own])
+            repulsion = repulsion.index_add(0, owner, pairs)
+        switch = self.edge_cutoffs.switch(distance, cutoffs)
+        reverse = topology.reverse
+        if not whole or self.zbl or self.edge_cutoffs.adaptive:
+            reachable = topology.atoms_within[self.message_range - 1]
+            is_inside = (distance < cutoffs) & (centre < reachable)
+            inside = torch.nonzero(is_inside).squeeze(1)
+            place = is_inside.cumsum(0) - 1
+            # A missing reverse is never read.
+            reverse = place.index_select(0, reverse.index_select(0, inside).clamp(min=0))
+            centre, neighbor = centre.index_select(0, inside), neighbor.index_select(0, inside)
+            vectors, switch = vectors.index_select(0, inside), switch.index_select(0, inside)
+        if whole:
+            reach = full_reach(self.num_layers, n_atoms, centre.shape[0])
+        else:
+            reach = domain_reach(self.num_layers, self.message_range, topology.atoms_within, centre)
+        return Inputs(
+            species,
+            electronic,
+            centre,
+            species[neighbor],
+            reverse.clamp(min=0),
+            vectors,
+            switch,
+            repulsion,
+            reach,
+        )
 
     def evaluate(self, inputs: Inputs, environment: Environment, frames: list[Frames]) -> Tensor:
         """Atomic energies in the given frames of each layer, (N,) or those of a domain's own."""
         n_atoms, n_edges = inputs.reach.atoms[-1], inputs.reach.edges[-1]
-        switch = self.edge_switch(inputs.vectors[:n_edges])
-        centre = inputs.centre[:n_edges]
+        switch, centre = inputs.switch[:n_edges], inputs.centre[:n_edges]
         nodes = self.pet.embed_nodes(0, inputs.species)
         messages = self.pet.embed_messages(inputs.neighbor_species)
-        energies = self.composition[inputs.species[:n_atoms]]
+        energies = self.composition[inputs.species[:n_atoms]] + inputs.repulsion
         for layer in range(self.num_layers):
             if self.residual:
                 nodes = self.pet.embed_nodes(layer, inputs.species)
@@ -171,7 +196,7 @@ class Potential(nn.Module):
         if n_atoms < environment.distance.shape[0]:
             environment = leading_atoms(environment, n_atoms, n_edges)
             frames = leading_frames(frames, n_atoms)
-        return self.pet.apply_layer(
+        nodes, edges = self.pet.apply_layer(
             layer,
             nodes[:n_atoms],
             messages[:n_edges],
@@ -179,16 +204,12 @@ class Potential(nn.Module):
             environment,
             frames,
         )
+        return self.pet.condition(nodes, inputs.electronic[:n_atoms]), edges
 
-    def edge_switch(self, edge_vectors: Tensor) -> Tensor:
-        """Cutoff switch of each edge, (E,) float64."""
-        distance = torch.linalg.vector_norm(edge_vectors, dim=-1)
-        return cutoff_switch(distance, self.cutoff, self.cutoff_width, self.cutoff_function)
-
-    def environment(self, edge_vectors: Tensor, centre: Tensor, n_atoms: int) -> Environment:
-        """Padded environments from edges within the cutoff, ordered by centre."""
-        switch = self.edge_switch(edge_vectors)
-        return build_environment(edge_vectors, switch, pad_edges(centre, n_atoms))
+    def environment(self, inputs: Inputs) -> Environment:
+        """Padded environments of the atoms that the first layer is evaluated on."""
+        n_atoms = inputs.reach.atoms[0]
+        return build_environment(inputs.vectors, inputs.switch, pad_edges(inputs.centre, n_atoms))
 
     def readout(
         self, index: int, nodes: Tensor, edges: Tensor, switch: Tensor, centre: Tensor
@@ -225,9 +246,7 @@ class Potential(nn.Module):
     @torch.jit.unused
     def layer_frames(self, graph: Graph) -> Frames:
         """The ensemble of every atom, differentiable in the edge vectors."""
-        inputs = self.prepare(graph)
-        n_atoms = graph.species.shape[0]
-        return self.ensemble(self.environment(inputs.vectors, inputs.centre, n_atoms))
+        return self.ensemble(self.environment(self.prepare(graph)))
 
     @torch.jit.unused
     def config(self) -> dict[str, Any]:

@@ -24,20 +24,20 @@ def full_reach(n_layers: int, n_atoms: int, n_edges: int) -> Reach:
 
 
 def domain_reach(
-    n_layers: int, interaction_range: int, atoms_within: list[int], centre: Tensor
+    n_layers: int, message_range: int, atoms_within: list[int], centre: Tensor
 ) -> Reach:
-    """Layer ``l`` on the atoms at most ``interaction_range - 1 - l`` edges away.
+    """Layer ``l`` on the atoms at most ``message_range - 1 - l`` edges away.
 
     Args:
         n_layers: GNN layers.
-        interaction_range: Edges that an atomic energy can depend on, in a row.
-        atoms_within: How many atoms are at most 0, 1, ... ``interaction_range - 1`` edges away
-            from the domain's own; the first number counts those themselves.
+        message_range: Edges through which messages can reach an atomic energy, in a row.
+        atoms_within: How many atoms are at most 0, 1, ... ``message_range - 1`` (or more) edges
+            away from the domain's own; the first number counts those themselves.
         centre: Centre of each edge, ascending, (E,) int64.
     """
     atoms: list[int] = []
     for layer in range(n_layers + 1):
-        atoms.append(atoms_within[max(interaction_range - 1 - layer, 0)])
+        atoms.append(atoms_within[max(message_range - 1 - layer, 0)])
     starts = torch.searchsorted(centre, torch.tensor(atoms, device=centre.device))
     edges: list[int] = starts.tolist()
     return Reach(atoms, edges)

@@ -88,7 +88,10 @@ def load_files(
 
 def label_keys(config: Config) -> LabelKeys:
     """Where the labels are."""
-    return LabelKeys(**config.data.keys.model_dump())
+    keys = config.data.keys.model_dump()
+    if not config.model.system_conditioning:
+        keys.update(charge=None, spin_multiplicity=None)
+    return LabelKeys(**keys)
 
 
 def data_units(config: Config) -> DataUnits:

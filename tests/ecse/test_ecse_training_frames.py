@@ -36,6 +36,7 @@ def batch() -> tuple[Graph, torch.Tensor]:
         torch.cat([parts[0].edge_index, parts[1].edge_index + offset], dim=1),
         torch.cat([g.edge_vectors for g in parts]),
         torch.cat([g.edge_shifts for g in parts]),
+        torch.cat([g.electronic for g in parts]),
     )
     structure = torch.repeat_interleave(torch.arange(2), torch.tensor([offset, 5]))
     return graph, structure

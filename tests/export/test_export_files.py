@@ -75,12 +75,20 @@ class WrongGradient(nn.Module):
         edge_index: Tensor,
         edge_vectors: Tensor,
         edge_shifts: Tensor,
+        electronic: Tensor | None = None,
         weights: Tensor | None = None,
         compute_gradient: bool = True,
         chunk_size: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor]:
         energies, gradient, n_frames = self.inner(
-            species, edge_index, edge_vectors, edge_shifts, weights, compute_gradient, chunk_size
+            species,
+            edge_index,
+            edge_vectors,
+            edge_shifts,
+            electronic,
+            weights,
+            compute_gradient,
+            chunk_size,
         )
         return energies, 1.001 * gradient, n_frames
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.model.derivatives import Prediction, predict
-from pet_mlip.model.graph import Graph
+from pet_mlip.model.graph import Graph, electronic_state
 from pet_mlip.model.hypers import PETHypers
 from pet_mlip.model.potential import Potential
 
@@ -77,6 +77,7 @@ def empty_graph(species: list[int]) -> Graph:
         torch.zeros(2, 0, dtype=torch.int64),
         torch.zeros(0, 3, dtype=torch.float64),
         torch.zeros(0, 3, dtype=torch.int64),
+        electronic_state(len(species)),
     )
 
 

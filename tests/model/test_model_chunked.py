@@ -36,9 +36,14 @@ def weighted(potential, graph, weights):
 
 def evaluate(potential, graph, weights, compute_gradient, chunk_size, how=EnergyGradient):
     """Energies, gradient over the given edges, and numbers of frames."""
-    inputs = potential.prepare(graph)
-    energies, inner, n_frames = how(potential)(inputs, weights, compute_gradient, chunk_size)
-    gradient = torch.zeros_like(graph.edge_vectors).index_copy(0, inputs.edges, inner)
+    vectors = graph.edge_vectors.clone().requires_grad_(compute_gradient)
+    inputs = potential.prepare(graph._replace(edge_vectors=vectors))
+    if how is EnergyGradient:
+        return how(potential)(vectors, inputs, weights, compute_gradient, chunk_size)
+    energies, *given, n_frames = how(potential)(inputs, weights, compute_gradient, chunk_size)
+    if not compute_gradient:
+        return energies, torch.zeros_like(vectors), n_frames
+    (gradient,) = torch.autograd.grad([inputs.vectors, inputs.switch], vectors, given)
     return energies, gradient, n_frames
 
 

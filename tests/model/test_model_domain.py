@@ -11,6 +11,7 @@ from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.export.module import ExportedModel
 from pet_mlip.model.derivatives import predict
 from pet_mlip.model.gradient import EnergyGradient
+from pet_mlip.model.graph import electronic_state
 
 SKIN = 0.3
 
@@ -126,7 +127,12 @@ def test_weights_of_a_domain():
     domain = domain_of(atoms, [0, 1], CUTOFF, 3, 3)
     vectors = domain.positions[domain.topology.edge_index[1]]
     vectors = vectors - domain.positions[domain.topology.edge_index[0]]
-    inputs = potential.prepare_domain(domain.topology, vectors)
+    vectors.requires_grad_(True)
+    electronic = electronic_state(len(domain.positions))
+    inputs = potential.prepare_domain(domain.topology, vectors, electronic)
     weights = torch.tensor([2.0, -1.0], dtype=torch.float64)
-    whole, chunked = (EnergyGradient(potential)(inputs, weights, True, size)[1] for size in (0, 20))
+    evaluate = EnergyGradient(potential)
+    chunked = evaluate(vectors, inputs, weights, True, 20)[1]
+    inputs = potential.prepare_domain(domain.topology, vectors, electronic)
+    whole = evaluate(vectors, inputs, weights, True, 0)[1]
     assert_same(whole, chunked, 1e-12)

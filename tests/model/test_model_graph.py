@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from model_tools import empty_graph, graph_of, structures
 
-from pet_mlip.model.graph import Graph, edges_within, pad_edges, reverse_edges, select_edges
+from pet_mlip.model.graph import (
+    Graph,
+    edges_within,
+    electronic_state,
+    pad_edges,
+    reverse_edges,
+    select_edges,
+)
 
 
 def graph_from_edges(n_atoms, edges):
@@ -16,7 +23,8 @@ def graph_from_edges(n_atoms, edges):
     index = torch.tensor([[i for i, _, _ in edges], [j for _, j, _ in edges]])
     shifts = torch.tensor([shift for _, _, shift in edges])
     species = torch.ones(n_atoms, dtype=torch.int64)
-    return Graph(species, index, torch.zeros(len(edges), 3, dtype=torch.float64), shifts)
+    vectors = torch.zeros(len(edges), 3, dtype=torch.float64)
+    return Graph(species, index, vectors, shifts, electronic_state(n_atoms))
 
 
 def expected_reverse(edges):

@@ -51,7 +51,7 @@ def test_radial_functions_are_orthonormal():
 def test_padded_places_of_environments_are_finite_and_switched_off():
     potential = make_potential()
     inputs = potential.prepare(graph_of(*structures().values()))
-    environment = potential.environment(inputs.vectors, inputs.centre, len(inputs.species))
+    environment = potential.environment(inputs)
     absent = ~environment.padding.mask
     assert absent.any()
     assert (environment.switch[absent] == 0).all()
