@@ -169,16 +169,7 @@ def metatrain_hypers(potential):
     """The hyperparameters of version 16."""
     ours = potential.pet_hypers.model_dump()
     ours.pop("num_radial")
-    neutral = {
-        "num_neighbors_adaptive": None,
-        "adaptive_cutoff_method": "solver",
-        "cutoff_width_adaptive": 1.0,
-        "zbl": False,
-        "system_conditioning": False,
-        "max_charge": 10,
-        "max_spin_multiplicity": 10,
-    }
-    return {**neutral, **ours, "long_range": LONG_RANGE}
+    return {**ours, "long_range": LONG_RANGE}
 
 
 def checkpoint(potential, head="energy", **changes):

@@ -176,6 +176,11 @@ def build_potential(contents: Contents, target: Target) -> tuple[Potential, str]
         potential = Potential(species, hypers, plain).set_dtype(dtype)
     load_network(potential, convert_weights(network, target.name, rows))
     potential.set_baseline(composition, scale)
+    if hypers.zbl:
+        # Tabulated constants, but as far as the checkpoint's precision reaches.
+        radii = weights["additive_models.1.covalent_radii"].load().double()
+        index = weights["additive_models.1.species_to_index"].load().long()
+        potential.repulsion.radii.copy_(radii[index[torch.tensor(species)]])
     return potential.eval(), name
 
 

@@ -35,7 +35,10 @@ from metatrain.utils.data.target_info import (  # noqa: E402
 )
 from metatrain.utils.evaluate_model import evaluate_model  # noqa: E402
 from metatrain.utils.io import model_from_checkpoint  # noqa: E402
-from metatrain.utils.neighbor_lists import get_system_with_neighbor_lists  # noqa: E402
+from metatrain.utils.neighbor_lists import (  # noqa: E402
+    get_requested_neighbor_lists,
+    get_system_with_neighbor_lists,
+)
 
 FIXTURES = sorted(Path(metatrain.__file__).parent.glob("[pl][el][tp]*/tests/checkpoints/*.ckpt.gz"))
 SPECIES = [1, 6, 7, 8]
@@ -77,7 +80,8 @@ def ask_metatrain(model, structures, target, info):
     systems = systems_to_torch(structures, dtype=torch.float64)
     if isinstance(systems, torch.ScriptObject):
         systems = [systems]
-    systems = [get_system_with_neighbor_lists(s, model.requested_neighbor_lists()) for s in systems]
+    requested = get_requested_neighbor_lists(model)
+    systems = [get_system_with_neighbor_lists(s, requested) for s in systems]
     (block,) = evaluate_model(model, systems, {target: info}, is_training=False)[target].blocks()
     forces = -block.gradient("positions").values[..., 0]
     return block.values[:, 0].detach(), forces, block.gradient("strain").values[..., 0]
@@ -199,9 +203,7 @@ def saved(model, path):
 
 
 @given(
-    hypers=HYPERS.map(
-        lambda h: {**h, "num_neighbors_adaptive": None, "zbl": False, "system_conditioning": False}
-    ),
+    hypers=HYPERS,
     names=st.lists(st.sampled_from(sorted(STRUCTURES)), min_size=1, max_size=3),
     seed=st.integers(0, 10**6),
     dtype=st.sampled_from([torch.float32, torch.float64]),
