@@ -127,6 +127,7 @@ def metatrain_name(name, head):
         (r"layers\.(\d+)\.compress_in\.(.+)", r"gnn_layers.\1.compress.0.\2"),
         (r"layers\.(\d+)\.compress_out\.(.+)", r"gnn_layers.\1.compress.2.\2"),
         (r"layers\.(.+)", r"gnn_layers.\1"),
+        (r"conditioning\.(.+)", r"system_conditioning.\1"),
         (r"(node|edge)_heads\.(\d+)\.mlp\.(.+)", rf"\1_heads.{head}.\2.\3"),
         (r"(node|edge)_heads\.(\d+)\.last\.(.+)", rf"\1_last_layers.{head}.\2.{head}___0.\3"),
     ]:

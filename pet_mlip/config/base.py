@@ -21,7 +21,8 @@ def defaults(section: type[SectionT]) -> SectionT:
     return section.model_validate({})
 
 
-def _as_list(value: Any) -> Any:
+def as_list(value: Any) -> Any:
+    """A list of the one text that stands for it."""
     return [value] if isinstance(value, str) else value
 
 
@@ -43,7 +44,7 @@ def _seconds(value: Any) -> Any:
     return sum(weight * float(part) for weight, part in zip(weights, parts, strict=False))
 
 
-Files = Annotated[list[str], BeforeValidator(_as_list)]
+Files = Annotated[list[str], BeforeValidator(as_list)]
 """One file name or a list of them."""
 
 Seconds = Annotated[float, BeforeValidator(_seconds)]

@@ -94,11 +94,13 @@ class DataConfig(Section):
         "calculator's results or the usual names, null: the label is not read.",
     )
     units: UnitsConfig = Field(defaults(UnitsConfig), description="Units in the files.")
-    baseline: Literal["auto", "isolated_atoms", "least_squares"] | dict[str, Float] = Field(
+    baseline: Literal["auto", "isolated_atoms", "least_squares", "keep"] | dict[str, Float] = Field(
         "auto",
         description="Energy of each element that the network does not have to learn: taken from "
         "isolated atoms among isolated_atoms and the training structures, fitted by least "
-        "squares, the first of these that is possible (auto), or given, as in {H: -13.6, O: -430}.",
+        "squares, the first of these that is possible (auto), or given, as in {H: -13.6, O: -430}. "
+        "In fine-tuning, auto and least_squares shift the checkpoint's energies such that its "
+        "predictions fit the data on average, and keep leaves them alone (same method).",
     )
     isolated_atoms: Files = Field(
         default_factory=list, description="Files with isolated atoms for the baseline."

@@ -143,7 +143,9 @@ def _describe(annotation: Any) -> Iterator[str]:
         if origin is Literal:
             yield from (str(choice) for choice in arguments)
         elif origin is list:
-            yield "one or several file names"
+            choices = list(_describe(arguments[0]))
+            files = choices == [NAMES[str]]
+            yield "one or several " + ("file names" if files else "of " + ", ".join(choices))
         elif origin is tuple:
             yield f"a list of {len(arguments)} numbers"
         elif origin is dict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pet_mlip.config.base import Section, defaults
 from pet_mlip.config.data import DataConfig
@@ -32,6 +32,15 @@ class Config(Section):
         defaults(LoggingConfig),
         description="Where progress goes besides metrics.csv and train.log, which always are.",
     )
+
+    @model_validator(mode="after")
+    def _kept_from_something(self) -> Config:
+        if self.data.baseline == "keep" and self.training.init_from is None:
+            raise ValueError(
+                "data.baseline: keep is for fine-tuning; give a checkpoint as training.init_from, "
+                "or another baseline"
+            )
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """Every key with its value, of plain JSON types."""

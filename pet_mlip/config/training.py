@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from pet_mlip.config.base import Float, Int, Seconds, Section, defaults
+from pet_mlip.config.base import Float, Int, Seconds, Section, as_list, defaults
+
+Part = Literal["embeddings", "layers", "heads", "backbone"]
+Parts = Annotated[list[Part], BeforeValidator(as_list)]
+"""One part of the network or a list of them."""
 
 
 class LossConfig(Section):
@@ -95,10 +99,27 @@ class TrainingConfig(Section):
     checkpoint_minutes: Float = Field(
         10.0, gt=0, description="Longest time between two checkpoints within an epoch."
     )
-    init: str | None = Field(
+    init_from: str | None = Field(
         None,
-        description="Checkpoint whose weights are the starting point (fine-tuning), or null. Model "
-        "and symmetrization are taken from it; the composition baseline is fitted again.",
+        description="Checkpoint whose averaged weights are the starting point (fine-tuning), or "
+        "null. Its architecture is taken over, and its symmetrization unless that section is "
+        "given; the composition baseline is fitted again (see data.baseline).",
+    )
+    freeze: Parts = Field(
+        default_factory=list,
+        description="Parts of the network that fine-tuning leaves as they are: embeddings (of the "
+        "elements), layers (message passing), heads (energies from features), backbone "
+        "(embeddings and layers).",
+    )
+    add_species: bool = Field(
+        False,
+        description="Fine-tuning: let the data have elements that the checkpoint lacks. Their "
+        "embeddings start from the mean of all others, their baseline from the data.",
+    )
+    drop_species: bool = Field(
+        False,
+        description="Fine-tuning: leave out the checkpoint's elements that the training set lacks, "
+        "so that the exported model refuses them. They are kept otherwise.",
     )
     precision: Literal["float32", "float64", "tf32"] = Field(
         "float32",
@@ -115,6 +136,13 @@ class TrainingConfig(Section):
     def _bounded(self) -> TrainingConfig:
         if self.epochs is None and self.max_time is None:
             raise ValueError('set epochs (such as 500), max_time (such as "01:00:00"), or both')
+        return self
+
+    @model_validator(mode="after")
+    def _fine_tuning(self) -> TrainingConfig:
+        for name in ("freeze", "add_species", "drop_species"):
+            if getattr(self, name) and self.init_from is None:
+                raise ValueError(f"{name} is for fine-tuning; give a checkpoint as init_from")
         return self
 
 

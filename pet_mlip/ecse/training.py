@@ -1,32 +1,45 @@
 """The frames that a training step sees (docs/theory, section Training modes)."""
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from pet_mlip.ecse.frames import Frames, rotations_from_normal, single_frames
+from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.ecse.random_numbers import combine, normal, uniform
 from pet_mlip.model.graph import Graph
-from pet_mlip.model.potential import Potential
+
+
+class Trainable(Protocol):
+    """A symmetrized model: a potential, or any other module."""
+
+    symmetrization: SymmetrizationHypers
+    num_layers: int
+
+    def layer_frames(self, graph: Graph) -> Frames:
+        """The ensemble of every atom."""
+        ...
 
 
 def training_frames(
-    potential: Potential, graph: Graph, structure: Tensor, keys: Tensor
+    model: Trainable, graph: Graph, structure: Tensor, keys: Tensor
 ) -> list[Frames]:
-    """Frames for each GNN layer, drawn as ``potential.symmetrization.train`` says.
+    """Frames for each GNN layer, drawn as ``model.symmetrization.train`` says.
 
     Args:
-        potential: The model in training.
+        model: The model in training.
         graph: The batch; gradients reach its edge vectors through the frames of the ensemble.
         structure: Structure of each atom, ascending, (N,) int64.
         keys: Random key of each structure, (S,) int64: equal keys, equal frames.
     """
-    layers = range(potential.num_layers)
-    mode = potential.symmetrization.train
+    layers = range(model.num_layers)
+    mode = model.symmetrization.train
     if mode == "structure":
         frames = single_frames(random_rotations(keys)[structure])
         return [frames for _ in layers]
     if mode == "full":
-        ensemble = potential.layer_frames(graph)
+        ensemble = model.layer_frames(graph)
         return [ensemble for _ in layers]
 
     first_atom = torch.searchsorted(structure, torch.arange(len(keys), device=structure.device))
@@ -35,7 +48,7 @@ def training_frames(
     of_layers = [combine(of_atoms, torch.full_like(place, layer)) for layer in layers]
     if mode == "environment":
         return [single_frames(random_rotations(of_layer)) for of_layer in of_layers]
-    ensemble = potential.layer_frames(graph)
+    ensemble = model.layer_frames(graph)
     return [sample_frames(ensemble, uniform(of_layer, 1).squeeze(1)) for of_layer in of_layers]
 
 

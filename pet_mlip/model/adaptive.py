@@ -15,12 +15,20 @@ from pet_mlip.model.cutoff import bump_switch
 
 
 def solve_cutoffs(
-    distance: Tensor, centre: Tensor, n_atoms: int, count: float, cutoff: float, width: float
+    distance: Tensor,
+    centre: Tensor,
+    n_atoms: int,
+    count: float,
+    cutoff: float,
+    width: float,
+    exact: bool,
 ) -> Tensor:
     """Root r_i of n_i(r) + n (r / r_c)^3 = n, by Newton steps inside a shrinking bracket.
 
     The steps are not differentiated; one implicit-function step after them has the exact first
-    derivative (not the second).
+    derivative (not the second). Published models are defined by ten Newton steps, after which
+    about one atom in 5000 has not converged (measured: silicon, copper, ethanol; up to 1.7
+    neighbours off), and its energy jumps; ``exact`` bisects first, and always converges.
 
     Args:
         distance: Length of each edge in Å, (E,) float64.
@@ -29,6 +37,7 @@ def solve_cutoffs(
         count: Wanted number n of neighbours.
         cutoff: Largest cutoff r_c in Å.
         width: Width w of the counting switch in Å.
+        exact: Whether to converge to round-off.
 
     Returns:
         Cutoff of each atom in Å, (N,), between r_c / 16 and r_c.
@@ -37,15 +46,16 @@ def solve_cutoffs(
     low = torch.zeros(n_atoms, dtype=distance.dtype, device=distance.device)
     high = torch.full_like(low, cutoff)
     radius = 0.5 * high
-    # The published models are defined by this many steps from this start.
-    for _ in range(10):
+    n_bisections, n_steps = (20, 28) if exact else (0, 10)
+    for k in range(n_steps):
         excess, slope = count_excess(radius, fixed, centre, count, cutoff, width)
         below = excess <= 0.0
         low = torch.where(below, radius, low)
         high = torch.where(below, high, radius)
         step = radius - excess / slope.clamp(min=1e-6)
         inside = (step >= low) & (step <= high)
-        radius = torch.where(inside, step, 0.5 * (low + high))
+        middle = 0.5 * (low + high)
+        radius = torch.where(inside, step, middle) if k >= n_bisections else middle
     slope = count_excess(radius, fixed, centre, count, cutoff, width)[1]
     excess = count_excess(radius, distance, centre, count, cutoff, width)[0]
     radius = radius - excess / slope.clamp(min=1e-6)

@@ -25,10 +25,11 @@ class PETHypers(BaseModel):
         "has about this many neighbours; a pair's cutoff is the mean of both atoms'. The model "
         "then reaches one cutoff further.",
     )
-    adaptive_cutoff_method: Literal["solver", "grid"] = Field(
-        "solver",
-        description="How an atom's cutoff is found: root of the neighbour count, or weighted "
-        "average over trial cutoffs (older published models).",
+    adaptive_cutoff_method: Literal["exact", "solver", "grid"] = Field(
+        "exact",
+        description="How an atom's cutoff is found: root of the neighbour count, the same after "
+        "ten Newton steps, converged or not (published models), or an average over trial cutoffs "
+        "(older published models).",
     )
     cutoff_width_adaptive: float = Field(
         1.0, gt=0, description="Width in Å of the switch that counts an atom's neighbours."

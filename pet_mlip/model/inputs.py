@@ -49,7 +49,8 @@ class EdgeCutoffs(nn.Module):
         self.count = hypers.num_neighbors_adaptive or 0.0
         self.smallest = SMALLEST_TRIAL_CUTOFF
         self.count_width = hypers.cutoff_width_adaptive
-        self.by_solver = hypers.adaptive_cutoff_method == "solver"
+        self.on_grid = hypers.adaptive_cutoff_method == "grid"
+        self.exact = hypers.adaptive_cutoff_method == "exact"
 
     def forward(self, distance: Tensor, centre: Tensor, neighbor: Tensor, n_atoms: int) -> Tensor:
         """Cutoffs in Å, (E,); edges beyond the model's cutoff do not count.
@@ -62,11 +63,7 @@ class EdgeCutoffs(nn.Module):
         """
         if not self.adaptive:
             return torch.full_like(distance, self.cutoff)
-        if self.by_solver:
-            of_atoms = solve_cutoffs(
-                distance, centre, n_atoms, self.count, self.cutoff, self.count_width
-            )
-        else:
+        if self.on_grid:
             of_atoms = average_cutoffs(
                 distance,
                 centre,
@@ -75,6 +72,10 @@ class EdgeCutoffs(nn.Module):
                 self.smallest,
                 self.cutoff,
                 self.count_width,
+            )
+        else:
+            of_atoms = solve_cutoffs(
+                distance, centre, n_atoms, self.count, self.cutoff, self.count_width, self.exact
             )
         return 0.5 * (of_atoms.index_select(0, centre) + of_atoms.index_select(0, neighbor))
 

@@ -1,23 +1,25 @@
-"""The potential that a training starts from: new, pretrained, or restored."""
+"""The potential that a training starts from: new or pretrained."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from ase.data import chemical_symbols
 
 from pet_mlip.config import Config
 from pet_mlip.data.baseline import fit_baseline
-from pet_mlip.data.batch import collate
-from pet_mlip.data.sampler import AtomBudgetBatchSampler
+from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.errors import UserError
 from pet_mlip.model.hypers import PETHypers
 from pet_mlip.model.potential import Potential
 from pet_mlip.train.checkpoint import load_checkpoint, read_checkpoint
+from pet_mlip.train.launch import is_first_process
 from pet_mlip.train.output import LOG, log_table
+from pet_mlip.train.predictions import errors_table, predict_energies
+from pet_mlip.train.refit import refit_baseline
 from pet_mlip.train.setup import DataSets, composition_baseline, energy_scale
+from pet_mlip.train.species import choose_species, transfer_weights
 
 DTYPES = {"float32": torch.float32, "tf32": torch.float32, "float64": torch.float64}
 
@@ -35,16 +37,21 @@ def new_potential(config: Config, data: DataSets) -> Start:
     baseline = composition_baseline(config, data)
     log_table(baseline.table())
     scale = energy_scale(data, baseline)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.training.seed)
-        potential = Potential(data.species, config.model, config.symmetrization)
-    potential.set_dtype(DTYPES[config.training.precision])
+    potential = empty_potential(config, data.species)
     potential.set_baseline(baseline.energies, scale)
     return Start(potential, scale)
 
 
+def empty_potential(config: Config, species: list[int]) -> Potential:
+    """The configured architecture with random weights, in the configured dtype."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.training.seed)
+        potential = Potential(species, config.model, config.symmetrization)
+    return potential.set_dtype(DTYPES[config.training.precision])
+
+
 def inherit_model(config: Config, resumed: dict[str, Any] | None) -> Config:
-    """The configuration with the model of the checkpoint ``training.init``.
+    """The configuration with the model of the checkpoint ``training.init_from``.
 
     Args:
         config: As the user wrote it.
@@ -53,80 +60,55 @@ def inherit_model(config: Config, resumed: dict[str, Any] | None) -> Config:
     Raises:
         UserError: if the configuration asks for another model.
     """
-    path = config.training.init
+    path = config.training.init_from
     if path is None:
         return config
-    saved = (resumed or read_checkpoint(path))["config"]
-    model = PETHypers(**saved["model"])
+    saved = (resumed or read_checkpoint(path))["potential"]
+    model = PETHypers(**saved["pet"])
     for name in sorted(config.model.model_fields_set):
         asked, found = getattr(config.model, name), getattr(model, name)
         if asked != found:
             raise UserError(
-                f"model.{name} is {asked}, but the checkpoint {path} (training.init) has {found}; "
-                "leave the key out to take over its model."
+                f"model.{name} is {asked}, but the checkpoint {path} (training.init_from) has "
+                f"{found}; leave the key out to take over its model."
             )
     update: dict[str, Any] = {"model": model}
     if "symmetrization" not in config.model_fields_set:
-        update["symmetrization"] = type(config.symmetrization)(**saved["symmetrization"])
+        update["symmetrization"] = SymmetrizationHypers(**saved["symmetrization"])
     return config.model_copy(update=update)
 
 
 def pretrained_potential(config: Config, data: DataSets) -> Start:
-    """The averaged weights of ``training.init`` with a baseline that fits the new energies.
+    """The averaged weights of ``training.init_from`` with a baseline that fits the new energies.
+
+    Errors on the validation set, of the checkpoint as it is and of this start, go into the log.
 
     Raises:
-        UserError: if the checkpoint lacks an element of the data.
+        UserError: if elements of the data, the checkpoint and the configuration do not match.
     """
-    path = str(config.training.init)
-    before, _, _ = load_checkpoint(path)
-    absent = [chemical_symbols[z] for z in data.species if z not in before.species]
-    if absent:
-        raise UserError(f"The checkpoint {path} (training.init) does not know {', '.join(absent)}.")
-    potential = Potential(before.species, config.model, config.symmetrization)
-    potential.set_dtype(DTYPES[config.training.precision])
-    potential.load_state_dict(before.state_dict())
-    refit_composition(potential, config, data)
-    baseline = composition_baseline(config, data)
-    return Start(potential, energy_scale(data, baseline))
+    before, _, _ = load_checkpoint(str(config.training.init_from))
+    potential = empty_potential(config, choose_species(before.species, data.species, config))
+    transfer_weights(before, potential)
+    log_modes(before.symmetrization, config.symmetrization)
+    energies = predict_energies(potential, config, data.training)
+    log_table(refit_baseline(potential, before.species, config, data, energies))
+    scale = energy_scale(data, fit_baseline(data.training.structures))
+    if is_first_process():
+        starts = {"checkpoint": before, "this start": potential}
+        log_table(errors_table(starts, config, data.validation, scale))
+    return Start(potential, scale)
 
 
-def refit_composition(potential: Potential, config: Config, data: DataSets) -> None:
-    """Shift the energy of each element such that the predictions fit the data on average.
-
-    Another method puts its energies elsewhere, which would dominate the loss of a fine-tuning.
-    """
-    labelled = [s for s in data.training.structures if s.energy is not None]
-    if not labelled:
+def log_modes(before: SymmetrizationHypers, after: SymmetrizationHypers) -> None:
+    """Say where the symmetrization changes, and what that does to the predictions."""
+    if before == after:
         return
-    predicted = predict_energies(potential, config, data)
-    residuals = [
-        replace(s, energy=s.energy - float(e))
-        for s, e in zip(data.training.structures, predicted, strict=True)
-        if s.energy is not None
-    ]
-    shift = fit_baseline(residuals)
-    LOG.info("Corrections of the composition baseline (least squares of reference - prediction):")
-    log_table(shift.table())
-    numbers = potential.state_dict()
-    old = dict(zip(potential.species, numbers["composition"].tolist(), strict=True))
-    new = {z: energy + shift.energies.get(z, 0.0) for z, energy in old.items()}
-    potential.set_baseline(new, float(numbers["scale"]))
-
-
-def predict_energies(potential: Potential, config: Config, data: DataSets) -> list[float]:
-    """Energies of the training structures in eV, in the declared inference mode."""
-    training = config.training
-    sampler = AtomBudgetBatchSampler(
-        data.training.sizes.tolist(),
-        training.batch_size,
-        training.max_atoms_per_batch,
-        shuffle=False,
+    LOG.info(
+        "Symmetrization: the checkpoint has %s (trained with %s), this training %s (with %s).",
+        *(before.ensemble, before.train, after.ensemble, after.train),
     )
-    energies: list[float] = []
-    with torch.no_grad():
-        for refs in sampler:
-            batch = collate(data.training.__getitems__(refs))
-            atomic = potential(batch.graph)
-            sums = atomic.new_zeros(batch.n_structures).index_add(0, batch.structure, atomic)
-            energies += sums.tolist()
-    return energies
+    if before.train == "structure" and after.ensemble != "none":
+        LOG.info(
+            "The checkpoint's messages may carry the orientation of the whole structure, which the "
+            "ensemble averages away; the table of errors tells what that costs before fine-tuning."
+        )

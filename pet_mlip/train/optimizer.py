@@ -29,13 +29,15 @@ def make_optimizer(module: nn.Module, config: TrainingConfig) -> torch.optim.Opt
 
 
 def split_parameters(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Matrices between hidden features, and everything else.
+    """Matrices between hidden features, and everything else, without what is frozen.
 
     The latter are embeddings of what the model reads, the last layers, biases and norms.
     """
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
         outer = "embedder" in name or ".last." in name
         (matrices if parameter.ndim == 2 and not outer else others).append(parameter)
     return matrices, others

@@ -17,7 +17,10 @@ FIXED = (
     "training.batch_size",
     "training.max_atoms_per_batch",
     "training.precision",
-    "training.init",
+    "training.init_from",
+    "training.freeze",
+    "training.add_species",
+    "training.drop_species",
     "training.loss.",
 )
 """Exceptions: with other values it would not be the same training."""
@@ -36,8 +39,8 @@ def check_same_training(config: Config, before: dict[str, Any]) -> None:
     if wrong:
         raise UserError(
             f"This configuration is not the one of the training to resume: {', '.join(wrong)}; use "
-            "its config.yaml, or another --output for a new training (with training.init to start "
-            "from its weights)."
+            "its config.yaml, or another --output for a new training (with training.init_from to "
+            "start from its weights)."
         )
 
 

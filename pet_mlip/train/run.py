@@ -17,6 +17,7 @@ from pet_mlip.train.checkpoint import (
     write_checkpoint,
     write_text,
 )
+from pet_mlip.train.freeze import count_parameters, freeze
 from pet_mlip.train.initial import Start, inherit_model, new_potential, pretrained_potential
 from pet_mlip.train.launch import is_first_process, make_trainer, matmul_precision, quiet_lightning
 from pet_mlip.train.loader import Loaders
@@ -84,19 +85,25 @@ class _Run:
     def _make_module(self, data: DataSets, content: dict[str, Any] | None) -> TrainingModule:
         loaders = Loaders(self.config, data.training, data.validation)
         if content is None:
-            make = pretrained_potential if self.config.training.init else new_potential
+            make = pretrained_potential if self.config.training.init_from else new_potential
             start, progress = make(self.config, data), Progress()
         else:
             start = Start(restore_potential(content, "weights"), content["loss_scale"])
             progress = Progress(**content["progress"])
         potential = start.potential.train()
+        freeze(potential, self.config.training.freeze)
         module = TrainingModule(potential, self.config, start.scale, loaders, progress)
         if content is not None:
             module.restore(content)
             LOG.info("Continuing after epoch %d, step %d.", progress.epoch, progress.step)
         else:
-            count = potential.n_parameters()
-            LOG.info("%d parameters, energy scale %.4g eV.", count, start.scale)
+            trainable, frozen = count_parameters(potential)
+            kept = (
+                f" (and {frozen} frozen ones: {', '.join(self.config.training.freeze)})"
+                if frozen
+                else ""
+            )
+            LOG.info("%d parameters%s, energy scale %.4g eV.", trainable, kept, start.scale)
         return module
 
     def _fit(self, module: TrainingModule) -> None:

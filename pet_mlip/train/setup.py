@@ -126,19 +126,32 @@ def composition_baseline(config: Config, data: DataSets) -> Baseline:
     Raises:
         UserError: if isolated atoms are asked for and not there.
     """
-    wanted = config.data.baseline
     structures = data.training.structures
+    if config.data.baseline == "auto":
+        return fit_baseline(structures, isolated=data.isolated)
+    given, isolated = demanded_energies(config, data)
+    return fit_baseline(structures, given=given, isolated=isolated)
+
+
+def demanded_energies(config: Config, data: DataSets) -> tuple[dict[int, float], dict[int, float]]:
+    """Energies that ``data.baseline`` gives, or takes from isolated atoms, by atomic number in eV.
+
+    Raises:
+        UserError: if isolated atoms are asked for and not there.
+    """
+    wanted = config.data.baseline
     if isinstance(wanted, dict):
-        given: dict[str | int, float] = dict(wanted.items())
-        return fit_baseline(structures, given=energies_by_number(given, "data.baseline"))
-    isolated = {} if wanted == "least_squares" else data.isolated
-    absent = [chemical_symbols[z] for z in data.species if z not in isolated]
-    if wanted == "isolated_atoms" and absent:
+        named: dict[str | int, float] = dict(wanted.items())
+        return energies_by_number(named, "data.baseline"), {}
+    if wanted != "isolated_atoms":
+        return {}, {}
+    absent = [chemical_symbols[z] for z in data.species if z not in data.isolated]
+    if absent:
         raise UserError(
             f"data.baseline is isolated_atoms, but there is no isolated {', '.join(absent)} atom "
             "with an energy among data.isolated_atoms and data.train; use auto or least_squares."
         )
-    return fit_baseline(structures, isolated=isolated)
+    return {}, data.isolated
 
 
 def energy_scale(data: DataSets, baseline: Baseline) -> float:

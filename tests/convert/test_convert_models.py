@@ -157,6 +157,48 @@ def test_the_newest_version(converted, hypers):
     assert len(source["sha256"]) == 64
 
 
+@pytest.mark.parametrize("method", ["solver", "grid"])
+def test_adaptive_cutoffs(converted, method):
+    hypers = {"num_neighbors_adaptive": 6.0, "adaptive_cutoff_method": method}
+    potential = random_potential(1, **hypers, cutoff_width_adaptive=0.75)
+    assert_same(converted(checkpoint(potential)).potential, potential)
+    # As they were before versions 12 and 14.
+    potential = random_potential(1, num_neighbors_adaptive=6.0, adaptive_cutoff_method="grid")
+    content = old_checkpoint(potential, 11)
+    found = converted(content).potential.pet_hypers
+    assert found.adaptive_cutoff_method == "grid"
+    assert found.cutoff_width_adaptive == found.cutoff_width == 0.5
+
+
+def test_charge_and_spin(converted):
+    potential = random_potential(2, system_conditioning=True, max_charge=3)
+    content = checkpoint(potential)
+    state = content["best_model_state_dict"]
+    # metatrain has them under two names.
+    alias = {n.removeprefix("backend."): v for n, v in state.items() if ".system_cond" in n}
+    assert len(alias) == 6
+    state.update(alias)
+    assert_same(converted(content).potential, potential)
+
+
+def test_repulsion(converted, refusal):
+    potential = random_potential(2, zbl=True)
+    content = checkpoint(potential)
+    radii = torch.tensor([0.31, 0.76, 0.66])  # float32: less precise than ours
+    index = content["best_model_state_dict"]["backend.species_to_species_index"].int()
+    content["best_model_state_dict"] |= {
+        "additive_models.1.species_to_index": index,
+        "additive_models.1.covalent_radii": radii,
+    }
+    found = converted(content).potential
+    assert_same(found, potential)
+    assert torch.equal(found.repulsion.radii, radii.double())
+    content["model_data"]["dataset_info"] = dataset({"energy": target(unit="meV")})
+    assert not converted(content).potential.zbl
+    content["model_data"]["model_hypers"]["zbl"] = False
+    assert "covalent_radii" in refusal(content)
+
+
 def test_without_best_weights(converted):
     potential = random_potential()
     content = checkpoint(potential, best_model_state_dict=None)

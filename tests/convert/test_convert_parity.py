@@ -12,7 +12,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pet_mlip.convert import convert
@@ -73,18 +73,31 @@ def oracle(path):
 
 
 def ask_metatrain(model, structures, target, info):
-    """Energies, forces of all atoms, and stress times volume, by metatrain."""
+    """Energies, forces of all atoms, and stress times volume, by metatrain.
+
+    Charges and spin multiplicities are those in ``atoms.info``.
+    """
     structures = [atoms.copy() for atoms in structures]
     for atoms in structures:
         atoms.cell[~atoms.pbc] = 0.0
     systems = systems_to_torch(structures, dtype=torch.float64)
     if isinstance(systems, torch.ScriptObject):
         systems = [systems]
+    for system, atoms in zip(systems, structures, strict=True):
+        for name, value in atoms.info.items():
+            system.add_data(name, system_data(name, value))
     requested = get_requested_neighbor_lists(model)
     systems = [get_system_with_neighbor_lists(s, requested) for s in systems]
     (block,) = evaluate_model(model, systems, {target: info}, is_training=False)[target].blocks()
     forces = -block.gradient("positions").values[..., 0]
     return block.values[:, 0].detach(), forces, block.gradient("strain").values[..., 0]
+
+
+def system_data(name, value):
+    """A number that belongs to a structure."""
+    values = torch.tensor([[float(value)]], dtype=torch.float64)
+    block = TensorBlock(values, Labels.range("system", 1), [], Labels.range(name, 1))
+    return TensorMap(Labels.single(), [block])
 
 
 def energy_info(target="energy"):
@@ -96,7 +109,9 @@ def assert_parity(path, structures, head=None, target="energy"):
     """The same energies, forces and virials; the largest energy and force by metatrain."""
     found = convert(path, head).potential.set_dtype(torch.float64)
     batch = batch_from_atoms(structures, found.cutoff)
-    ours = predict(found, batch.graph, batch.structure, len(structures))
+    state = [(a.info.get("charge", 0), a.info.get("spin_multiplicity", 1)) for a in structures]
+    graph = batch.graph._replace(electronic=torch.tensor(state)[batch.structure])
+    ours = predict(found, graph, batch.structure, len(structures))
     theirs = ask_metatrain(oracle(path), structures, target, energy_info(target))
     energies, forces, virial = theirs
     atomic = ours.atomic_energies
@@ -208,7 +223,12 @@ def saved(model, path):
     seed=st.integers(0, 10**6),
     dtype=st.sampled_from([torch.float32, torch.float64]),
 )
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    # Two models for each example: a failure is shown as it was found.
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
 def test_random_models(tmp_path, hypers, names, seed, dtype):
     path = saved(random_model(hypers, seed, dtype), tmp_path / "model.ckpt")
     assert_parity(path, rattled(names, seed))
@@ -258,3 +278,25 @@ def test_around_an_uncertainty(tmp_path):
     path = saved(wrapper, tmp_path / "llpr.ckpt")
     assert_parity(path, rattled(["ethanol", "diamond"]))
     assert convert(path).notes[0] == "Its uncertainty estimate (LLPR) is left out."
+
+
+def test_charge_and_spin(tmp_path):
+    hypers = {"d_pet": 16, "system_conditioning": True, "max_charge": 2, "max_spin_multiplicity": 4}
+    path = saved(random_model(hypers, 8), tmp_path / "model.ckpt")
+    structures = rattled(["water", "diamond", "water", "isolated atom"])
+    for atoms, charge, spin in zip(structures, [0, -2, 1, 2], [1, 4, 2, 3], strict=True):
+        atoms.info = {"charge": charge, "spin_multiplicity": spin}
+    assert_parity(path, structures)
+
+
+def test_the_repulsion_is_of_energies_in_ev(tmp_path):
+    path = saved(random_model({"d_pet": 16, "zbl": True}, 9), tmp_path / "model.ckpt")
+    assert convert(path).potential.zbl
+    assert not convert(path, "mtt::pbe").potential.zbl
+    model = oracle(path)
+    structures = rattled(["close atoms"])
+    batch = batch_from_atoms(structures, 4.5)
+    ours = predict(convert(path, "mtt::pbe").potential, batch.graph, batch.structure, 1)
+    energies = ask_metatrain(model, structures, "mtt::pbe", energy_info("mtt::pbe"))[0]
+    kcal = unit_conversion_factor("kcal/mol", "eV")
+    torch.testing.assert_close(ours.energy, kcal * energies, rtol=1e-10, atol=0)

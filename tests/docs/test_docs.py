@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
-from pet_mlip.config import validate
+from pet_mlip.config import load_config
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.export import save_model
 from pet_mlip.model.hypers import PETHypers
@@ -36,7 +35,16 @@ def model_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "model.pt"
 
 
-@pytest.mark.parametrize("page", ["docs/quickstart.md", "docs/metatrain.md", "README.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "docs/quickstart.md",
+        "docs/ecse_tool.md",
+        "docs/finetuning.md",
+        "docs/metatrain.md",
+        "README.md",
+    ],
+)
 def test_python_blocks_run(page: str, model_file: Path) -> None:
     found = blocks((ROOT / page).read_text(encoding="utf-8"), "python")
     assert found
@@ -59,12 +67,13 @@ def test_the_exported_file_runs_as_documented(model_file: Path) -> None:
     assert namespace["energies"].shape == (2,)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("page", ["training.md", "metatrain.md"])
-def test_configurations_in_the_guide_load(page: str) -> None:
+@pytest.mark.parametrize("page", ["training.md", "finetuning.md", "metatrain.md"])
+def test_configurations_in_the_guides_load(page: str, tmp_path: Path) -> None:
     found = blocks((DOCS / page).read_text(encoding="utf-8"), "yaml")
     assert found
     for block in found:
-        validate(yaml.safe_load(block), page)
+        (tmp_path / page).write_text(block)
+        load_config(tmp_path / page)
 
 
 def test_the_pages_build_without_warnings(tmp_path: Path) -> None:

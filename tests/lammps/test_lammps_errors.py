@@ -38,7 +38,10 @@ CASES = {
     "too many": ({"pair": "pair_style pet\npair_coeff * * model.pt Si O O"}, "2 atom types"),
     "types": ({"pair": "pair_style pet\npair_coeff 1 1 model.pt Si O"}, "must start with * *"),
     "no coeff": ({"pair": "pair_style pet"}, "coeffs are not set"),
-    "keyword": ({"style": "devices cpu"}, "no keyword devices; it knows device, dtype, chunk, charge and spin"),
+    "keyword": (
+        {"style": "devices cpu"},
+        "no keyword devices; it knows device, dtype, chunk, charge and spin",
+    ),
     "no value": ({"style": "device"}, "keyword device needs a value"),
     "device": ({"style": "device gpu"}, "device gpu is not one of auto, cpu, cuda, cuda:N"),
     "dtype": ({"style": "dtype half"}, "dtype half is not one of"),

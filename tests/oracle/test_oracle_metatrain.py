@@ -53,15 +53,12 @@ HYPERS = st.fixed_dictionaries(
         "transformer_type": st.sampled_from(["PreLN", "PostLN"]),
         "attention_temperature": st.sampled_from([0.5, 1.0, 2.3]),
         "featurizer_type": st.sampled_from(["residual", "feedforward"]),
+        "num_neighbors_adaptive": st.sampled_from([None, 3.0, 8.0]),
+        "adaptive_cutoff_method": st.sampled_from(["solver", "grid"]),
+        "cutoff_width_adaptive": st.sampled_from([0.5, 1.0]),
     }
 )
-NOT_OURS = {
-    "num_neighbors_adaptive": None,
-    "adaptive_cutoff_method": "solver",
-    "cutoff_width_adaptive": 1.0,
-    "system_conditioning": False,
-    "long_range": {"enable": False},
-}
+NOT_OURS = {"system_conditioning": False, "long_range": {"enable": False}}
 
 
 def make_oracle(hypers, seed, gain=0.8):
@@ -82,7 +79,7 @@ def make_oracle(hypers, seed, gain=0.8):
     return oracle
 
 
-def ask_oracle(oracle, structures, graph, structure):
+def ask_oracle(oracle, structures, graph, structure, adaptive_width):
     """Atomic energies, forces and dE/dstrain by metatrain."""
     positions = torch.from_numpy(np.concatenate([a.positions for a in structures]))
     cells = torch.from_numpy(np.stack([np.where(a.pbc[:, None], a.cell, 0) for a in structures]))
@@ -99,7 +96,7 @@ def ask_oracle(oracle, structures, graph, structure):
         deformed_cells,
         graph.edge_shifts,
         structure,
-        NOT_OURS["cutoff_width_adaptive"],
+        adaptive_width,
     )
     features = oracle.calculate_features(batch)
     predictions, _, _ = oracle.predict(*features, batch, deformed_cells, structure, [TARGET])
@@ -123,7 +120,9 @@ def assert_parity(hypers, structures, oracle):
     )
     # Both drop the edges beyond the cutoff themselves.
     batch = batch_from_atoms(structures, CUTOFF + 0.4)
-    energies, forces, virial = ask_oracle(oracle, structures, batch.graph, batch.structure)
+    energies, forces, virial = ask_oracle(
+        oracle, structures, batch.graph, batch.structure, hypers["cutoff_width_adaptive"]
+    )
     found = predict(ours, batch.graph, batch.structure, len(structures))
     size = float(energies.abs().max())
     torch.testing.assert_close(found.atomic_energies, energies, rtol=0, atol=1e-10 * size)
@@ -174,7 +173,12 @@ PUBLISHED = {
     "transformer_type": "PreLN",
     "attention_temperature": 1.0,
     "featurizer_type": "feedforward",
+    "num_neighbors_adaptive": None,
+    "adaptive_cutoff_method": "solver",
+    "cutoff_width_adaptive": 1.0,
 }
+ADAPTIVE = {**PUBLISHED, "num_neighbors_adaptive": 6.0}
+ON_A_GRID = {**ADAPTIVE, "adaptive_cutoff_method": "grid", "cutoff_width_adaptive": 0.5}
 OF_2023 = {
     **PUBLISHED,
     "cutoff_function": "Cosine",
@@ -187,7 +191,11 @@ OF_2023 = {
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
-@pytest.mark.parametrize("hypers", [PUBLISHED, OF_2023], ids=["published", "of 2023"])
+@pytest.mark.parametrize(
+    "hypers",
+    [PUBLISHED, ADAPTIVE, ON_A_GRID, OF_2023],
+    ids=["published", "adaptive", "grid", "of 2023"],
+)
 def test_every_structure(hypers, name):
     size, largest_force = assert_parity(hypers, rattled([name], 0), make_oracle(hypers, 1))
     forceless = len(STRUCTURES[name]) == 1 or name == "far atoms"

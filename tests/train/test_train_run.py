@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 from ase.io import read, write
-from train_tools import labelled, structures, tiny_config, tiny_tree
+from train_tools import structures, tiny_config, tiny_tree
 
 from pet_mlip.ase.calculator import PETCalculator
 from pet_mlip.config import Config, load_config, validate
@@ -193,28 +193,3 @@ def test_a_gradient_that_is_not_finite_names_the_structures(data: Path, tmp_path
     with pytest.raises(UserError, match=r"not finite in step \d+;.*train.xyz, frame \d+"):
         run_training(tiny_config(data, learning_rate=1e30, gradient_clip=None, epochs=5), tmp_path)
     assert (tmp_path / "last.ckpt").exists()
-
-
-@pytest.mark.usefixtures("without_report")
-def test_fine_tuning(data: Path, tmp_path: Path) -> None:
-    run_training(tiny_config(data, epochs=10, learning_rate=1e-2), tmp_path / "first")
-    shifted = structures(10, 7)
-    for atoms in shifted:
-        atoms.calc.results["energy"] += 5.0 * len(atoms)
-    write(tmp_path / "shifted.xyz", shifted)
-    tree = tiny_tree(tmp_path, epochs=1, learning_rate=1e-9)
-    tree["training"]["init"] = str(tmp_path / "first" / "best.ckpt")
-    tree["data"] |= {"train": "shifted.xyz", "validation": 0.3}
-    tree["model"] = {}
-    run_training(validate(tree, "test"), tmp_path / "second")
-    before, _, _ = load_checkpoint(tmp_path / "first" / "best.ckpt")
-    after, config, _ = load_checkpoint(tmp_path / "second" / "best.ckpt")
-    assert config["model"]["cutoff"] == 3.5
-    atoms = labelled(structures(1, 9)[0])
-    batch = batch_from_atoms([atoms], 3.5)
-    difference = (after(batch.graph) - before(batch.graph)).sum().item()
-    assert difference == pytest.approx(5.0 * len(atoms), abs=1.0)
-
-    tree["model"] = {"cutoff": 4.0}
-    with pytest.raises(UserError, match=r"model.cutoff is 4.0, but .* has 3.5"):
-        run_training(validate(tree, "test"), tmp_path / "third")

@@ -1,0 +1,53 @@
+"""Parts of the network that fine-tuning leaves as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from pet_mlip.config.training import Part
+from pet_mlip.errors import UserError
+from pet_mlip.model.potential import Potential
+
+BACKBONE = ("embeddings", "layers")
+HEADS = ("node_heads.", "edge_heads.")
+
+
+def freeze(potential: Potential, parts: Sequence[Part]) -> None:
+    """Take parts of the network out of the optimisation.
+
+    Args:
+        potential: Whose parameters stop to require gradients.
+        parts: ``embeddings``, ``layers``, ``heads``, or ``backbone`` for the first two.
+
+    Raises:
+        UserError: if nothing would be left to train.
+    """
+    frozen = frozen_parts(parts)
+    for name, parameter in potential.pet.named_parameters():
+        if part_of(name, potential) in frozen:
+            parameter.requires_grad_(False)
+    if count_parameters(potential)[0] == 0:
+        raise UserError(
+            f"training.freeze: {', '.join(parts)} leaves nothing to train; take a part out."
+        )
+
+
+def frozen_parts(parts: Sequence[Part]) -> set[str]:
+    """The parts with ``backbone`` written out."""
+    return {each for part in parts for each in (BACKBONE if part == "backbone" else (part,))}
+
+
+def part_of(name: str, potential: Potential) -> str:
+    """``embeddings``, ``layers`` or ``heads`` for the name of a parameter within ``pet``."""
+    if name.startswith(HEADS):
+        return "heads"
+    module = potential.pet.get_submodule(name.rpartition(".")[0])
+    return "embeddings" if isinstance(module, nn.Embedding) else "layers"
+
+
+def count_parameters(potential: Potential) -> tuple[int, int]:
+    """Numbers of trainable and of frozen weights of the network."""
+    trainable = sum(p.numel() for p in potential.pet.parameters() if p.requires_grad)
+    return trainable, potential.n_parameters() - trainable

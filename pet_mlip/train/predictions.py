@@ -1,0 +1,99 @@
+"""What a potential says before its training starts."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+
+import torch
+from rich.table import Table
+
+from pet_mlip.config import Config, TrainingConfig
+from pet_mlip.data.batch import Batch, collate
+from pet_mlip.data.dataset import AtomsDataset
+from pet_mlip.data.sampler import AtomBudgetBatchSampler
+from pet_mlip.model.derivatives import predict
+from pet_mlip.model.potential import Potential
+from pet_mlip.train.loss import TARGETS, ErrorSums, Loss, compare
+
+
+def predict_energies(potential: Potential, config: Config, dataset: AtomsDataset) -> list[float]:
+    """Energies of the structures in eV, in the declared inference mode."""
+    device = first_device(config.training)
+    potential.to(device)
+    energies: list[float] = []
+    with torch.no_grad():
+        for batch in batches(dataset, config, device):
+            atomic = potential(batch.graph)
+            sums = atomic.new_zeros(batch.n_structures).index_add(0, batch.structure, atomic)
+            energies += sums.tolist()
+    potential.cpu()
+    return energies
+
+
+def errors_table(
+    potentials: dict[str, Potential], config: Config, dataset: AtomsDataset, scale: float
+) -> Table:
+    """Errors of potentials in their own inference modes, over the structures that they know.
+
+    Args:
+        potentials: With their titles.
+        config: Batch limits, loss, device.
+        dataset: The validation set.
+        scale: Of the loss in eV.
+    """
+    loss = Loss(config.training.loss, scale)
+    table = Table(
+        title="Before the first step: RMSE on the validation set in meV/atom, meV/Å, meV/Å³",
+        title_justify="left",
+    )
+    for name in ("", "ensemble"):
+        table.add_column(name)
+    for name in ("structures", *TARGETS):
+        table.add_column(name, justify="right")
+    for title, potential in potentials.items():
+        known = known_structures(potential, dataset)
+        found = errors(potential, config, known, loss) if len(known) else {}
+        values = [found.get(f"{target}_rmse", math.nan) for target in TARGETS]
+        cells = ["-" if math.isnan(x) else f"{x:.4g}" for x in values]
+        table.add_row(title, potential.symmetrization.ensemble, str(len(known)), *cells)
+    return table
+
+
+def errors(
+    potential: Potential, config: Config, dataset: AtomsDataset, loss: Loss
+) -> dict[str, float]:
+    """Validation loss and errors, as `ErrorSums` has them."""
+    device = first_device(config.training)
+    potential.to(device)
+    sums = ErrorSums(loss, device)
+    for batch in batches(dataset, config, device):
+        prediction = predict(potential, batch.graph, batch.structure, batch.n_structures)
+        sums.add(compare(prediction, batch))
+    potential.cpu()
+    return sums.result()
+
+
+def known_structures(potential: Potential, dataset: AtomsDataset) -> AtomsDataset:
+    """The structures without elements that the potential lacks."""
+    known = [s for s in dataset.structures if set(s.species.tolist()) <= set(potential.species)]
+    complete = len(known) == len(dataset) and potential.cutoff == dataset.cutoff
+    return dataset if complete else AtomsDataset(known, potential.cutoff)
+
+
+def batches(dataset: AtomsDataset, config: Config, device: torch.device) -> Iterator[Batch]:
+    """All structures in the order of the files."""
+    training = config.training
+    sampler = AtomBudgetBatchSampler(
+        dataset.sizes.tolist(), training.batch_size, training.max_atoms_per_batch, shuffle=False
+    )
+    for refs in sampler:
+        yield collate(dataset.__getitems__(refs)).to(device)
+
+
+def first_device(training: TrainingConfig) -> torch.device:
+    """The device that this process is going to train on, before Lightning has told it."""
+    if training.accelerator == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
