@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from ase.build import molecule
+from ase.io import write
 from metatrain_files import checkpoint, dataset, random_potential, save, target
 
 from pet_mlip import PETCalculator
@@ -67,12 +68,10 @@ def test_training_goes_on_from_it(run, source, tmp_path):
         atoms.calc = PETCalculator(save_once(tmp_path))
         atoms.get_forces()
         structures.append(atoms)
-    from ase.io import write
-
     write(tmp_path / "data.xyz", structures)
     config = {
         "data": {"root": str(tmp_path), "train": "data.xyz", "validation": 0.25},
-        "training": {"epochs": 1, "init": str(path), "accelerator": "cpu"},
+        "training": {"epochs": 1, "init_from": str(path), "accelerator": "cpu"},
         "logging": {"progress": False},
     }
     (tmp_path / "config.yaml").write_text(json.dumps(config))
