@@ -1,5 +1,6 @@
 """`pet-mlip convert`."""
 
+import gzip
 import json
 
 import pytest
@@ -114,7 +115,14 @@ def test_mistakes(run, source, folder, arguments, message):
     assert not (folder / "new.pt").exists()
 
 
-def test_info_tells_what_to_do_with_it(run, source):
-    code, _, err = run("info", source)
+@pytest.mark.parametrize("command", ["info", "export"])
+def test_other_commands_tell_what_to_do_with_it(run, source, command):
+    code, _, err = run(command, source)
     assert code == 1
     assert "is a checkpoint of metatrain: `pet-mlip convert" in err
+
+
+def test_info_of_a_compressed_checkpoint(run, source, tmp_path):
+    path = tmp_path / "metatrain.ckpt.gz"
+    path.write_bytes(gzip.compress(source.read_bytes()))
+    assert "is a checkpoint of metatrain: `pet-mlip convert" in run("info", path)[2]
