@@ -16,6 +16,14 @@ from pet_mlip.model.hypers import PETHypers
 from pet_mlip.model.potential import Potential
 
 SPECIES = [1, 6, 8]
+RESIDUAL = {
+    "featurizer_type": "residual",
+    "normalization": "LayerNorm",
+    "activation": "SiLU",
+    "transformer_type": "PostLN",
+    "cutoff_function": "Cosine",
+    "d_node": 8,
+}
 LONG_RANGE = {"enable": False, "use_ewald": False, "smearing": 1.4}
 TABLES = re.compile(
     r"(backend\.)?(edge_embedder|node_embedders\.\d+|gnn_layers\.\d+\.neighbor_embedder)\.weight"
@@ -195,3 +203,75 @@ def checkpoint(potential, head="energy", **changes):
         "best_model_state_dict": {**best, "finetune_config": {}},
         **changes,
     }
+
+
+def with_last_row(table):
+    """A species table with the row of the padding, as up to version 7."""
+    return torch.cat([table, torch.full_like(table[:1], 99.0)])
+
+
+def old_network_state(potential, large):
+    """The network's weights under the names of version 7."""
+    state = {}
+    for name, value in network_state(potential).items():
+        if TABLES.fullmatch(name):
+            value = with_last_row(value)
+        if name == "edge_embedder.weight":
+            name = "embedding.weight"
+        elif name.startswith("node_embedders."):
+            layer = name.split(".")[1]
+            name = "node_embedding.weight" if large else f"gnn_layers.{layer}.node_embedder.weight"
+        elif large:
+            name = name.replace("combination_norms", "combination_rmsnorms")
+        else:
+            name = name.replace("mlp.w_in", "mlp.0").replace("mlp.w_out", "mlp.3")
+        state[name] = value
+    return state
+
+
+def old_checkpoint(potential, version, large=False):
+    """A checkpoint of a version before 16."""
+    network = old_network_state(potential, large) if version < 8 else network_state(potential)
+    baseline = baseline_state(potential)
+    hypers = metatrain_hypers(potential)
+    added = {
+        8: ["normalization", "activation", "transformer_type", "featurizer_type", "d_node"],
+        10: ["num_neighbors_adaptive", "cutoff_function"],
+        11: ["attention_temperature"],
+        12: ["adaptive_cutoff_method"],
+        14: ["cutoff_width_adaptive"],
+        15: ["system_conditioning", "max_charge", "max_spin_multiplicity"],
+    }
+    for since, names in added.items():
+        for name in names if version < since else ():
+            del hypers[name]
+    if version < 13:
+        del baseline["scaler.energy_per_target_scaler_buffer"]
+        del baseline["scaler.energy_per_property_scaler_buffer"]
+    if version < 7:
+        baseline = {name: v for name, v in baseline.items() if not name.startswith("scaler.")}
+        baseline["scaler.scales"] = torch.tensor([0.75])
+    if version < 2:
+        types = baseline.pop("additive_models.0.model.type_to_index")
+        baseline["additive_models.0.type_to_index"] = types
+    state = {**network, **baseline}
+    content = checkpoint(potential, model_ckpt_version=version)
+    content["model_data"]["model_hypers"] = hypers
+    content["best_model_state_dict"] = state
+    content["model_state_dict"] = {name: torch.zeros_like(v) for name, v in state.items()}
+    if large:
+        content["model_state_dict"] = state
+        content["best_model_state_dict"] = {n: torch.zeros_like(v) for n, v in state.items()}
+    return content
+
+
+def assert_same(found, expected):
+    """The same architecture, weights, precision and baseline."""
+    assert found.pet_hypers == expected.pet_hypers
+    assert found.species == expected.species
+    assert not found.training
+    state, reference = found.state_dict(), expected.state_dict()
+    assert state.keys() == reference.keys()
+    for name, value in state.items():
+        assert value.dtype == reference[name].dtype, name
+        assert torch.equal(value, reference[name]), name
