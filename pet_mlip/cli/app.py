@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from pet_mlip.cli.common import stderr
+from pet_mlip.cli.convert import convert
 from pet_mlip.cli.evaluate import evaluate
 from pet_mlip.cli.export import export
 from pet_mlip.cli.info import info
@@ -28,6 +29,7 @@ app = typer.Typer(
 app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("export")(export)
+app.command("convert")(convert)
 app.command("info")(info)
 app.command("md")(md)
 app.add_typer(lammps, name="lammps", help="Build, find, check and run LAMMPS' pair_style pet.")

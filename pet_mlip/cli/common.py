@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+
+from pet_mlip.errors import UserError
 
 if TYPE_CHECKING:
     from pet_mlip.ase.calculator import PETCalculator
@@ -87,6 +90,21 @@ def readable(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(readable(v) for v in value)
     return "-" if value is None else str(value)
+
+
+def refuse_metatrain(path: Path) -> None:
+    """Say what to do with a checkpoint of metatrain where one of this package is wanted.
+
+    Raises:
+        UserError: If the file is one.
+    """
+    from pet_mlip.convert import is_metatrain
+
+    if is_metatrain(path):
+        raise UserError(
+            f"{path} is a checkpoint of metatrain: `pet-mlip convert {path} -o model.pt` makes a "
+            "model of this package out of it."
+        )
 
 
 def load_calculator(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from pet_mlip.cli.common import pairs_table, stdout
+from pet_mlip.cli.common import pairs_table, refuse_metatrain, stdout
 from pet_mlip.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def export(
 
     if dtype not in ("float32", "float64"):
         raise UserError(f"--dtype {dtype} is not known; use float32 or float64.")
+    refuse_metatrain(checkpoint)
     potential, _, summary = load_checkpoint(checkpoint)
     if symmetrization is not None:
         potential = with_ensemble(potential, symmetrization, force)

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from pet_mlip.cli.common import AsJson, pairs_table, print_json, progress_bar, readable, stdout
+from pet_mlip.cli.common import (
+    AsJson,
+    pairs_table,
+    print_json,
+    progress_bar,
+    readable,
+    refuse_metatrain,
+    stdout,
+)
 from pet_mlip.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,6 +76,8 @@ def kind_of(file: str) -> Kind:
     """What a file is, told by its content; patterns and slices of frames are data."""
     if not Path(file).is_file() or not zipfile.is_zipfile(file):
         # Also a model that was cut short; only its name can still tell.
+        if file.endswith(".ckpt.gz"):
+            return "checkpoint"
         return "model" if Path(file).suffix == ".pt" else "data"
     with zipfile.ZipFile(file) as archive:
         members = {name.partition("/")[2] for name in archive.namelist()}
@@ -105,6 +115,7 @@ def describe_checkpoint(path: Path) -> dict[str, dict[str, Any]]:
     """Tables about a checkpoint of a training."""
     from pet_mlip.train.checkpoint import load_checkpoint
 
+    refuse_metatrain(path)
     potential, config, summary = load_checkpoint(path)
     hypers = potential.pet_hypers
     return {

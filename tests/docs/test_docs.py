@@ -36,7 +36,14 @@ def model_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    "page", ["docs/quickstart.md", "docs/ecse_tool.md", "docs/finetuning.md", "README.md"]
+    "page",
+    [
+        "docs/quickstart.md",
+        "docs/ecse_tool.md",
+        "docs/finetuning.md",
+        "docs/metatrain.md",
+        "README.md",
+    ],
 )
 def test_python_blocks_run(page: str, model_file: Path) -> None:
     found = blocks((ROOT / page).read_text(encoding="utf-8"), "python")
@@ -60,7 +67,7 @@ def test_the_exported_file_runs_as_documented(model_file: Path) -> None:
     assert namespace["energies"].shape == (2,)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("page", ["training.md", "finetuning.md"])
+@pytest.mark.parametrize("page", ["training.md", "finetuning.md", "metatrain.md"])
 def test_configurations_in_the_guides_load(page: str, tmp_path: Path) -> None:
     found = blocks((DOCS / page).read_text(encoding="utf-8"), "yaml")
     assert found
