@@ -77,7 +77,11 @@ class Engine:
             forces, virials = None, None
             if gradient:
                 forces = forces_from_edge_gradient(edge_gradient, index, len(numbers)).cpu().numpy()
-                virials = _virials(edge_gradient, vectors, index, len(numbers)).cpu().numpy()
+                virials = (
+                    virials_from_edge_gradient(edge_gradient, vectors, index, len(numbers))
+                    .cpu()
+                    .numpy()
+                )
         return Output(energies.cpu().numpy(), n_frames.cpu().numpy(), forces, virials)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Engine:
@@ -111,7 +115,9 @@ def join(numbers: Sequence[Ints], edges: Sequence[Edges]) -> tuple[Ints, Edges]:
     return np.concatenate(numbers), joined
 
 
-def _virials(gradient: Tensor, vectors: Tensor, index: Tensor, n_atoms: int) -> Tensor:
+def virials_from_edge_gradient(
+    gradient: Tensor, vectors: Tensor, index: Tensor, n_atoms: int
+) -> Tensor:
     """Half of g outer r of every edge for its centre, half for its neighbour, (N, 3, 3)."""
     outer = 0.5 * gradient.unsqueeze(2) * vectors.unsqueeze(1)
     outer = 0.5 * (outer + outer.transpose(1, 2))

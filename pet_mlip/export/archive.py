@@ -67,6 +67,34 @@ class LoadedModel:
                 chunk_size,
             )
 
+    def evaluate_domain(
+        self,
+        edge_vectors: Tensor,
+        edge_distances: Tensor,
+        species: Tensor,
+        edge_index: Tensor,
+        edge_shifts: Tensor,
+        reverse: Tensor,
+        atoms_within: list[int],
+        electronic: Tensor | None = None,
+        compute_gradient: bool = True,
+        chunk_size: int = 0,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Energies of some atoms: see `pet_mlip.export.module.ExportedModel.evaluate_domain`."""
+        with _evaluation():
+            return self.module.evaluate_domain(
+                edge_vectors,
+                edge_distances,
+                species,
+                edge_index,
+                edge_shifts,
+                reverse,
+                atoms_within,
+                electronic,
+                compute_gradient,
+                chunk_size,
+            )
+
     def drive(
         self,
         positions: Tensor,

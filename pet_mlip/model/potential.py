@@ -52,8 +52,8 @@ class Potential(nn.Module):
         self.residual = pet.featurizer_type == "residual"
         self.edge_cutoffs = EdgeCutoffs(pet)
         self.zbl = pet.zbl
-        self.repulsion = Repulsion(self.species)
-        self.cutoff = max(pet.cutoff, self.repulsion.cutoff) if pet.zbl else pet.cutoff
+        self.repulsion = Repulsion(self.species if pet.zbl else [])
+        self.cutoff = max(pet.cutoff, self.repulsion.cutoff)
         self.pet = PET(pet, len(self.species))
         self.ensemble = make_ensemble(pet.cutoff, symmetrization)
         index = torch.full((self.species[-1] + 1,), -1, dtype=torch.int64)

@@ -22,7 +22,7 @@ class Repulsion(nn.Module):
     metatrain's ``zbl``.
 
     Args:
-        species: Atomic numbers that the model knows, ascending.
+        species: Atomic numbers that the model knows, ascending; none for a model without it.
     """
 
     radii: Tensor
@@ -34,13 +34,13 @@ class Repulsion(nn.Module):
     def __init__(self, species: list[int]) -> None:
         super().__init__()
         radii = torch.tensor([covalent_radii[z] for z in species], dtype=torch.float64)
-        self.cutoff = 2.0 * float(radii.max())
+        self.cutoff = 2.0 * max(radii.tolist(), default=0.0)
         self.coulomb = COULOMB
         self.screening_length = SCREENING_LENGTH
-        # Constants of nature and of the species: nothing that a checkpoint has to hold. Powers and
-        # charges are rounded as metatrain rounds them, so that energies agree to the last digits.
+        # Radii may come from a published checkpoint, rounded. Powers and charges are rounded as
+        # metatrain rounds them, so that energies agree to the last digits.
         charges = torch.tensor(species, dtype=torch.float32)
-        self.register_buffer("radii", radii, persistent=False)
+        self.register_buffer("radii", radii)
         self.register_buffer("charges", charges, persistent=False)
         self.register_buffer("powers", charges**SCREENING_EXPONENT, persistent=False)
         amplitudes = torch.tensor(AMPLITUDES, dtype=torch.float64)

@@ -53,7 +53,7 @@ def test_added_to_the_energy_also_beyond_the_cutoff_of_the_network():
     # Two Si atoms repel each other up to 2.22 Å, but the network sees 1.5 Å only.
     plain = make_potential(cutoff=1.5, cutoff_width=0.3)
     with_repulsion = make_potential(cutoff=1.5, cutoff_width=0.3, zbl=True)
-    with_repulsion.load_state_dict(plain.state_dict())
+    with_repulsion.pet.load_state_dict(plain.pet.state_dict())
     assert with_repulsion.cutoff == pytest.approx(2.22)
     dimer = Atoms("Si2", [(0, 0, 0), (0, 0, 2.0)])
     alone = predict_atoms(plain, dimer, cutoff=with_repulsion.cutoff)

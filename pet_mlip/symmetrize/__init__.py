@@ -1,0 +1,1 @@
+"""Averages over orientations of whole structures, for models that are not invariant themselves."""

@@ -1,0 +1,279 @@
+"""Exact invariance for any model: every atomic energy in the frames of its own atom."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pet_mlip.ase.engine import Output, virials_from_edge_gradient
+from pet_mlip.ase.neighbours import Edges
+from pet_mlip.ecse.ensembles import make_ensemble
+from pet_mlip.ecse.frames import Frames
+from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.export import LoadedModel
+from pet_mlip.model.derivatives import forces_from_edge_gradient
+from pet_mlip.model.environment import build_environment
+from pet_mlip.model.graph import Graph, pad_edges, reverse_edges
+from pet_mlip.model.hypers import PETHypers
+from pet_mlip.model.inputs import EdgeCutoffs
+from pet_mlip.symmetrize.equivalence import Copies, Framed, find_copies
+from pet_mlip.symmetrize.fields import Bonds, Fields, make_domain, receptive_fields
+
+Ints = NDArray[np.int64]
+
+
+class Plan(NamedTuple):
+    """What has to be evaluated for a structure."""
+
+    vectors: Tensor
+    """Edges within the cutoff, (E, 3) float64; the frames are functions of them."""
+    distances: Tensor
+    """(E,)."""
+    frames: Frames
+    bonds: Bonds
+    fields: Fields
+    copies: Copies
+    evaluated: Ints
+    """Frames that are evaluated, (U,)."""
+
+
+class Cost(NamedTuple):
+    """What an evaluation costs, known before it is done."""
+
+    frames: int
+    """Frames of all atoms."""
+    evaluations: int
+    """Receptive fields to be evaluated, each in one frame: those that are not the same."""
+    relative: float
+    """Edges in them, over the edges of the structure: cost in evaluations of the plain model."""
+
+
+class StructureAverage:
+    """E = sum_i sum_f w_if E_i(X R_if) with the frames f of atom i, and its exact derivatives.
+
+    Exact and size consistent for any model, since frames and weights are functions of the atom's
+    own neighbours. Each E_i is evaluated from its receptive field alone, once per frame; frames in
+    which fields look the same (crystals have many) are evaluated once.
+
+    Args:
+        model: A plain exported model.
+        symmetrization: The frame ensemble.
+        chunk_size: Largest number of attention tokens evaluated at once; 0 for all at once.
+    """
+
+    def __init__(
+        self, model: LoadedModel, symmetrization: SymmetrizationHypers, chunk_size: int
+    ) -> None:
+        hypers = PETHypers(**model.metadata.hypers)
+        self.model = model
+        self.chunk_size = chunk_size
+        self.depth = model.metadata.interaction_range
+        self.edge_cutoffs = EdgeCutoffs(hypers)
+        self.ensemble = make_ensemble(hypers.cutoff, symmetrization)
+
+    def __call__(
+        self, numbers: Ints, edges: Edges, electronic: Ints | None, gradient: bool
+    ) -> Output:
+        """Evaluate a graph; arguments as for `pet_mlip.ase.engine.Engine`."""
+        with torch.inference_mode(False), torch.enable_grad():
+            plan = self.plan(numbers, edges, electronic)
+            total = self._evaluate(plan, numbers, electronic, gradient)
+            n_atoms = len(numbers)
+            weight = plan.frames.weight.detach()
+            energies = torch.zeros(n_atoms, dtype=torch.float64)
+            energies = energies.index_add(0, plan.frames.atom, weight * total.energies)
+            n_frames = torch.bincount(plan.frames.atom, minlength=n_atoms).numpy()
+            if not gradient:
+                return Output(energies.numpy(), n_frames, None, None)
+            outputs = [plan.frames.weight, plan.frames.matrix, plan.distances]
+            given = [total.energies, total.of_matrix, total.of_distances]
+            kept = [(o, g) for o, g in zip(outputs, given, strict=True) if o.requires_grad]
+            of_vectors = total.of_vectors
+            if kept:
+                through = torch.autograd.grad(
+                    [o for o, _ in kept],
+                    plan.vectors,
+                    [g for _, g in kept],
+                    allow_unused=True,
+                    materialize_grads=True,
+                )[0]
+                of_vectors = of_vectors + through
+            index = torch.from_numpy(plan.bonds.pairs)
+            forces = forces_from_edge_gradient(of_vectors, index, n_atoms)
+            virials = virials_from_edge_gradient(of_vectors, plan.vectors.detach(), index, n_atoms)
+        return Output(energies.numpy(), n_frames, forces.numpy(), virials.numpy())
+
+    def cost(self, numbers: Ints, edges: Edges, electronic: Ints | None) -> Cost:
+        """What evaluating a graph will cost; arguments as for the evaluation itself."""
+        with torch.inference_mode(False):
+            plan = self.plan(numbers, edges, electronic)
+        owners = plan.frames.atom.numpy()[plan.evaluated]
+        n_edges = sum_edges(plan.bonds, plan.fields, self.depth)[owners].sum()
+        total = max(plan.bonds.pairs.shape[1], 1)
+        return Cost(len(plan.frames.atom), len(plan.evaluated), float(n_edges) / total)
+
+    def plan(self, numbers: Ints, edges: Edges, electronic: Ints | None) -> Plan:
+        """The frames of a graph, and which of them are evaluated."""
+        cutoff = self.model.metadata.cutoff
+        inside = np.flatnonzero(np.linalg.norm(edges.vectors, axis=1) < cutoff)
+        inside = inside[np.argsort(edges.pairs[0][inside], kind="stable")]
+        pairs = np.array(edges.pairs[:, inside], dtype=np.int64)
+        vectors = torch.from_numpy(np.array(edges.vectors[inside])).requires_grad_(True)
+        state = np.zeros((len(numbers), 2), dtype=np.int64) if electronic is None else electronic
+        graph = Graph(
+            torch.from_numpy(np.array(numbers, dtype=np.int64)),
+            torch.from_numpy(pairs),
+            vectors.detach(),
+            torch.from_numpy(np.array(edges.shifts[inside], dtype=np.int64)),
+            torch.from_numpy(np.array(state)),
+        )
+        first = np.searchsorted(pairs[0], np.arange(len(numbers) + 1))
+        bonds = Bonds(pairs, reverse_edges(graph).numpy(), first)
+        fields = receptive_fields(bonds, self.depth)
+        distances = torch.linalg.vector_norm(vectors, dim=-1)
+        frames = self.frames(graph, vectors, distances)
+        framed = Framed(
+            np.column_stack([numbers, state]),
+            bonds,
+            fields,
+            vectors.detach().numpy(),
+            distances.detach().numpy(),
+            frames.atom.numpy(),
+            frames.matrix.detach().numpy(),
+        )
+        copies = find_copies(framed, self.depth)
+        evaluated = np.flatnonzero(copies.original == np.arange(len(copies.original)))
+        return Plan(vectors, distances, frames, bonds, fields, copies, evaluated)
+
+    def frames(self, graph: Graph, vectors: Tensor, distances: Tensor) -> Frames:
+        """The ensemble of every atom, differentiable in vectors and distances."""
+        n_atoms = graph.species.shape[0]
+        centre, neighbor = graph.edge_index[0], graph.edge_index[1]
+        cutoffs = self.edge_cutoffs(distances, centre, neighbor, n_atoms)
+        switch = self.edge_cutoffs.switch(distances, cutoffs)
+        seen = torch.nonzero(distances.detach() < cutoffs.detach()).squeeze(1)
+        padding = pad_edges(centre[seen], n_atoms)
+        frames: Frames = self.ensemble(
+            build_environment(vectors[seen], distances[seen], switch[seen], padding)
+        )
+        return frames
+
+    def _evaluate(
+        self, plan: Plan, numbers: Ints, electronic: Ints | None, gradient: bool
+    ) -> Totals:
+        """Energies of all frames, and gradients summed over them, chunk by chunk."""
+        total = Totals.zeros(len(plan.frames.atom), len(plan.distances))
+        owners = plan.frames.atom.numpy()[plan.evaluated]
+        tokens = sum_edges(plan.bonds, plan.fields, self.depth) + np.diff(plan.fields.first)
+        for chunk in split_by_size(tokens[owners], self.chunk_size):
+            self._evaluate_chunk(plan, plan.evaluated[chunk], numbers, electronic, gradient, total)
+        return total
+
+    def _evaluate_chunk(
+        self,
+        plan: Plan,
+        chunk: Ints,
+        numbers: Ints,
+        electronic: Ints | None,
+        gradient: bool,
+        total: Totals,
+    ) -> None:
+        """Add what some of the evaluated frames, and their copies, contribute to ``total``."""
+        owners = plan.frames.atom.numpy()[chunk]
+        domain = make_domain(plan.bonds, plan.fields, owners, self.depth)
+        device = self.model.device
+        edge, frame = torch.from_numpy(domain.edge), torch.from_numpy(chunk[domain.field])
+        vectors, matrix = plan.vectors.detach(), plan.frames.matrix.detach()
+        turned = torch.einsum("ei,eij->ej", vectors[edge], matrix[frame])
+        state = None if electronic is None else torch.from_numpy(electronic[domain.atom]).to(device)
+        energies, of_turned, of_distances, _ = self.model.evaluate_domain(
+            turned.to(device),
+            plan.distances.detach()[edge].to(device),
+            torch.from_numpy(np.array(numbers)[domain.atom]).to(device),
+            torch.from_numpy(domain.pairs).to(device),
+            torch.zeros(len(edge), 3, dtype=torch.float64, device=device),
+            torch.from_numpy(domain.reverse).to(device),
+            domain.atoms_within,
+            state,
+            gradient,
+            self.chunk_size,
+        )
+        place = np.full(len(plan.frames.atom), -1)
+        place[chunk] = np.arange(len(chunk))
+        of_original = place[plan.copies.original]
+        mine = np.flatnonzero(of_original >= 0)
+        total.energies[mine] = energies.cpu()[of_original[mine]]
+        if not gradient:
+            return
+        of_turned, of_distances = of_turned.cpu(), of_distances.cpu()
+        total.add(plan, frame, edge, of_turned, of_distances)
+        copied = np.flatnonzero(of_original[plan.copies.frame] >= 0)
+        if len(copied) == 0:
+            return
+        key = domain.field * plan.bonds.pairs.shape[1] + domain.edge
+        order = np.argsort(key)
+        wanted = of_original[plan.copies.frame[copied]] * plan.bonds.pairs.shape[1]
+        wanted = wanted + plan.copies.source[copied]
+        source = torch.from_numpy(order[np.searchsorted(key[order], wanted)])
+        total.add(
+            plan,
+            torch.from_numpy(plan.copies.frame[copied]),
+            torch.from_numpy(plan.copies.edge[copied]),
+            of_turned[source],
+            of_distances[source],
+        )
+
+
+class Totals(NamedTuple):
+    """Energies of F frames; derivatives of sum w_if E_if at constant weights, summed in place."""
+
+    energies: Tensor
+    """(F,)."""
+    of_matrix: Tensor
+    """(F, 3, 3)."""
+    of_vectors: Tensor
+    """Through the rotated vectors at constant frames, (E, 3)."""
+    of_distances: Tensor
+    """(E,)."""
+
+    @classmethod
+    def zeros(cls, n_frames: int, n_edges: int) -> Totals:
+        """Nothing so far."""
+        shapes = [(n_frames,), (n_frames, 3, 3), (n_edges, 3), (n_edges,)]
+        return cls(*(torch.zeros(shape, dtype=torch.float64) for shape in shapes))
+
+    def add(
+        self, plan: Plan, frame: Tensor, edge: Tensor, of_turned: Tensor, of_distance: Tensor
+    ) -> None:
+        """Add derivatives over the edges (D,) of the fields of some frames (D,)."""
+        weight = plan.frames.weight.detach()[frame]
+        matrix = plan.frames.matrix.detach()[frame]
+        of_turned = weight[:, None] * of_turned
+        self.of_vectors.index_add_(0, edge, torch.einsum("ej,eij->ei", of_turned, matrix))
+        outer = plan.vectors.detach()[edge].unsqueeze(2) * of_turned.unsqueeze(1)
+        self.of_matrix.index_add_(0, frame, outer)
+        self.of_distances.index_add_(0, edge, weight * of_distance)
+
+
+def sum_edges(bonds: Bonds, fields: Fields, depth: int) -> Ints:
+    """Number of edges in the receptive field of each atom, (N,)."""
+    degree = np.diff(bonds.first)[fields.atom] * (fields.hop < depth)
+    total: Ints = np.concatenate([[0], np.cumsum(degree)])
+    return total[fields.first[1:]] - total[fields.first[:-1]]
+
+
+def split_by_size(sizes: Ints, bound: int) -> list[Ints]:
+    """Consecutive groups of indices whose sizes add up to at most a bound, or single ones."""
+    if bound <= 0 or len(sizes) == 0:
+        return [np.arange(len(sizes))] if len(sizes) else []
+    groups: list[Ints] = []
+    ends, start, done = np.cumsum(sizes), 0, 0
+    while start < len(sizes):
+        end = max(int(np.searchsorted(ends, done + bound, side="right")), start + 1)
+        groups.append(np.arange(start, end))
+        start, done = end, int(ends[end - 1])
+    return groups
