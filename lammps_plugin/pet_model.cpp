@@ -28,6 +28,7 @@ std::string last_line(std::string text) {
 
 Metadata parse_metadata(const std::string &path, const std::string &text) {
   Metadata metadata;
+  std::string orientations = "none";
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
     std::istringstream words(line);
@@ -43,6 +44,8 @@ Metadata parse_metadata(const std::string &path, const std::string &text) {
       words >> metadata.cutoff;
     else if (key == "interaction_range")
       words >> metadata.interaction_range;
+    else if (key == "orientations")
+      words >> orientations;
     else if (key == "max_charge")
       words >> metadata.max_charge;
     else if (key == "max_spin_multiplicity")
@@ -55,6 +58,10 @@ Metadata parse_metadata(const std::string &path, const std::string &text) {
     throw Error(path + " is of format " + std::to_string(metadata.format_version) + " (pet_mlip " +
                 metadata.package_version + "), this pair style reads formats up to " +
                 std::to_string(newest_format) + "; update pet_mlip and build the plugin again");
+  if (orientations != "none")
+    throw Error(path + " asks for an average over orientations of the whole structure (" +
+                orientations + "), which only the ASE calculator takes; to run it in LAMMPS as it "
+                "is, write it again with --symmetrization none");
   if (metadata.species.empty() || metadata.cutoff <= 0.0 || metadata.interaction_range < 1)
     throw Error(path + ": its metadata are damaged; export the model again");
   return metadata;

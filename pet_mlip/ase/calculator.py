@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -17,8 +18,13 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from pet_mlip.ase.checks import State, check_atoms, electronic_state, explain_not_finite
 from pet_mlip.ase.engine import Engine, Ints, Output, join
 from pet_mlip.ase.neighbours import SkinNeighbours, sorted_edges
+from pet_mlip.ase.symmetrize.modes import Symmetrization, declared
+from pet_mlip.ase.symmetrize.rotations import RandomRotation, RotationAverage
+from pet_mlip.ase.symmetrize.structure import Cost, StructureAverage
 from pet_mlip.errors import UserError
 from pet_mlip.export import LoadedModel, load_model
+
+LOG = logging.getLogger("pet_mlip")
 
 Results = dict[str, Any]
 
@@ -61,6 +67,10 @@ class PETCalculator(Calculator):
         chunk_size: Largest number of attention tokens (frames times neighbours, summed over atoms)
             evaluated at once, which bounds the memory (about 50 kB each for the default model); 0
             evaluates everything at once; by default 65536 on the CPU and 131072 on a GPU.
+        symmetrization: For models that are not invariant (published PETs): "structure" (exact),
+            "quadrature" or "random" (approximate), or a `Symmetrization` with more choices; "none"
+            to evaluate the model as it is. By default what the file asks for. `cost` tells what
+            "structure" takes.
 
     Raises:
         UserError: There is no such file, or it is not a model of this package.
@@ -75,6 +85,7 @@ class PETCalculator(Calculator):
         dtype: str | None = None,
         skin: float = 0.5,
         chunk_size: int | None = None,
+        symmetrization: str | Symmetrization | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(model, LoadedModel):
@@ -85,10 +96,16 @@ class PETCalculator(Calculator):
             raise UserError(f"skin must be a length in Å, zero or more, not {skin}")
         if chunk_size is None:
             chunk_size = CHUNK_SIZE_GPU if model.device.type == "cuda" else CHUNK_SIZE_CPU
-        self.engine = Engine(model, chunk_size)
         self.metadata = model.metadata
+        if symmetrization is None:
+            symmetrization = declared(model.metadata.symmetrization)
+        elif isinstance(symmetrization, str):
+            symmetrization = Symmetrization(symmetrization)
+        self.symmetrization = symmetrization
+        self.engine = symmetrization.engine(Engine(model, chunk_size))
         self.info: dict[str, Any] = {}
         self._state: State | None = None
+        self._announced = False
         self._neighbours = SkinNeighbours(self.metadata.cutoff, skin)
 
     def calculate(
@@ -109,11 +126,14 @@ class PETCalculator(Calculator):
         check_atoms(atoms, self.metadata.species)
         check_volume(atoms, properties)
         self._state = self._electronic_state(atoms)
+        self._announce_cost(atoms)
         start = time.perf_counter()
         edges = self._neighbours(atoms)
         found = time.perf_counter()
         electronic = self._per_atom([self._state], [atoms])
-        output = self.engine(atoms.numbers, edges, electronic, needs_gradient(properties))
+        # Energy and forces of one call belong to the same random orientation.
+        gradient = needs_gradient(properties) or isinstance(self.engine, RandomRotation)
+        output = self.engine(atoms.numbers, edges, electronic, gradient)
         done = time.perf_counter()
         # A call for forces after one for the energy of the same atoms keeps what is there.
         self.results.update(collect(atoms, output))
@@ -148,6 +168,41 @@ class PETCalculator(Calculator):
         if not known:
             return None
         return np.repeat(np.array(known, dtype=np.int64), [len(a) for a in structures], axis=0)
+
+    def cost(self, atoms: Atoms) -> Cost:
+        """What evaluating a structure will cost, in evaluations of the unsymmetrized model.
+
+        For models that average over frames of each environment, those frames are counted by `info`.
+
+        Raises:
+            UserError: As for `calculate`.
+        """
+        check_atoms(atoms, self.metadata.species)
+        engine = self.engine
+        if isinstance(engine, RotationAverage):
+            count = len(engine.weights)
+            return Cost(count * len(atoms), count, float(count))
+        if not isinstance(engine, StructureAverage):
+            return Cost(len(atoms), 1, 1.0)
+        cutoff = self.metadata.cutoff
+        edges = sorted_edges(atoms.positions, atoms.cell.array, atoms.pbc, cutoff)
+        electronic = self._per_atom([self._electronic_state(atoms)], [atoms])
+        return engine.cost(atoms.numbers, edges, electronic)
+
+    def _announce_cost(self, atoms: Atoms) -> None:
+        """Say once, before it is paid, what the structure average costs."""
+        if self._announced or not isinstance(self.engine, StructureAverage):
+            return
+        self._announced = True
+        cost = self.cost(atoms)
+        LOG.warning(
+            "symmetrization structure: %d frames of %d atoms in %d evaluations of the model, about "
+            "%.0f times the cost of the plain model for this structure.",
+            cost.frames,
+            len(atoms),
+            cost.evaluations,
+            cost.relative,
+        )
 
     def compute_batch(
         self,

@@ -38,6 +38,13 @@ def convert(
             help="Precision of the network: float32 or float64; by default as in the checkpoint."
         ),
     ] = None,
+    symmetrization: Annotated[
+        str,
+        typer.Option(
+            help="Average over orientations that the ASE calculator takes by default: structure "
+            "(exact), quadrature or random (approximate); none leaves the model as it is."
+        ),
+    ] = "none",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the output file if there is one.")
     ] = False,
@@ -45,10 +52,11 @@ def convert(
     """Convert a checkpoint of metatrain's PET; metatrain is not needed.
 
     The converted model gives the same energies, forces and stresses. It is as little invariant
-    under rotations as the original (symmetrization: none). What has no counterpart here is refused,
+    under rotations as the original; --symmetrization structure makes it exactly so in ASE. What has no counterpart here is refused,
     and what is left out is said: other targets than the energy, and uncertainty estimates. The file
     is read without running any code in it.
     """
+    from pet_mlip.cli.export import symmetrized
     from pet_mlip.convert import check_output, write_converted
     from pet_mlip.convert import convert as convert_checkpoint
 
@@ -56,8 +64,12 @@ def convert(
         raise UserError(f"--dtype {dtype} is not known; use float32 or float64.")
     check_output(output, overwrite)
     converted = convert_checkpoint(checkpoint, head)
-    precision = write_converted(output, converted, dtype)
-    potential = converted.potential
+    potential, orientations = symmetrized(converted.potential, symmetrization)
+    if orientations != "none" and output.suffix != ".pt":
+        raise UserError(
+            f"--symmetrization {symmetrization} is a property of models to run; write a .pt file."
+        )
+    precision = write_converted(output, converted, dtype, orientations)
     facts = {
         "checkpoint version": converted.source["checkpoint_version"],
         "head": converted.source["head"],
@@ -65,7 +77,7 @@ def convert(
         "parameters": potential.n_parameters(),
         "cutoff": f"{potential.cutoff:g} Å",
         "precision": precision,
-        "symmetrization": potential.symmetrization.ensemble,
+        "symmetrization": orientations,
     }
     stdout().print(pairs_table(f"Converted {checkpoint.name} to {output}", facts))
     for note in converted.notes:

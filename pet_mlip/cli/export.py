@@ -12,6 +12,7 @@ from pet_mlip.errors import UserError
 
 if TYPE_CHECKING:
     from pet_mlip.ecse.hypers import SymmetrizationHypers
+    from pet_mlip.export import Orientations
     from pet_mlip.model.potential import Potential
 
 
@@ -28,7 +29,9 @@ def export(
         str | None,
         typer.Option(
             help="Frame ensemble of the exported model: none, axis_plane, closest_pairs or pairs; "
-            "by default the one it was trained for."
+            "by default the one it was trained for. For models that are not invariant also "
+            "structure (exact), quadrature or random (approximate): averages over orientations of "
+            "the whole structure, which the ASE calculator then takes by default."
         ),
     ] = None,
     force: Annotated[
@@ -48,18 +51,42 @@ def export(
         raise UserError(f"--dtype {dtype} is not known; use float32 or float64.")
     refuse_metatrain(checkpoint)
     potential, _, summary = load_checkpoint(checkpoint)
-    if symmetrization is not None:
-        potential = with_ensemble(potential, symmetrization, force)
+    potential, orientations = symmetrized(potential, symmetrization, force)
     path = output or checkpoint.with_suffix(".pt")
-    metadata = save_model(path, potential, dtype=dtype, training_summary=summary)
+    metadata = save_model(
+        path, potential, dtype=dtype, training_summary=summary, orientations=orientations
+    )
     facts = {
         "parameters": metadata.n_parameters,
         "cutoff": f"{metadata.cutoff:g} Å",
         "precision": metadata.dtype,
-        "symmetrization": f"{metadata.symmetrization['ensemble']} (trained: "
+        "symmetrization": f"{symmetrization or metadata.symmetrization['ensemble']} (trained: "
         f"{metadata.symmetrization['train']})",
     }
     stdout().print(pairs_table(f"Exported {path}", facts))
+
+
+def symmetrized(
+    potential: Potential, symmetrization: str | None, force: bool = False
+) -> tuple[Potential, Orientations]:
+    """The potential with what --symmetrization asks for, and the average over orientations.
+
+    Raises:
+        UserError: There is no such symmetrization, or the training did not prepare for it.
+    """
+    from pet_mlip.export import Orientations
+
+    for name in get_args(Orientations):
+        if name == symmetrization != "none":
+            if potential.symmetrization.ensemble != "none":
+                raise UserError(
+                    f"--symmetrization {name} is for models that are not invariant, but this one "
+                    f"averages over {potential.symmetrization.ensemble} frames already."
+                )
+            return potential, name
+    if symmetrization is not None:
+        potential = with_ensemble(potential, symmetrization, force)
+    return potential, "none"
 
 
 def with_ensemble(potential: Potential, ensemble: str, force: bool) -> Potential:
@@ -74,7 +101,8 @@ def with_ensemble(potential: Potential, ensemble: str, force: bool) -> Potential
 
     known = get_args(SymmetrizationHypers.model_fields["ensemble"].annotation)
     if ensemble not in known:
-        raise UserError(f"--symmetrization {ensemble} is not known; use one of {', '.join(known)}.")
+        choices = ", ".join((*known, "structure", "quadrature", "random"))
+        raise UserError(f"--symmetrization {ensemble} is not known; use one of {choices}.")
     trained = potential.symmetrization
     problem = mismatch(trained, ensemble)
     if problem is not None and not force:
@@ -96,7 +124,8 @@ def mismatch(trained: SymmetrizationHypers, ensemble: str) -> str | None:
         return (
             "This model was trained with one rotation per structure (symmetrization.train: "
             "structure): its messages carry the orientation of the whole structure, and averaging "
-            f"each environment over {ensemble} frames destroys them (force errors are a multiple)."
+            f"each environment over {ensemble} frames destroys them (force errors are a multiple); "
+            "--symmetrization structure is exact for it, or fine-tune it in frames."
         )
     if trained.train in ("sample", "full"):
         return (

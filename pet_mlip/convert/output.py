@@ -7,7 +7,7 @@ from typing import Any
 
 from pet_mlip.convert.metatrain import Converted
 from pet_mlip.errors import UserError
-from pet_mlip.export import save_model
+from pet_mlip.export import Orientations, save_model
 from pet_mlip.export.archive import DTYPES
 from pet_mlip.train.checkpoint import write_checkpoint
 from pet_mlip.version import __version__
@@ -34,13 +34,19 @@ def check_output(path: Path, overwrite: bool) -> None:
         )
 
 
-def write_converted(path: Path, converted: Converted, dtype: str | None = None) -> str:
+def write_converted(
+    path: Path,
+    converted: Converted,
+    dtype: str | None = None,
+    orientations: Orientations = "none",
+) -> str:
     """Write an exported model (``.pt``) or a checkpoint (``.ckpt``).
 
     Args:
         path: The file; an existing one is replaced.
         converted: What to write.
         dtype: Of the network, float32 or float64; by default as in the converted checkpoint.
+        orientations: Average over orientations that calculators take by default.
 
     Returns:
         The dtype.
@@ -53,7 +59,13 @@ def write_converted(path: Path, converted: Converted, dtype: str | None = None) 
         raise UserError(f"--dtype {name} is not known; use float32 or float64.")
     summary = {"converted_from": converted.source}
     if path.suffix == ".pt":
-        save_model(path, converted.potential, dtype=name, training_summary=summary)
+        save_model(
+            path,
+            converted.potential,
+            dtype=name,
+            training_summary=summary,
+            orientations=orientations,
+        )
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_checkpoint(path, checkpoint_content(converted, name, summary))

@@ -20,6 +20,7 @@ from pet_mlip.export.metadata import (
     METADATA_NAME,
     UNITS,
     Metadata,
+    Orientations,
     read_metadata,
 )
 from pet_mlip.export.module import ExportedModel
@@ -131,6 +132,7 @@ def save_model(
     *,
     dtype: str = "float32",
     training_summary: dict[str, Any] | None = None,
+    orientations: Orientations = "none",
 ) -> Metadata:
     """Write one self-contained TorchScript file.
 
@@ -142,6 +144,7 @@ def save_model(
         potential: The model; it is not changed.
         dtype: Of the network in the file: float32 or float64.
         training_summary: Plain JSON types, kept in the metadata.
+        orientations: Average over orientations that calculators take by default.
 
     Raises:
         UserError: If the dtype is unknown, the path a directory, or the exported model does not
@@ -164,6 +167,7 @@ def save_model(
         symmetrization={
             **potential.symmetrization.model_dump(),
             "inference": potential.symmetrization.inference,
+            "orientations": orientations,
         },
         hypers=potential.pet_hypers.model_dump(),
         n_parameters=potential.n_parameters(),

@@ -4,7 +4,7 @@ import json
 import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pet_mlip.errors import UserError
 
@@ -14,6 +14,8 @@ LINES_NAME = "pet_mlip.txt"
 REFERENCES = [
     "Pozdnyakov, Ceriotti: Smooth, exact rotational symmetrization (PET, ECSE), arXiv:2305.19302",
 ]
+Orientations = Literal["none", "structure", "random", "quadrature"]
+"""Averages over orientations of whole structures, which calculators take (not the file itself)."""
 UNITS = {"energy": "eV", "length": "angstrom"}
 
 
@@ -52,6 +54,7 @@ class Metadata:
             "species": " ".join(str(z) for z in self.species),
             "cutoff": repr(self.cutoff),
             "interaction_range": self.interaction_range,
+            "orientations": self.symmetrization.get("orientations", "none"),
         }
         if self.hypers.get("system_conditioning", False):
             values["max_charge"] = self.hypers["max_charge"]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pet_mlip.symmetrize.fields import Bonds, Fields, ranges
+from pet_mlip.ase.symmetrize.fields import Bonds, Fields, ranges
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

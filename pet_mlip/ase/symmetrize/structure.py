@@ -9,19 +9,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pet_mlip.ase.engine import Output, virials_from_edge_gradient
+from pet_mlip.ase.engine import Engine, Output, virials_from_edge_gradient
 from pet_mlip.ase.neighbours import Edges
+from pet_mlip.ase.symmetrize.equivalence import Copies, Framed, find_copies
+from pet_mlip.ase.symmetrize.fields import Bonds, Fields, make_domain, receptive_fields
 from pet_mlip.ecse.ensembles import make_ensemble
 from pet_mlip.ecse.frames import Frames
 from pet_mlip.ecse.hypers import SymmetrizationHypers
-from pet_mlip.export import LoadedModel
 from pet_mlip.model.derivatives import forces_from_edge_gradient
 from pet_mlip.model.environment import build_environment
 from pet_mlip.model.graph import Graph, pad_edges, reverse_edges
 from pet_mlip.model.hypers import PETHypers
 from pet_mlip.model.inputs import EdgeCutoffs
-from pet_mlip.symmetrize.equivalence import Copies, Framed, find_copies
-from pet_mlip.symmetrize.fields import Bonds, Fields, make_domain, receptive_fields
 
 Ints = NDArray[np.int64]
 
@@ -60,25 +59,22 @@ class StructureAverage:
     which fields look the same (crystals have many) are evaluated once.
 
     Args:
-        model: A plain exported model.
+        engine: A plain exported model.
         symmetrization: The frame ensemble.
-        chunk_size: Largest number of attention tokens evaluated at once; 0 for all at once.
     """
 
-    def __init__(
-        self, model: LoadedModel, symmetrization: SymmetrizationHypers, chunk_size: int
-    ) -> None:
-        hypers = PETHypers(**model.metadata.hypers)
-        self.model = model
-        self.chunk_size = chunk_size
-        self.depth = model.metadata.interaction_range
+    def __init__(self, engine: Engine, symmetrization: SymmetrizationHypers) -> None:
+        metadata = engine.model.metadata
+        hypers = PETHypers(**metadata.hypers)
+        self.engine = engine
+        self.depth = metadata.interaction_range
         self.edge_cutoffs = EdgeCutoffs(hypers)
         self.ensemble = make_ensemble(hypers.cutoff, symmetrization)
 
     def __call__(
         self, numbers: Ints, edges: Edges, electronic: Ints | None, gradient: bool
     ) -> Output:
-        """Evaluate a graph; arguments as for `pet_mlip.ase.engine.Engine`."""
+        """Evaluate a graph; arguments as for `Engine`."""
         with torch.inference_mode(False), torch.enable_grad():
             plan = self.plan(numbers, edges, electronic)
             total = self._evaluate(plan, numbers, electronic, gradient)
@@ -118,7 +114,7 @@ class StructureAverage:
 
     def plan(self, numbers: Ints, edges: Edges, electronic: Ints | None) -> Plan:
         """The frames of a graph, and which of them are evaluated."""
-        cutoff = self.model.metadata.cutoff
+        cutoff = self.engine.model.metadata.cutoff
         inside = np.flatnonzero(np.linalg.norm(edges.vectors, axis=1) < cutoff)
         inside = inside[np.argsort(edges.pairs[0][inside], kind="stable")]
         pairs = np.array(edges.pairs[:, inside], dtype=np.int64)
@@ -169,7 +165,7 @@ class StructureAverage:
         total = Totals.zeros(len(plan.frames.atom), len(plan.distances))
         owners = plan.frames.atom.numpy()[plan.evaluated]
         tokens = sum_edges(plan.bonds, plan.fields, self.depth) + np.diff(plan.fields.first)
-        for chunk in split_by_size(tokens[owners], self.chunk_size):
+        for chunk in split_by_size(tokens[owners], self.engine.chunk_size):
             self._evaluate_chunk(plan, plan.evaluated[chunk], numbers, electronic, gradient, total)
         return total
 
@@ -185,12 +181,12 @@ class StructureAverage:
         """Add what some of the evaluated frames, and their copies, contribute to ``total``."""
         owners = plan.frames.atom.numpy()[chunk]
         domain = make_domain(plan.bonds, plan.fields, owners, self.depth)
-        device = self.model.device
+        device = self.engine.model.device
         edge, frame = torch.from_numpy(domain.edge), torch.from_numpy(chunk[domain.field])
         vectors, matrix = plan.vectors.detach(), plan.frames.matrix.detach()
         turned = torch.einsum("ei,eij->ej", vectors[edge], matrix[frame])
         state = None if electronic is None else torch.from_numpy(electronic[domain.atom]).to(device)
-        energies, of_turned, of_distances, _ = self.model.evaluate_domain(
+        energies, of_turned, of_distances, _ = self.engine.model.evaluate_domain(
             turned.to(device),
             plan.distances.detach()[edge].to(device),
             torch.from_numpy(np.array(numbers)[domain.atom]).to(device),
@@ -200,7 +196,7 @@ class StructureAverage:
             domain.atoms_within,
             state,
             gradient,
-            self.chunk_size,
+            self.engine.chunk_size,
         )
         place = np.full(len(plan.frames.atom), -1)
         place[chunk] = np.arange(len(chunk))

@@ -1,0 +1,76 @@
+"""The choice of an average over orientations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pet_mlip.ase.engine import Engine
+from pet_mlip.ase.symmetrize.rotations import (
+    LEBEDEV_DEGREES,
+    RandomRotation,
+    RotationAverage,
+    quadrature,
+)
+from pet_mlip.ase.symmetrize.structure import StructureAverage
+from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.errors import UserError
+from pet_mlip.export.metadata import Orientations
+
+AnyEngine = Engine | StructureAverage | RotationAverage | RandomRotation
+
+
+@dataclass(frozen=True)
+class Symmetrization:
+    """How a model that is not invariant is made so, exactly or approximately.
+
+    Attributes:
+        mode: "none": evaluate as it is. "structure": exact and smooth; each atom's energy in the
+            frames that its neighbours define. "quadrature": average over a fixed set of
+            orientations, approximate. "random": one random orientation in every call.
+        ensemble: Frames of "structure": axis_plane, closest_pairs (fewer in rattled crystals) or
+            pairs.
+        degree: Of "quadrature": angular degree up to which the average is exact.
+        seed: Of "random".
+    """
+
+    mode: str = "structure"
+    ensemble: str = "axis_plane"
+    degree: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        modes = get_args(Orientations)
+        if self.mode not in modes:
+            raise UserError(f"symmetrization {self.mode!r} is not one of {', '.join(modes)}.")
+        known = get_args(SymmetrizationHypers.model_fields["ensemble"].annotation)
+        ensembles = [name for name in known if name != "none"]
+        if self.ensemble not in ensembles:
+            raise UserError(f"ensemble {self.ensemble!r} is not one of {', '.join(ensembles)}.")
+        if not 0 <= self.degree <= max(LEBEDEV_DEGREES):
+            raise UserError(f"degree {self.degree} is not between 0 and {max(LEBEDEV_DEGREES)}.")
+
+    def engine(self, engine: Engine) -> AnyEngine:
+        """The average of a model's predictions.
+
+        Raises:
+            UserError: The model averages over the frames of each environment already.
+        """
+        if self.mode == "none":
+            return engine
+        if engine.model.metadata.symmetrization["inference"] != "plain":
+            raise UserError(
+                "This model is invariant already: it averages over the frames of each environment "
+                f"itself; leave out symmetrization={self.mode!r}."
+            )
+        if self.mode == "structure":
+            hypers = SymmetrizationHypers.model_validate({"ensemble": self.ensemble})
+            return StructureAverage(engine, hypers)
+        if self.mode == "quadrature":
+            return RotationAverage(engine, *quadrature(self.degree))
+        return RandomRotation(engine, self.seed)
+
+
+def declared(symmetrization: dict[str, Any]) -> Symmetrization:
+    """What an exported file asks for in its metadata."""
+    return Symmetrization(symmetrization.get("orientations", "none"))

@@ -1,0 +1,110 @@
+"""Approximate invariance: the average over a fixed set of orientations, or one at random."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.integrate import lebedev_rule
+from scipy.spatial.transform import Rotation
+
+from pet_mlip.ase.engine import Engine, Ints, Output, join
+from pet_mlip.ase.neighbours import Edges
+
+Floats = NDArray[np.float64]
+
+LEBEDEV_DEGREES = (*range(3, 32, 2), *range(35, 132, 6))
+
+
+class RotationAverage:
+    """Predictions averaged over orthogonal matrices, the same for every structure.
+
+    Args:
+        engine: A plain exported model.
+        matrices: Orthogonal, (K, 3, 3).
+        weights: Adding up to one, (K,).
+        max_atoms: Atoms evaluated at once.
+    """
+
+    def __init__(
+        self, engine: Engine, matrices: Floats, weights: Floats, max_atoms: int = 2000
+    ) -> None:
+        self.engine = engine
+        self.matrices = matrices
+        self.weights = weights
+        self.max_atoms = max_atoms
+
+    def __call__(
+        self, numbers: Ints, edges: Edges, electronic: Ints | None, gradient: bool
+    ) -> Output:
+        """Evaluate a graph; arguments as for `Engine`."""
+        n_atoms = len(numbers)
+        at_once = max(self.max_atoms // max(n_atoms, 1), 1)
+        energies, forces = np.zeros(n_atoms), np.zeros((n_atoms, 3))
+        virials = np.zeros((n_atoms, 3, 3))
+        for start in range(0, len(self.matrices), at_once):
+            matrices = self.matrices[start : start + at_once]
+            weights = self.weights[start : start + at_once]
+            turned = [Edges(edges.pairs, edges.shifts, edges.vectors @ q) for q in matrices]
+            all_numbers, all_edges = join([numbers] * len(matrices), turned)
+            states = None if electronic is None else np.tile(electronic, (len(matrices), 1))
+            output = self.engine(all_numbers, all_edges, states, gradient)
+            energies += weights @ output.energies.reshape(-1, n_atoms)
+            if output.forces is not None and output.virials is not None:
+                of_copies = output.forces.reshape(-1, n_atoms, 3)
+                forces += np.einsum("k,knj,kij->ni", weights, of_copies, matrices)
+                v = output.virials.reshape(-1, n_atoms, 3, 3)
+                virials += np.einsum("k,kab,knbc,kdc->nad", weights, matrices, v, matrices)
+        n_frames = np.full(n_atoms, len(self.matrices))
+        return Output(
+            energies, n_frames, forces if gradient else None, virials if gradient else None
+        )
+
+
+class RandomRotation:
+    """Predictions in one random orientation, another one in every call.
+
+    Energies and forces fluctuate from call to call around the average over all orientations: of
+    use in a thermostatted simulation, not in a relaxation.
+
+    Args:
+        engine: A plain exported model.
+        seed: Of the rotations.
+    """
+
+    def __init__(self, engine: Engine, seed: int) -> None:
+        self.engine = engine
+        self.random = np.random.default_rng(seed)
+
+    def __call__(
+        self, numbers: Ints, edges: Edges, electronic: Ints | None, gradient: bool
+    ) -> Output:
+        """Evaluate a graph; arguments as for `Engine`."""
+        matrix = Rotation.random(rng=self.random).as_matrix()
+        if self.random.random() < 0.5:
+            matrix = -matrix
+        average = RotationAverage(self.engine, matrix[None], np.ones(1))
+        return average(numbers, edges, electronic, gradient)
+
+
+def quadrature(degree: int) -> tuple[Floats, Floats]:
+    """Orthogonal matrices and weights that average exactly what has that angular degree at most.
+
+    A Lebedev grid of axes, 2 degree + 1 angles about each, and all of it with the inversion.
+
+    Args:
+        degree: Largest degree of Wigner functions that are averaged exactly, 0 ... 131.
+
+    Returns:
+        Matrices (K, 3, 3) and weights (K,).
+    """
+    if degree == 0:
+        return np.stack([np.eye(3), -np.eye(3)]), np.full(2, 0.5)
+    order = next(order for order in LEBEDEV_DEGREES if order >= degree)
+    axes, weights = lebedev_rule(order)
+    n_angles = 2 * degree + 1
+    angles = np.tile(2.0 * np.pi / n_angles * np.arange(n_angles), len(weights))
+    polar = np.repeat(np.arccos(np.clip(axes[2], -1.0, 1.0)), n_angles)
+    azimuth = np.repeat(np.arctan2(axes[1], axes[0]), n_angles)
+    proper = Rotation.from_euler("ZYZ", np.column_stack([azimuth, polar, angles])).as_matrix()
+    weights = np.repeat(weights / weights.sum(), n_angles) / n_angles
+    return np.concatenate([proper, -proper]), np.concatenate([weights, weights]) / 2.0
