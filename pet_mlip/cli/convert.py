@@ -52,9 +52,9 @@ def convert(
     """Convert a checkpoint of metatrain's PET; metatrain is not needed.
 
     The converted model gives the same energies, forces and stresses. It is as little invariant
-    under rotations as the original; --symmetrization structure makes it exactly so in ASE. What has no counterpart here is refused,
-    and what is left out is said: other targets than the energy, and uncertainty estimates. The file
-    is read without running any code in it.
+    under rotations as the original; --symmetrization structure makes it exactly so in ASE. What has
+    no counterpart here is refused, and what is left out is said: other targets than the energy, and
+    uncertainty estimates. The file is read without running any code in it.
     """
     from pet_mlip.cli.export import symmetrized
     from pet_mlip.convert import check_output, write_converted
