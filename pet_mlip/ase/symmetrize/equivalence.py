@@ -12,6 +12,8 @@ from pet_mlip.ase.symmetrize.fields import Bonds, Fields, ranges
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+DIRECTION = np.array([0.731, 1.173, 1.618, 0.347])
+"""Some direction that no symmetry has."""
 TOLERANCE = 1e-11
 """Largest difference of coordinates in Å that is taken for round-off."""
 
@@ -32,10 +34,9 @@ class Framed(NamedTuple):
     matrix: Floats
     """(F, 3, 3)."""
 
-    def rotated(self, frame: int, atom: int) -> Floats:
-        """Neighbours of an atom, as a frame shows them: rotated vectors and distances, (m, 4)."""
-        edges = slice(self.bonds.first[atom], self.bonds.first[atom + 1])
-        turned = self.vectors[edges] @ self.matrix[frame]
+    def seen(self, frames: Ints, edges: Ints) -> Floats:
+        """Edges as frames show them: rotated vectors and distances, (D, 4)."""
+        turned = np.einsum("ei,eij->ej", self.vectors[edges], self.matrix[frames])
         return np.column_stack([turned, self.distances[edges]])
 
 
@@ -61,11 +62,12 @@ def find_copies(framed: Framed, depth: int) -> Copies:
     """
     original = np.arange(len(framed.atom))
     found: list[tuple[int, Ints, Ints]] = []
-    for group in alike(framed):
+    for group in alike(framed, depth):
+        orders = {frame: sorted_edges(framed, frame) for frame in group}
         originals: list[int] = []
         for frame in group:
             for candidate in originals:
-                match = correspondence(framed, candidate, frame, depth)
+                match = correspondence(framed, candidate, frame, orders, depth)
                 if match is not None:
                     original[frame] = candidate
                     found.append((frame, *match))
@@ -81,56 +83,87 @@ def find_copies(framed: Framed, depth: int) -> Copies:
     )
 
 
-def alike(framed: Framed) -> list[Ints]:
-    """Groups of frames whose first neighbours have the same fingerprint, each of several frames."""
-    if len(framed.atom) == 0:
-        return []
-    first = framed.bonds.first[framed.atom]
-    degree = framed.bonds.first[framed.atom + 1] - first
-    edge = ranges(first, degree)
-    frame = np.repeat(np.arange(len(framed.atom)), degree)
-    turned = np.einsum("ei,eij->ej", framed.vectors[edge], framed.matrix[frame])
-    # Any function of a neighbour serves, if different neighbours rarely have equal values.
+def alike(framed: Framed, depth: int) -> list[Ints]:
+    """Groups of frames whose fields have the same fingerprint, each of several frames."""
+    everything = np.arange(len(framed.atom))
+    groups = split(everything, fingerprint(framed, everything, 1))
+    return [part for group in groups for part in split(group, fingerprint(framed, group, depth))]
+
+
+def split(frames: Ints, fingerprints: Floats) -> list[Ints]:
+    """The frames in groups of the same fingerprint, without single ones."""
+    order = np.argsort(fingerprints, kind="stable")
+    # Round-off and tolerance of the coordinates, summed over the edges.
+    gap = np.diff(fingerprints[order]) > 1e-8
+    groups = np.split(frames[order], np.flatnonzero(gap) + 1)
+    return [np.sort(group) for group in groups if len(group) > 1]
+
+
+def fingerprint(framed: Framed, frames: Ints, depth: int) -> Floats:
+    """A number for each frame that is equal for equal fields, and rarely for others.
+
+    The sum over the edges that leave atoms less than ``depth`` edges away of some function of what
+    the frame shows of them.
+    """
+    bonds, fields = framed.bonds, framed.fields
     kind = framed.numbers @ np.sqrt(2.0 + np.arange(framed.numbers.shape[1]))
-    phase = turned @ [0.731, 1.173, 1.618] + 0.3 * framed.distances[edge]
-    value = np.sin(phase) * (1.0 + 0.1 * kind[framed.bonds.pairs[1][edge]])
-    total = np.bincount(frame, value, minlength=len(framed.atom))
-    total = total + 10.0 * kind[framed.atom] + 100.0 * degree
-    order = np.argsort(total, kind="stable")
-    # Round-off and tolerance of the coordinates, summed over the neighbours.
-    gap = np.diff(total[order]) > 1e-8
-    groups = np.split(order, np.flatnonzero(gap) + 1)
-    return [group for group in groups if len(group) > 1]
+    total = 10.0 * kind[framed.atom[frames]]
+    for k, frame in enumerate(frames):
+        owner = framed.atom[frame]
+        own = slice(fields.first[owner], fields.first[owner + 1])
+        atoms, hops = fields.atom[own], fields.hop[own]
+        atoms, hops = atoms[hops < depth], hops[hops < depth]
+        degree = bonds.first[atoms + 1] - bonds.first[atoms]
+        edges = ranges(bonds.first[atoms], degree)
+        seen = framed.seen(np.full(len(edges), frame), edges)
+        weight = (1.0 + 0.1 * kind[bonds.pairs[1][edges]]) / (1.0 + np.repeat(hops, degree))
+        total[k] += weight @ np.sin(seen @ DIRECTION) + 100.0 * len(edges)
+    return total
+
+
+def sorted_edges(framed: Framed, frame: int) -> Ints:
+    """The edges ordered by centre, then by a coordinate of what the frame shows of them, (E,)."""
+    edges = np.arange(framed.bonds.pairs.shape[1])
+    seen = framed.seen(np.full(len(edges), frame), edges)
+    return np.lexsort((seen @ DIRECTION, framed.bonds.pairs[0]))
 
 
 def correspondence(
-    framed: Framed, original: int, copy: int, depth: int
+    framed: Framed, original: int, copy: int, orders: dict[int, Ints], depth: int
 ) -> tuple[Ints, Ints] | None:
     """Edges of a frame's field and those of another one's that they correspond to.
 
-    Walks both fields from their owners: the neighbours of corresponding atoms correspond where
-    their rotated coordinates agree. None if they do not agree everywhere.
+    Walks both fields from their owners: the neighbours of corresponding atoms correspond, in the
+    order of their rotated coordinates, if these agree. None if they do not agree everywhere.
     """
     bonds, fields = framed.bonds, framed.fields
     owner = framed.atom[original]
-    partner = {owner: framed.atom[copy]}
+    partner = np.full(bonds.n_atoms, -1)
+    partner[owner] = framed.atom[copy]
     edges, sources = [], []
     own = slice(fields.first[owner], fields.first[owner + 1])
-    for atom in fields.atom[own][fields.hop[own] < depth]:
-        there, here = framed.rotated(original, atom), framed.rotated(copy, partner[atom])
-        if len(there) != len(here) or (framed.numbers[atom] != framed.numbers[partner[atom]]).any():
+    for hop in range(depth):
+        atoms = fields.atom[own][fields.hop[own] == hop]
+        partners = partner[atoms]
+        degree = bonds.first[atoms + 1] - bonds.first[atoms]
+        if (degree != bonds.first[partners + 1] - bonds.first[partners]).any():
             return None
-        difference = np.abs(there[:, None] - here[None]).max(axis=2, initial=0.0)
-        match = difference.argmin(axis=1) if len(there) else np.zeros(0, dtype=np.int64)
-        if len(np.unique(match)) < len(match):
+        source = orders[original][ranges(bonds.first[atoms], degree)]
+        edge = orders[copy][ranges(bonds.first[partners], degree)]
+        there = framed.seen(np.full(len(source), original), source)
+        here = framed.seen(np.full(len(edge), copy), edge)
+        if np.abs(there - here).max(initial=0.0) > TOLERANCE:
             return None
-        if (difference[np.arange(len(match)), match] > TOLERANCE).any():
+        reached, of_reached = bonds.pairs[1][source], bonds.pairs[1][edge]
+        known = partner[reached]
+        if ((known >= 0) & (known != of_reached)).any():
             return None
-        source = bonds.first[atom] + np.arange(len(there))
-        edge = bonds.first[partner[atom]] + match
-        for a, b in zip(bonds.pairs[1][source], bonds.pairs[1][edge], strict=True):
-            if partner.setdefault(a, b) != b or (framed.numbers[a] != framed.numbers[b]).any():
-                return None
+        partner[reached] = of_reached
+        if (partner[reached] != of_reached).any():
+            return None
         edges.append(edge)
         sources.append(source)
+    matched = np.flatnonzero(partner >= 0)
+    if (framed.numbers[matched] != framed.numbers[partner[matched]]).any():
+        return None
     return np.concatenate(edges), np.concatenate(sources)
