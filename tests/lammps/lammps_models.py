@@ -17,6 +17,12 @@ MODELS = {
     "plain": {"ensemble": "none", "num_gnn_layers": 1, "featurizer_type": "residual"},
     "2 layers, residual": {"num_gnn_layers": 2, "featurizer_type": "residual"},
     "2 layers, feedforward": {"num_gnn_layers": 2, "featurizer_type": "feedforward"},
+    "adaptive cutoffs": {
+        "num_gnn_layers": 1,
+        "featurizer_type": "feedforward",
+        "num_neighbors_adaptive": 5.0,
+        "zbl": True,
+    },
     "3 layers": {
         "ensemble": "closest_pairs",
         "num_gnn_layers": 3,
@@ -40,6 +46,18 @@ def small_potential(name: str) -> Potential:
     potential = Potential([8, 14], pet, symmetrization).set_dtype(torch.float64)
     potential.set_baseline({8: -400.0, 14: -100.0}, 2.0)
     return potential
+
+
+def save_charged(path: Path) -> Path:
+    """Export a model that depends on charge and spin."""
+    pet = PETHypers(cutoff=CUTOFF, d_pet=8, d_node=8, num_heads=2, system_conditioning=True)
+    torch.manual_seed(5)
+    plain = SymmetrizationHypers(ensemble="none", train="structure")
+    potential = Potential([8, 14], pet, plain).set_dtype(torch.float64)
+    for parameter in potential.pet.conditioning.parameters():
+        parameter.data.normal_()
+    save_model(path, potential, dtype="float64")
+    return path
 
 
 def save(

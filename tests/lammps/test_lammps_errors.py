@@ -2,9 +2,10 @@
 
 import pytest
 from ase.build import bulk
-from lammps_models import ELEMENTS, save
+from lammps_models import ELEMENTS, save, save_charged, small_potential
 from simulation import Lammps, deck, write_data
 
+from pet_mlip.export import save_model
 from pet_mlip.export.metadata import FORMAT_VERSION, Metadata
 
 
@@ -47,6 +48,7 @@ CASES = {
     "dtype": ({"style": "dtype half"}, "dtype half is not one of"),
     "chunk": ({"style": "chunk -1"}, "chunk must not be negative"),
     "units": ({"units": "lj"}, "units metal or real, not in units lj"),
+    "charge": ({"style": "charge 1"}, "does not depend on charge and spin"),
     "NaN": ({"setup": "variable n atom exp(1000)-exp(1000)\nset atom 1 x v_n"}, "Non-numeric"),
     "overlap": ({"setup": "create_atoms 1 single 0 0 0"}, "not a finite number"),
 }
@@ -109,3 +111,19 @@ def test_special_bonds_that_drop_neighbours(lmp):
     message = lmp.fails(BONDED.format(special=""))
     assert "set special_bonds lj/coul 1 1 1" in message
     assert lmp.start(BONDED.format(special="special_bonds lj/coul 1 1 1")).returncode == 0
+
+
+def test_charges_out_of_range(lmp):
+    save_charged(lmp.folder / "charged.pt")
+    pair = "pair_style pet charge 11\npair_coeff * * charged.pt Si O"
+    message = lmp.fails(deck(" ".join(ELEMENTS), pair=pair))
+    assert "knows charges up to 10 and spin multiplicities from 1 to 10" in message
+
+
+def test_averages_over_orientations_are_not_taken_silently(lmp):
+    path = lmp.folder / "average.pt"
+    save_model(path, small_potential("plain"), dtype="float64", orientations="structure")
+    pair = "pair_style pet\npair_coeff * * average.pt Si O"
+    message = lmp.fails(deck(" ".join(ELEMENTS), pair=pair))
+    assert "average over orientations" in message
+    assert "--symmetrization none" in message

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
-from lammps_models import ELEMENTS, MODELS, save
+from lammps_models import ELEMENTS, MODELS, save, save_charged
 from simulation import BAR, Lammps, deck, oriented, write_data
 
 from pet_mlip import PETCalculator
@@ -69,6 +69,16 @@ def test_models(lmp, name):
     serial = lmp(deck(NAMES))
     assert_equal_to_ase(serial, atoms, model)
     assert_equal(lmp(deck(NAMES), ranks=2), serial)
+
+
+@pytest.mark.parametrize("state", [(0, 1), (-1, 2)])
+def test_charge_and_spin(lmp, state):
+    model = save_charged(lmp.folder / "model.pt")
+    atoms = crystal()
+    atoms.info.update(charge=state[0], spin_multiplicity=state[1])
+    write_data(lmp.folder, atoms, ELEMENTS)
+    found = lmp(deck(NAMES, style=f"device cpu charge {state[0]} spin {state[1]}"))
+    assert_equal_to_ase(found, atoms, model)
 
 
 def test_four_ranks(lmp):
