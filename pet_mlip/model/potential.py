@@ -65,6 +65,8 @@ class Potential(nn.Module):
     def forward(self, graph: Graph, frames: list[Frames] | None = None) -> Tensor:
         """Atomic energies, (N,) float64, twice differentiable in ``graph.edge_vectors``.
 
+        With adaptive cutoffs, only the first derivative is exact (see `pet_mlip.model.adaptive`).
+
         Args:
             graph: Atoms and edges.
             frames: Frames for each GNN layer, as training draws them; by default the ensemble's.

@@ -56,7 +56,10 @@ def read_checkpoint(path: str | Path, device: str = "cpu") -> dict[str, Any]:
         content = torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "unreadable"
-        raise UserError(f"{path} is damaged or no pet_mlip checkpoint ({reason}).") from None
+        raise UserError(
+            f"{path} is damaged or no pet_mlip checkpoint ({reason}); one of metatrain becomes one "
+            "with `pet-mlip convert`."
+        ) from None
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise UserError(f"{path} is a file of another program, not a pet_mlip checkpoint.")
     if content["format_version"] > FORMAT_VERSION:
