@@ -27,10 +27,12 @@ def blocks(text: str, language: str) -> list[str]:
 
 @pytest.fixture
 def model_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small untrained model under the name that the pages use, in the current folder."""
+    """Small untrained models under the names that the pages use, in the current folder."""
     torch.manual_seed(0)
     hypers = PETHypers(d_pet=16, d_node=16, d_head=16, d_feedforward=16, num_heads=2)
     save_model(tmp_path / "model.pt", Potential([1, 6, 8], hypers, SymmetrizationHypers()))
+    plain = SymmetrizationHypers(ensemble="none", train="structure")
+    save_model(tmp_path / "published.pt", Potential([1, 6, 8], hypers, plain))
     monkeypatch.chdir(tmp_path)
     return tmp_path / "model.pt"
 
