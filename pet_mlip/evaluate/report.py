@@ -63,10 +63,10 @@ def markdown(summary: dict[str, Any]) -> str:
     ]
     if summary["symmetrization"] != "none":
         cost = summary["cost"]
+        evaluations, relative = number(cost["evaluations"]), number(cost["relative"])
         parts.append(
-            f"Symmetrization {summary['symmetrization']}; per structure {number(cost['seconds'])} s "
-            f"and {number(cost['evaluations'])} evaluations of the model, "
-            f"{number(cost['relative'])} times the cost of the plain model."
+            f"Symmetrization {summary['symmetrization']}; per structure {evaluations} evaluations "
+            f"of the model, {relative} times the cost of the plain one, {number(cost['seconds'])} s."
         )
     errors = summary["errors"]
     if errors["all"]:

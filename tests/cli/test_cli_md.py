@@ -37,6 +37,19 @@ def test_a_simulation(run, tmp_path, ensemble, structure):
     assert (rows[0]["volume"] != "") == (structure == "silicon.xyz")
 
 
+def test_a_simulation_in_random_orientations(run, tmp_path):
+    out = tmp_path / "md"
+    command = ("md", "plain.pt", "methanol.xyz", "--steps", 2, "-o", out, *COLD)
+    code, _, err = run(*command, "--symmetrization", "random:3")
+    assert code == 0, err
+    turned = float(thermo(out)[0]["potential"])
+    assert run(*command, "--overwrite")[0] == 0
+    assert abs(turned - float(thermo(out)[0]["potential"])) > 1e-4
+    code, _, err = run(*command, "--overwrite", "--symmetrization", "random:x")
+    assert code == 1
+    assert "random[:SEED]" in err
+
+
 def test_restart_continues_to_the_same_files(run, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert run("md", "model.pt", "methanol.xyz", "--steps", 8, "-o", whole, *COLD)[0] == 0
