@@ -63,10 +63,10 @@ def markdown(summary: dict[str, Any]) -> str:
     ]
     if summary["symmetrization"] != "none":
         cost = summary["cost"]
-        evaluations, relative = number(cost["evaluations"]), number(cost["relative"])
+        count, times, seconds = (number(v) for v in cost.values())
         parts.append(
-            f"Symmetrization {summary['symmetrization']}; per structure {evaluations} evaluations "
-            f"of the model, {relative} times the cost of the plain one, {number(cost['seconds'])} s."
+            f"Symmetrization {summary['symmetrization']}; per structure {count} evaluations of the "
+            f"model, {times} times the cost of the plain one, {seconds} s."
         )
     errors = summary["errors"]
     if errors["all"]:
