@@ -96,18 +96,17 @@ def evaluate(
     evaluations = []
     with _writer(output) as on_result, progress_bar() as progress:
         for calculator in calculators:
-            evaluations.append(
-                evaluate(
-                    calculator,
-                    read_structures(expand_files(data), keys),
-                    rotations=rotations,
-                    rotated=rotated,
-                    seed=seed,
-                    max_atoms=max_atoms,
-                    on_result=on_result,
-                    track=lambda items, title: progress.track(items, description=title),
-                )
+            evaluation = evaluate(
+                calculator,
+                read_structures(expand_files(data), keys),
+                rotations=rotations,
+                rotated=rotated,
+                seed=seed,
+                max_atoms=max_atoms,
+                on_result=on_result,
+                track=lambda items, title: progress.track(items, description=title),
             )
+            evaluations.append(evaluation)
     if not evaluations[0].errors.all and output is None:
         raise UserError(
             f"{', '.join(data)}: no structure has an energy, forces or a stress to compare with; "
