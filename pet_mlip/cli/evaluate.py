@@ -32,6 +32,15 @@ StateKey = Annotated[
     str, typer.Option(help="Name of this in the files, for models that depend on it.")
 ]
 
+Symmetrizations = Annotated[
+    str | None,
+    typer.Option(
+        help="For models that are not invariant: none, structure[:ENSEMBLE] (exact), "
+        "quadrature[:DEGREE] or random[:SEED]; several with commas between are compared. By "
+        "default what the model's file asks for."
+    ),
+]
+
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="An exported model (.pt).")],
@@ -63,14 +72,7 @@ def evaluate(
     max_atoms: Annotated[int, typer.Option(min=1, help="Atoms evaluated at once.")] = 2000,
     charge_key: StateKey = "charge",
     spin_multiplicity_key: StateKey = "spin_multiplicity",
-    symmetrization: Annotated[
-        str | None,
-        typer.Option(
-            help="For models that are not invariant: none, structure[:ENSEMBLE] (exact), "
-            "quadrature[:DEGREE] or random[:SEED]; several with commas between are compared. By "
-            "default what the model's file asks for."
-        ),
-    ] = None,
+    symmetrization: Symmetrizations = None,
     device: Device = "auto",
     dtype: Dtype = None,
     chunk_size: ChunkSize = None,
