@@ -95,12 +95,12 @@ def evaluate(
     keys = LabelKeys(energy_key, forces_key, stress_key)
     if calculators[0].metadata.hypers.get("system_conditioning", False):
         keys = replace(keys, charge=charge_key, spin_multiplicity=spin_multiplicity_key)
-    evaluations = []
+    files, evaluations = expand_files(data), []
     with _writer(output) as on_result, progress_bar() as progress:
         for calculator in calculators:
             evaluation = evaluate(
                 calculator,
-                read_structures(expand_files(data), keys),
+                read_structures(files, keys),
                 rotations=rotations,
                 rotated=rotated,
                 seed=seed,
