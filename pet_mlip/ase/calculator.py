@@ -68,8 +68,9 @@ class PETCalculator(Calculator):
             evaluated at once, which bounds the memory (about 50 kB each for the default model); 0
             evaluates everything at once; by default 65536 on the CPU and 131072 on a GPU.
         symmetrization: For models that are not invariant (published PETs): "structure" (exact),
-            "quadrature" or "random" (approximate), or a `Symmetrization` with more choices; "none"
-            to evaluate the model as it is. By default what the file asks for. `cost` tells what
+            "quadrature" or "random" (approximate), with a choice such as "structure:closest_pairs",
+            "quadrature:5" (the degree) or "random:1" (the seed), or a `Symmetrization`; "none" to
+            evaluate the model as it is. By default what the file asks for. `cost` tells what
             "structure" takes.
 
     Raises:
@@ -100,7 +101,7 @@ class PETCalculator(Calculator):
         if symmetrization is None:
             symmetrization = declared(model.metadata.symmetrization)
         elif isinstance(symmetrization, str):
-            symmetrization = Symmetrization(symmetrization)
+            symmetrization = Symmetrization.parse(symmetrization)
         self.symmetrization = symmetrization
         self.engine = symmetrization.engine(Engine(model, chunk_size))
         self.info: dict[str, Any] = {}

@@ -18,6 +18,7 @@ from ase.md.md import MolecularDynamics
 from ase.md.velocitydistribution import Stationary, ZeroRotation
 from ase.md.verlet import VelocityVerlet
 
+from pet_mlip.ase.symmetrize.rotations import RandomRotation
 from pet_mlip.errors import UserError
 
 BAR = 1e5 * units.Pascal
@@ -123,6 +124,9 @@ class Simulation:
         atoms = self.atoms
         barostat = {k: getattr(self.integrator, k) for k in _BAROSTAT if self._has_barostat()}
         text = {"step": self.step, "rng": self.rng.bit_generator.state, "extra": extra}
+        rotation = self._random_rotation()
+        if rotation is not None:
+            text["rotation"] = rotation.before
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         with open(temporary, "wb") as file:
             np.savez(
@@ -155,6 +159,9 @@ class Simulation:
         self.atoms.arrays["momenta"] = state["momenta"]
         self.rng.bit_generator.state = text["rng"]
         self.integrator.nsteps = text["step"]
+        rotation = self._random_rotation()
+        if rotation is not None and "rotation" in text:
+            rotation.random.bit_generator.state = text["rotation"]
         if isinstance(self.integrator, LangevinBAOAB):
             self.integrator._update_accel()
         if self._has_barostat():
@@ -163,6 +170,11 @@ class Simulation:
                 setattr(self.integrator, name, state[name][()])
         extra: dict[str, Any] = text["extra"]
         return extra
+
+    def _random_rotation(self) -> RandomRotation | None:
+        """What turns the structure at random in each step, if the calculator does that."""
+        engine = getattr(self.atoms.calc, "engine", None)
+        return engine if isinstance(engine, RandomRotation) else None
 
     def _has_barostat(self) -> bool:
         return self.settings.ensemble == "npt"

@@ -108,9 +108,19 @@ def refuse_metatrain(path: Path) -> None:
 
 
 def load_calculator(
-    model: Any, device: str, dtype: str | None, chunk_size: int | None, skin: float = 0.5
+    model: Any,
+    device: str,
+    dtype: str | None,
+    chunk_size: int | None,
+    symmetrization: str | None = None,
 ) -> PETCalculator:
-    """The calculator of a model file."""
+    """The calculator of a model, given by its file or loaded."""
     from pet_mlip.ase.calculator import PETCalculator
 
-    return PETCalculator(model, device=device, dtype=dtype, chunk_size=chunk_size, skin=skin)
+    return PETCalculator(
+        model,
+        device=device,
+        dtype=dtype,
+        chunk_size=chunk_size,
+        symmetrization=symmetrization,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,10 +23,23 @@ from pet_mlip.cli.common import (
 from pet_mlip.errors import UserError
 
 if TYPE_CHECKING:
+    from pet_mlip.ase.calculator import PETCalculator
     from pet_mlip.data.structure import Structure
-    from pet_mlip.evaluate.evaluation import OnResult
+    from pet_mlip.evaluate.evaluation import Evaluation, OnResult
 
 Key = Annotated[str, typer.Option(help="Name of this label in the files.")]
+StateKey = Annotated[
+    str, typer.Option(help="Name of this in the files, for models that depend on it.")
+]
+
+Symmetrizations = Annotated[
+    str | None,
+    typer.Option(
+        help="For models that are not invariant: none, structure[:ENSEMBLE] (exact), "
+        "quadrature[:DEGREE] or random[:SEED]; several with commas between are compared. By "
+        "default what the model's file asks for."
+    ),
+]
 
 
 def evaluate(
@@ -56,6 +70,9 @@ def evaluate(
     forces_key: Key = "auto",
     stress_key: Key = "auto",
     max_atoms: Annotated[int, typer.Option(min=1, help="Atoms evaluated at once.")] = 2000,
+    charge_key: StateKey = "charge",
+    spin_multiplicity_key: StateKey = "spin_multiplicity",
+    symmetrization: Symmetrizations = None,
     device: Device = "auto",
     dtype: Dtype = None,
     chunk_size: ChunkSize = None,
@@ -66,35 +83,82 @@ def evaluate(
     Mean absolute and root mean square errors of energy per atom, total energy, forces and stress,
     per element and per group (info["config_type"]); standard deviations over random rotations and
     reflections of energies and forces, and the net torque on molecules. Any number of structures.
+    With several symmetrizations all of this, and what each costs, side by side.
     """
     from pet_mlip.data.labels import LabelKeys
     from pet_mlip.data.reading import expand_files, read_structures
-    from pet_mlip.evaluate import evaluate, write_report
+    from pet_mlip.evaluate import evaluate
 
-    calculator = load_calculator(model, device, dtype, chunk_size)
-    structures = read_structures(expand_files(data), LabelKeys(energy_key, forces_key, stress_key))
+    calculators = _calculators(model, device, dtype, chunk_size, symmetrization)
+    if output is not None and len(calculators) > 1:
+        raise UserError("--output takes the predictions of one --symmetrization; give only one.")
+    keys = LabelKeys(energy_key, forces_key, stress_key)
+    if calculators[0].metadata.hypers.get("system_conditioning", False):
+        keys = replace(keys, charge=charge_key, spin_multiplicity=spin_multiplicity_key)
+    files, evaluations = expand_files(data), []
     with _writer(output) as on_result, progress_bar() as progress:
-        evaluation = evaluate(
-            calculator,
-            structures,
-            rotations=rotations,
-            rotated=rotated,
-            seed=seed,
-            max_atoms=max_atoms,
-            on_result=on_result,
-            track=lambda items, title: progress.track(items, description=title),
-        )
-    if not evaluation.errors.all and output is None:
+        for calculator in calculators:
+            evaluation = evaluate(
+                calculator,
+                read_structures(files, keys),
+                rotations=rotations,
+                rotated=rotated,
+                seed=seed,
+                max_atoms=max_atoms,
+                on_result=on_result,
+                track=lambda items, title: progress.track(items, description=title),
+            )
+            evaluations.append(evaluation)
+    if not evaluations[0].errors.all and output is None:
         raise UserError(
             f"{', '.join(data)}: no structure has an energy, forces or a stress to compare with; "
             "name them with --energy-key, --forces-key or --stress-key."
         )
-    if report is not None:
-        write_report(report, evaluation)
-    if as_json:
-        print_json(evaluation.to_dict())
+    _show(evaluations, report, as_json)
+
+
+def _calculators(
+    model: Path, device: str, dtype: str | None, chunk_size: int | None, symmetrization: str | None
+) -> list[PETCalculator]:
+    """One calculator for each symmetrization, all of the same loaded model."""
+    from pet_mlip.export import load_model
+
+    names = [None] if symmetrization is None else symmetrization.split(",")
+    loaded = load_model(str(model), device=device, dtype=dtype)
+    calculators = [load_calculator(loaded, device, dtype, chunk_size, name) for name in names]
+    labels = [str(calculator.symmetrization) for calculator in calculators]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise UserError(f"--symmetrization {symmetrization} asks for {label} twice.")
+    return calculators
+
+
+def _show(evaluations: list[Evaluation], report: Path | None, as_json: bool) -> None:
+    """Write the report, and print one evaluation or the comparison of several."""
+    from rich.markdown import Markdown
+
+    from pet_mlip.evaluate import (
+        comparison,
+        comparison_markdown,
+        markdown,
+        write_comparison,
+        write_report,
+    )
+
+    if len(evaluations) == 1:
+        summary = evaluations[0].to_dict()
+        text = markdown(summary)
+        if report is not None:
+            write_report(report, evaluations[0])
     else:
-        _print_tables(evaluation.to_dict())
+        summary = comparison(evaluations)
+        text = comparison_markdown(summary)
+        if report is not None:
+            write_comparison(report, evaluations)
+    if as_json:
+        print_json(summary)
+    else:
+        stdout().print(Markdown(text))
 
 
 @contextmanager
@@ -131,11 +195,3 @@ def predicted_atoms(structure: Structure, prediction: dict[str, Any]) -> Any:
     if structure.stress is not None:
         atoms.info["reference_stress"] = full_3x3_to_voigt_6_stress(structure.stress)
     return atoms
-
-
-def _print_tables(summary: dict[str, Any]) -> None:
-    from rich.markdown import Markdown
-
-    from pet_mlip.evaluate import markdown
-
-    stdout().print(Markdown(markdown(summary)))

@@ -99,6 +99,7 @@ def describe_model(path: Path) -> dict[str, dict[str, Any]]:
             "cutoff [Å]": m.cutoff,
             "interaction range [Å]": m.cutoff * m.interaction_range,
             "interaction range [cutoffs]": m.interaction_range,
+            "average over orientations": orientations(m.symmetrization),
             "precision": m.dtype,
             "units": m.units,
             "format version": m.format_version,
@@ -109,6 +110,19 @@ def describe_model(path: Path) -> dict[str, dict[str, Any]]:
         "hyperparameters": m.hypers,
         **({"training": m.training} if m.training else {}),
     }
+
+
+def orientations(symmetrization: dict[str, Any]) -> str:
+    """What a calculator averages over by default, in words."""
+    if symmetrization["inference"] != "plain":
+        return f"not needed: invariant, {symmetrization['ensemble']} frames of each environment"
+    declared = symmetrization.get("orientations", "none")
+    return {
+        "none": "none: predictions depend on the orientation; PETCalculator(symmetrization=...)",
+        "structure": "structure: exact, taken by the ASE calculator",
+        "quadrature": "quadrature: approximate, taken by the ASE calculator",
+        "random": "random: another orientation in every call, taken by the ASE calculator",
+    }[declared]
 
 
 def describe_checkpoint(path: Path) -> dict[str, dict[str, Any]]:

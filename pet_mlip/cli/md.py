@@ -29,6 +29,31 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 
+# What defines a simulation; None where nothing is asked for, so that --restart can tell.
+Ensemble = Annotated[
+    str | None,
+    typer.Option(
+        help="nve (velocity Verlet), nvt (Langevin) or npt (Langevin, barostat). [default: nvt]"
+    ),
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option(help="K; of the initial velocities and the thermostat. [default: 300]"),
+]
+Pressure = Annotated[float | None, typer.Option(help="bar, for npt. [default: 1.01325]")]
+Timestep = Annotated[float | None, typer.Option(help="fs. [default: 0.5]")]
+Damping = Annotated[
+    float | None, typer.Option(help="Time constant of the thermostat in fs. [default: 100]")
+]
+PressureDamping = Annotated[
+    float | None, typer.Option(help="Time constant of the barostat in fs. [default: 1000]")
+]
+Flexible = Annotated[
+    bool | None,
+    typer.Option("--flexible/--isotropic", help="Whether npt varies the shape of the cell, too."),
+]
+Seed = Annotated[int | None, typer.Option(help="Of velocities and thermostat. [default: 0]")]
+
 
 def md(
     model: Annotated[Path, typer.Argument(help="An exported model (.pt).")],
@@ -40,33 +65,14 @@ def md(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for all results.")] = Path(
         "md"
     ),
-    ensemble: Annotated[
-        str | None,
-        typer.Option(
-            help="nve (velocity Verlet), nvt (Langevin) or npt (Langevin, barostat). [default: nvt]"
-        ),
-    ] = None,
-    temperature: Annotated[
-        float | None,
-        typer.Option(help="K; of the initial velocities and the thermostat. [default: 300]"),
-    ] = None,
-    pressure: Annotated[float | None, typer.Option(help="bar, for npt. [default: 1.01325]")] = None,
-    timestep: Annotated[float | None, typer.Option(help="fs. [default: 0.5]")] = None,
-    damping: Annotated[
-        float | None, typer.Option(help="Time constant of the thermostat in fs. [default: 100]")
-    ] = None,
-    pressure_damping: Annotated[
-        float | None, typer.Option(help="Time constant of the barostat in fs. [default: 1000]")
-    ] = None,
-    flexible: Annotated[
-        bool | None,
-        typer.Option(
-            "--flexible/--isotropic", help="Whether npt varies the shape of the cell, too."
-        ),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of velocities and thermostat. [default: 0]")] = (
-        None
-    ),
+    ensemble: Ensemble = None,
+    temperature: Temperature = None,
+    pressure: Pressure = None,
+    timestep: Timestep = None,
+    damping: Damping = None,
+    pressure_damping: PressureDamping = None,
+    flexible: Flexible = None,
+    seed: Seed = None,
     interval: Annotated[
         int, typer.Option(min=1, help="Steps between frames and lines of the log.")
     ] = 100,
@@ -77,6 +83,14 @@ def md(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the simulation in the output folder first.")
     ] = False,
+    symmetrization: Annotated[
+        str | None,
+        typer.Option(
+            help="For models that are not invariant: none, structure[:ENSEMBLE] (exact), "
+            "quadrature[:DEGREE], or random[:SEED], one random orientation for each step, which "
+            "costs nothing and needs a thermostat. By default what the model's file asks for."
+        ),
+    ] = None,
     device: Device = "auto",
     dtype: Dtype = None,
     chunk_size: ChunkSize = None,
@@ -106,7 +120,7 @@ def md(
         settings = MDSettings(**{k: v for k, v in asked.items() if v is not None})
         make_folder(output, overwrite)
     atoms = read_first(structure)
-    atoms.calc = load_calculator(model, device, dtype, chunk_size)
+    atoms.calc = load_calculator(model, device, dtype, chunk_size, symmetrization)
     simulation = Simulation(atoms, settings)
     with Recorder(output, simulation, interval) as recorder:
         if restart:

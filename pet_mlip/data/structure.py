@@ -67,7 +67,7 @@ class Structure:
         return float(abs(np.linalg.det(self.cell)))
 
     def to_atoms(self) -> Atoms:
-        """ASE atoms carrying the labels as calculator results."""
+        """ASE atoms with the labels as calculator results, charge and multiplicity in `info`."""
         atoms = Atoms(self.species, self.positions, cell=self.cell, pbc=self.pbc)
         labels = {
             "energy": self.energy,
@@ -79,4 +79,8 @@ class Structure:
             atoms.calc = SinglePointCalculator(atoms, **labels)
         if self.config_type is not None:
             atoms.info["config_type"] = self.config_type
+        if self.charge != 0:
+            atoms.info["charge"] = self.charge
+        if self.spin_multiplicity != 1:
+            atoms.info["spin_multiplicity"] = self.spin_multiplicity
         return atoms

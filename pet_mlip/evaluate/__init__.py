@@ -1,5 +1,6 @@
 """Errors of a model on data, its rotational error, and the report of both."""
 
+from pet_mlip.evaluate.comparison import comparison, comparison_markdown, write_comparison
 from pet_mlip.evaluate.equivariance import RotationalErrors, rotational_errors
 from pet_mlip.evaluate.errors import Errors, ErrorTable
 from pet_mlip.evaluate.evaluation import Evaluation, evaluate
@@ -10,8 +11,11 @@ __all__ = [
     "Errors",
     "Evaluation",
     "RotationalErrors",
+    "comparison",
+    "comparison_markdown",
     "evaluate",
     "markdown",
     "rotational_errors",
+    "write_comparison",
     "write_report",
 ]

@@ -95,13 +95,17 @@ def rotational_errors(
 
 
 def transformed(atoms: Atoms, operation: Floats) -> Atoms:
-    """The structure with positions and cell taken through an orthogonal matrix."""
+    """The structure with positions and cell taken through an orthogonal matrix.
+
+    `info` comes along, since it may hold the charge and the spin multiplicity.
+    """
     # A new object: rotating a copy would drag along constraints and labels.
     return Atoms(
         atoms.numbers,
         atoms.positions @ operation.T,
         cell=atoms.cell.array @ operation.T,
         pbc=atoms.pbc,
+        info=dict(atoms.info),
     )
 
 

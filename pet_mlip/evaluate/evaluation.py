@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from pet_mlip.ase.calculator import PETCalculator
-from pet_mlip.ase.checks import check_atoms
+from pet_mlip.ase.checks import check_atoms, electronic_state
+from pet_mlip.ase.symmetrize.structure import Cost
 from pet_mlip.data.structure import Structure
 from pet_mlip.evaluate.equivariance import RotationalErrors, random_operations, rotational_errors
 from pet_mlip.evaluate.errors import ErrorTable, labelled
@@ -26,6 +27,10 @@ Track = Callable[[Iterable[Structure], str], Iterable[Structure]]
 class Evaluation:
     """What `evaluate` found; its size does not depend on the number of structures."""
 
+    symmetrization: str = "none"
+    """Average over orientations that the calculator took, with its choices."""
+    averages_frames: bool = False
+    """Whether the model averages over the frames of each environment itself."""
     errors: ErrorTable = field(default_factory=ErrorTable)
     rotational: RotationalErrors | None = None
     """None if no rotations were asked for."""
@@ -34,13 +39,17 @@ class Evaluation:
     n_frames: int = 0
     """Sum of the frames of all atoms."""
     max_frames: int = 0
+    n_evaluations: int = 0
+    """Of the model, in predictions: of structures, or of receptive fields each in one frame."""
+    relative_cost: float = 0.0
+    """Sum over structures; one plain evaluation of each costs 1."""
     seconds: float = 0.0
     """Spent in predictions, without those of the rotational error."""
     samples: dict[str, Sample] = field(default_factory=dict)
     """(reference, prediction) pairs of each quantity, in eV and Å, for parity plots."""
 
-    def add(self, structure: Structure, prediction: dict[str, Any]) -> None:
-        """Add a structure with labels and what the model says of it."""
+    def add(self, structure: Structure, prediction: dict[str, Any], cost: Cost) -> None:
+        """Add a structure with labels, what the model says of it, and what that cost."""
         self.errors.add(structure, prediction)
         for quantity, predicted, reference in labelled(structure, prediction):
             self.samples.setdefault(quantity, Sample()).add(predicted, reference)
@@ -48,15 +57,25 @@ class Evaluation:
         self.n_atoms += structure.n_atoms
         self.n_frames += int(prediction["n_frames"].sum())
         self.max_frames = max(self.max_frames, int(prediction["n_frames"].max(initial=0)))
+        self.n_evaluations += cost.evaluations
+        self.relative_cost += cost.relative
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; errors in meV, meV/Å, meV/Å^3."""
+        """Plain JSON types; errors in meV, meV/Å, meV/Å^3; cost is the mean of a structure."""
+        count = max(self.n_structures, 1)
+        cost = {
+            "evaluations": self.n_evaluations / count,
+            "relative": self.relative_cost / count,
+            "seconds": self.seconds / count,
+        }
         return {
+            "symmetrization": self.symmetrization,
             "structures": self.n_structures,
             "atoms": self.n_atoms,
             "mean_frames": self.n_frames / max(self.n_atoms, 1),
             "max_frames": self.max_frames,
             "seconds": self.seconds,
+            "cost": None if self.averages_frames else cost,
             "errors": self.errors.to_dict(),
             "rotational_error": None if self.rotational is None else self.rotational.to_dict(),
         }
@@ -96,7 +115,8 @@ def evaluate(
     Raises:
         UserError: An element that the model does not know, and the like, naming file and frame.
     """
-    evaluation = Evaluation()
+    averages_frames = calculator.metadata.symmetrization["inference"] != "plain"
+    evaluation = Evaluation(str(calculator.symmetrization), averages_frames)
     rng = np.random.default_rng(seed)
     operations = random_operations(rotations, rng)
     chosen: Reservoir[Structure] = Reservoir(rotated, rng)
@@ -105,7 +125,7 @@ def evaluate(
         predictions = _predict(calculator, group, max_atoms, everything=on_result is not None)
         evaluation.seconds += time.perf_counter() - start
         for structure, prediction in zip(group, predictions, strict=True):
-            evaluation.add(structure, prediction)
+            evaluation.add(structure, prediction, calculator.cost(structure.to_atoms()))
             chosen.add(structure)
             if on_result is not None:
                 on_result(structure, prediction)
@@ -120,10 +140,13 @@ def evaluate(
 def _predict(
     calculator: PETCalculator, group: list[Structure], max_atoms: int, everything: bool
 ) -> list[dict[str, Any]]:
+    hypers = calculator.metadata.hypers
     properties = ALL_PROPERTIES if everything else labelled_properties(group)
     batch = [structure.to_atoms() for structure in group]
     for structure, atoms in zip(group, batch, strict=True):
         check_atoms(atoms, calculator.metadata.species, str(structure.source))
+        if hypers.get("system_conditioning", False):
+            electronic_state(atoms, hypers, str(structure.source))
     return calculator.compute_batch(batch, properties, max_atoms)
 
 

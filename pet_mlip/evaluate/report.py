@@ -15,6 +15,11 @@ TITLES = {
     "forces": "force components",
     "stress": "stress components",
 }
+ROTATIONAL_TITLES = {
+    "energy_per_atom_std": "energy per atom, std",
+    "forces_std": "force components, std",
+    "torque_per_atom": "net torque per atom (molecules)",
+}
 
 
 def write_report(
@@ -56,13 +61,20 @@ def markdown(summary: dict[str, Any]) -> str:
         f"{summary['structures']} structures, {summary['atoms']} atoms; frames per atom: "
         f"{summary['mean_frames']:.1f} on average, {summary['max_frames']} at most.",
     ]
+    if summary["symmetrization"] != "none":
+        cost = summary["cost"]
+        count, times, seconds = (number(v) for v in cost.values())
+        parts.append(
+            f"Symmetrization {summary['symmetrization']}; per structure {count} evaluations of the "
+            f"model, {times} times the cost of the plain one, {seconds} s."
+        )
     errors = summary["errors"]
     if errors["all"]:
-        parts.append(_table(("quantity", *_COLUMNS), _rows(errors, "all", errors["all"])))
+        parts.append(table(("quantity", *_COLUMNS), _rows(errors, "all", errors["all"])))
     for title, key in (("Force errors per element", "elements"), ("Errors per group", "groups")):
         if errors[key]:
             rows = [r for name, group in errors[key].items() for r in _rows(errors, name, group)]
-            parts += [f"## {title}", _table((key[:-1], "quantity", *_COLUMNS), rows, named=True)]
+            parts += [f"## {title}", table((key[:-1], "quantity", *_COLUMNS), rows, named=True)]
     if summary["rotational_error"] is not None:
         parts += ["## Rotational error", _rotational_table(summary["rotational_error"])]
     return "\n\n".join(parts) + "\n"
@@ -74,31 +86,28 @@ _COLUMNS = ("unit", "MAE", "RMSE", "largest", "spread of reference", "numbers")
 def _rows(errors: dict[str, Any], name: str, group: dict[str, Any]) -> list[tuple[str, ...]]:
     rows = []
     for quantity, e in group.items():
-        numbers = [_number(e[key]) for key in ("mae", "rmse", "max", "reference_std")]
+        numbers = [number(e[key]) for key in ("mae", "rmse", "max", "reference_std")]
         unit = errors["units"][quantity]
         rows.append((name, TITLES[quantity], unit, *numbers, str(e["count"])))
     return rows
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]], named: bool = False) -> str:
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]], named: bool = False) -> str:
+    """A Markdown table; the first cell of the rows is left out unless they are named by it."""
     lines = [head, tuple("---" for _ in head), *(row if named else row[1:] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _rotational_table(error: dict[str, Any]) -> str:
-    titles = {
-        "energy_per_atom_std": "energy per atom, std",
-        "forces_std": "force components, std",
-        "torque_per_atom": "net torque per atom (molecules)",
-    }
     rows: list[tuple[str, ...]] = [
-        (title, error[key]["unit"], _number(error[key]["rms"]), _number(error[key]["max"]))
-        for key, title in titles.items()
+        (title, error[key]["unit"], number(error[key]["rms"]), number(error[key]["max"]))
+        for key, title in ROTATIONAL_TITLES.items()
         if error[key] is not None
     ]
     head = ("over random rotations and reflections", "unit", "root mean square", "largest")
-    return _table(head, rows, named=True)
+    return table(head, rows, named=True)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A number for a table cell."""
     return f"{value:.4g}"

@@ -18,6 +18,7 @@ def folder(tmp_path_factory):
     """Models, data and structures for the command line."""
     folder = tmp_path_factory.mktemp("cli")
     save_model(folder / "model.pt", small_potential(), dtype="float64")
+    save_model(folder / "plain.pt", small_potential("none"), dtype="float64")
     calculator = PETCalculator(folder / "model.pt")
     rng = np.random.default_rng(0)
     data = []

@@ -4,8 +4,14 @@ import json
 
 import numpy as np
 import pytest
-from ase.build import bulk
+import torch
+from ase.build import bulk, molecule
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
+from model_files import small_potential
+
+from pet_mlip import PETCalculator
+from pet_mlip.export import save_model
 
 
 def test_tables(run):
@@ -86,3 +92,95 @@ def test_name_of_the_output(run):
     code, _, err = run("eval", "model.pt", "data.xyz", "--output", "predicted.cif")
     assert code == 1
     assert ".xyz" in err
+
+
+FEW = ("--rotations", 3, "--rotated", 2)
+
+
+def test_symmetrizations_are_compared(run_json):
+    names = "none,structure:closest_pairs,quadrature:1,random"
+    found = run_json("eval", "plain.pt", "data.xyz@:2", "--symmetrization", names, *FEW)
+    compared = found["symmetrizations"]
+    assert list(compared) == ["none", "structure:closest_pairs", "quadrature:1", "random:0"]
+    rotational = {
+        n: s["rotational_error"]["energy_per_atom_std"]["rms"] for n, s in compared.items()
+    }
+    assert rotational["structure:closest_pairs"] < 1e-9
+    assert 1e-3 < rotational["quadrature:1"] < rotational["none"]
+    assert rotational["random:0"] > 1e-3
+    cost = {name: summary["cost"] for name, summary in compared.items()}
+    assert cost["none"]["evaluations"] == cost["random:0"]["relative"] == 1
+    assert cost["quadrature:1"]["evaluations"] == 36
+    assert cost["structure:closest_pairs"]["relative"] > 1
+    energy = {n: s["errors"]["all"]["energy"]["rmse"] for n, s in compared.items()}
+    assert len(set(energy.values())) == 4
+
+
+def test_table_and_report_of_a_comparison(run, tmp_path):
+    command = ("eval", "plain.pt", "data.xyz@:2", "--symmetrization", "none, quadrature:1")
+    code, out, err = run(*command, "--report", tmp_path / "r", *FEW)
+    assert code == 0, err
+    assert "cost per structure, in plain evaluations" in out
+    assert "rotational error: energy per atom, std, meV/atom" in out
+    assert "force components, RMSE, meV/Å" in out
+    assert "stress components, MAE" in out
+    compared = json.loads((tmp_path / "r" / "comparison.json").read_text())["symmetrizations"]
+    for name, summary in compared.items():
+        alone = json.loads((tmp_path / "r" / name.replace(":", "-") / "errors.json").read_text())
+        assert alone == summary
+    assert "| none | quadrature:1 |" in (tmp_path / "r" / "comparison.md").read_text()
+
+
+def test_one_symmetrization_evaluates_in_it(run, run_json, tmp_path):
+    path = tmp_path / "predicted.xyz"
+    options = ("--symmetrization", "quadrature:1", "--rotations", 0)
+    found = run_json("eval", "plain.pt", "data.xyz@:1", *options, "--output", path)
+    assert found["symmetrization"] == "quadrature:1"
+    assert found["mean_frames"] == found["cost"]["evaluations"] == 36
+    code, out, _ = run("eval", "plain.pt", "data.xyz@:1", *options)
+    assert code == 0
+    assert "Symmetrization quadrature:1; per structure 36 evaluations" in out
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "part"),
+    [
+        ("model.pt", ["none,structure"], "This model is invariant already"),
+        ("plain.pt", ["none,sphere"], "'sphere' is not one of none, structure"),
+        ("plain.pt", ["quadrature:fine"], "quadrature[:DEGREE]"),
+        ("plain.pt", ["structure:nearest"], "ensemble 'nearest' is not one of"),
+        ("plain.pt", ["structure,structure:axis_plane"], "structure:axis_plane twice"),
+        ("plain.pt", ["none,structure", "--output", "p.xyz"], "give only one"),
+    ],
+)
+def test_symmetrizations_that_cannot_be(run, model, options, part):
+    code, _, err = run("eval", model, "data.xyz", "--symmetrization", *options)
+    assert code == 1
+    assert part in err
+
+
+def test_charge_and_spin_reach_the_model(run, run_json, folder):
+    conditioned = small_potential("none", system_conditioning=True)
+    with torch.no_grad():  # a new model starts out independent of the state
+        for name, parameter in conditioned.named_parameters():
+            if "condition" in name:
+                parameter += torch.linspace(-1.0, 1.0, parameter.numel()).view_as(parameter)
+    save_model(folder / "conditioned.pt", conditioned, dtype="float64")
+    calculator = PETCalculator(folder / "conditioned.pt")
+    atoms = molecule("CH3OH")
+    neutral = calculator.get_potential_energy(atoms)
+    atoms.info |= {"charge": -1, "spin_multiplicity": 2}
+    energy = calculator.get_potential_energy(atoms)
+    assert abs(energy - neutral) > 1e-3
+    atoms.calc = SinglePointCalculator(atoms, energy=energy)
+    write(folder / "anion.xyz", atoms)
+    options = ("--rotations", 1, "--symmetrization", "none")
+    found = run_json("eval", "conditioned.pt", "anion.xyz", *options)
+    assert found["errors"]["all"]["energy"]["mae"] < 1e-6
+    found = run_json("eval", "conditioned.pt", "anion.xyz", *options, "--charge-key", "q")
+    assert found["errors"]["all"]["energy"]["mae"] > 1
+    atoms.info["charge"] = 99
+    write(folder / "anion.xyz", atoms)
+    code, _, err = run("eval", "conditioned.pt", "anion.xyz")
+    assert code == 1
+    assert "of anion.xyz, frame 0 is 99" in err

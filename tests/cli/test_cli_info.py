@@ -6,7 +6,9 @@ import shutil
 import pytest
 from model_files import checkpoint, small_potential
 
-from pet_mlip.cli.info import kind_of
+from pet_mlip.cli.info import kind_of, orientations
+
+AVERAGE = "average over orientations"
 
 
 def test_model(run_json):
@@ -17,6 +19,15 @@ def test_model(run_json):
     assert found["model"]["parameters"] > 1000
     assert found["symmetrization"]["ensemble"] == "axis_plane"
     assert found["hyperparameters"]["d_pet"] == 16
+
+
+def test_declared_orientations(run_json):
+    assert "invariant, axis_plane" in run_json("info", "model.pt")["model"][AVERAGE]
+    assert "depend on the orientation" in run_json("info", "plain.pt")["model"][AVERAGE]
+    for name, word in [("structure", "exact"), ("quadrature", "approximate"), ("random", "every")]:
+        said = orientations({"inference": "plain", "orientations": name})
+        assert said.startswith(name)
+        assert word in said
 
 
 def test_frames_on_a_structure(run_json):

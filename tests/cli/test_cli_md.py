@@ -37,11 +37,33 @@ def test_a_simulation(run, tmp_path, ensemble, structure):
     assert (rows[0]["volume"] != "") == (structure == "silicon.xyz")
 
 
-def test_restart_continues_to_the_same_files(run, tmp_path):
+def test_a_simulation_in_random_orientations(run, tmp_path):
+    out = tmp_path / "md"
+    command = ("md", "plain.pt", "methanol.xyz", "--steps", 2, "-o", out, *COLD)
+    code, _, err = run(*command, "--symmetrization", "random:3")
+    assert code == 0, err
+    turned = float(thermo(out)[0]["potential"])
+    assert run(*command, "--overwrite")[0] == 0
+    assert abs(turned - float(thermo(out)[0]["potential"])) > 1e-4
+    code, _, err = run(*command, "--overwrite", "--symmetrization", "random:x")
+    assert code == 1
+    assert "random[:SEED]" in err
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("model.pt", []),
+        ("plain.pt", ["--symmetrization", "random"]),
+        ("plain.pt", ["--symmetrization", "random", "--ensemble", "nve"]),
+    ],
+)
+def test_restart_continues_to_the_same_files(run, tmp_path, model, options):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert run("md", "model.pt", "methanol.xyz", "--steps", 8, "-o", whole, *COLD)[0] == 0
-    assert run("md", "model.pt", "methanol.xyz", "--steps", 3, "-o", parts, *COLD)[0] == 0
-    again = ("md", "model.pt", "methanol.xyz", "--steps", 8, "-o", parts, "--interval", 2)
+    command = ("md", model, "methanol.xyz", *options)
+    assert run(*command, "--steps", 8, "-o", whole, *COLD)[0] == 0
+    assert run(*command, "--steps", 3, "-o", parts, *COLD)[0] == 0
+    again = (*command, "--steps", 8, "-o", parts, "--interval", 2)
     assert run(*again, "--restart")[0] == 0
     for name in ("trajectory.xyz", "thermo.csv"):
         assert (whole / name).read_bytes() == (parts / name).read_bytes()

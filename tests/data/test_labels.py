@@ -186,3 +186,11 @@ def test_structures_survive_a_round_trip(tmp_path, crystals):
         np.testing.assert_allclose(a.stress, b.stress, atol=1e-8)
         np.testing.assert_allclose(a.forces, b.forces, atol=1e-8)
         assert a.energy == b.energy
+
+
+def test_atoms_carry_charge_and_multiplicity_that_are_not_the_default():
+    keys = LabelKeys(charge="q", spin_multiplicity="multiplicity")
+    atoms = structure_from_atoms(cube(q=-1, multiplicity=3), keys).to_atoms()
+    assert (atoms.info["charge"], atoms.info["spin_multiplicity"]) == (-1, 3)
+    neutral = structure_from_atoms(cube(q=0, multiplicity=1), keys).to_atoms()
+    assert not {"charge", "spin_multiplicity"} & set(neutral.info)

@@ -50,6 +50,32 @@ class Symmetrization:
         if not 0 <= self.degree <= max(LEBEDEV_DEGREES):
             raise UserError(f"degree {self.degree} is not between 0 and {max(LEBEDEV_DEGREES)}.")
 
+    @classmethod
+    def parse(cls, text: str) -> Symmetrization:
+        """MODE, or MODE:CHOICE with what the mode lets one choose: an ensemble, degree or seed.
+
+        Raises:
+            UserError: It is none of these.
+        """
+        mode, colon, choice = text.strip().partition(":")
+        if not colon:
+            return cls(mode)
+        if mode == "structure":
+            return cls(mode, ensemble=choice)
+        if mode == "quadrature" and choice.isdecimal():
+            return cls(mode, degree=int(choice))
+        if mode == "random" and choice.isdecimal():
+            return cls(mode, seed=int(choice))
+        raise UserError(
+            f"symmetrization {text.strip()!r} is not known; use none, structure[:ENSEMBLE], "
+            "quadrature[:DEGREE] or random[:SEED]."
+        )
+
+    def __str__(self) -> str:
+        """The text that `parse` reads, with every choice spelled out."""
+        choice = {"structure": self.ensemble, "quadrature": self.degree, "random": self.seed}
+        return f"{self.mode}:{choice[self.mode]}" if self.mode in choice else self.mode
+
     def engine(self, engine: Engine) -> AnyEngine:
         """The average of a model's predictions.
 

@@ -74,11 +74,14 @@ class RandomRotation:
     def __init__(self, engine: Engine, seed: int) -> None:
         self.engine = engine
         self.random = np.random.default_rng(seed)
+        self.before = self.random.bit_generator.state
+        """State of the generator before the last rotation: set again, it repeats that one."""
 
     def __call__(
         self, numbers: Ints, edges: Edges, electronic: Ints | None, gradient: bool
     ) -> Output:
         """Evaluate a graph; arguments as for `Engine`."""
+        self.before = self.random.bit_generator.state
         matrix = Rotation.random(rng=self.random).as_matrix()
         if self.random.random() < 0.5:
             matrix = -matrix
