@@ -78,8 +78,9 @@ def test_quadratures_err_less_and_cost_more(table: Any) -> None:
         assert exact[f"cost of {what}"] < first[f"cost of {what}"]
 
 
+@pytest.mark.parametrize("table", ["trained"], indirect=True)
 def test_the_page_shows_the_measured_costs(table: Any) -> None:
-    """Costs follow from the geometry alone, unlike the errors."""
+    """Costs follow from geometry and cutoff alone, unlike the errors."""
     shown = re.findall(r"^\| (\w[^|]*?) \| (\d+) \| (\d+) \| (\d+) \|", PAGE.read_text(), re.M)
     assert [row[0] for row in shown] == list(table)
     for name, *costs in shown:
