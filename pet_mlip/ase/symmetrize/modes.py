@@ -47,6 +47,8 @@ class Symmetrization:
         ensembles = [name for name in known if name != "none"]
         if self.ensemble not in ensembles:
             raise UserError(f"ensemble {self.ensemble!r} is not one of {', '.join(ensembles)}.")
+        if self.seed < 0:
+            raise UserError(f"seed {self.seed} is negative; give a number from 0 on.")
         if not 0 <= self.degree <= max(LEBEDEV_DEGREES):
             raise UserError(f"degree {self.degree} is not between 0 and {max(LEBEDEV_DEGREES)}.")
 

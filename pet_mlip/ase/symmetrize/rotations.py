@@ -108,6 +108,8 @@ def quadrature(degree: int) -> tuple[Floats, Floats]:
     angles = np.tile(2.0 * np.pi / n_angles * np.arange(n_angles), len(weights))
     polar = np.repeat(np.arccos(np.clip(axes[2], -1.0, 1.0)), n_angles)
     azimuth = np.repeat(np.arctan2(axes[1], axes[0]), n_angles)
-    proper = Rotation.from_euler("ZYZ", np.column_stack([azimuth, polar, angles])).as_matrix()
+    euler = np.column_stack([azimuth, polar, angles])
+    # A position r goes to r @ R^T, as in metatomic: first about z, then z onto the grid.
+    proper = Rotation.from_euler("ZYZ", euler).as_matrix().transpose(0, 2, 1)
     weights = np.repeat(weights / weights.sum(), n_angles) / n_angles
     return np.concatenate([proper, -proper]), np.concatenate([weights, weights]) / 2.0
