@@ -1,4 +1,4 @@
-"""The tutorial on symmetry runs, on a trained model and on a converted one, and holds its promises."""
+"""The tutorial on symmetry runs, on a trained and on a converted model, and keeps its promises."""
 
 from __future__ import annotations
 
