@@ -94,7 +94,7 @@ def test_nvt_reaches_its_temperature(morse):
     assert np.mean(temperatures[200:]) == pytest.approx(300.0, rel=0.15)
 
 
-@pytest.mark.parametrize("flexible", [False, True])
+@pytest.mark.parametrize("flexible", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_npt_reaches_its_pressure(morse, flexible):
     pressure = 50_000.0
     atoms = bulk("Cu", "fcc", a=3.5, cubic=True)

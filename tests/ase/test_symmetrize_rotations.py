@@ -106,7 +106,7 @@ def test_the_average_of_random_orientations(model):
     atoms = ethanol()
     calculator = PETCalculator(model, symmetrization=Symmetrization("random"))
     energies = np.array(
-        [r["energy"] for _ in range(400) for r in calculator.compute_batch([atoms])]
+        [r["energy"] for _ in range(120) for r in calculator.compute_batch([atoms])]
     )
     atoms.calc = PETCalculator(model, symmetrization=Symmetrization("quadrature", degree=8))
     error = energies.mean() - atoms.get_potential_energy()

@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_files import small_potential
 
@@ -31,6 +31,11 @@ KINDS = {
     "one layer": {"num_gnn_layers": 1, "featurizer_type": "residual"},
 }
 ENSEMBLES = ["axis_plane", "closest_pairs", "pairs"]
+CASES = [
+    *((kind, "axis_plane") for kind in KINDS),
+    ("published", "closest_pairs"),
+    ("published", "pairs"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +84,12 @@ def random_operation(seed):
     return np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0]
 
 
-@pytest.mark.parametrize("ensemble", ENSEMBLES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "ensemble"), CASES)
 def test_invariance_under_every_operation(models, kind, ensemble):
     symmetrized = PETCalculator(models[kind], symmetrization=Symmetrization(ensemble=ensemble))
     for seed, (name, atoms) in enumerate(structures().items()):
         energy, forces = predictions(symmetrized, atoms)
-        for operation in (random_operation(seed), -np.eye(3), np.diag([1.0, -1.0, 1.0])):
+        for operation in (random_operation(seed), -random_operation(seed)):
             turned = predictions(symmetrized, operated(atoms, operation))
             assert abs(turned[0] - energy) < 1e-10 * len(atoms), name
             assert np.abs(turned[1] - forces @ operation).max() < 1e-9, name
@@ -99,8 +103,7 @@ def test_the_plain_model_is_not_invariant(models, kind):
     assert abs(predictions(plain, turned)[0] - predictions(plain, atoms)[0]) > 1e-4
 
 
-@pytest.mark.parametrize("ensemble", ENSEMBLES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "ensemble"), CASES)
 def test_forces_and_stress_are_the_gradient(models, kind, ensemble):
     calculator = PETCalculator(models[kind], symmetrization=Symmetrization(ensemble=ensemble))
     for name in ("ethanol", "rattled", "silicon", "nearly linear"):
@@ -130,6 +133,7 @@ def test_forces_and_stress_are_the_gradient(models, kind, ensemble):
 
 
 @given(seed=st.integers(0, 10**6))
+@settings(max_examples=10)
 def test_molecules_in_random_geometries(models, seed):
     atoms = rattled(molecule("CH3OH"), 0.2, seed)
     calculator = PETCalculator(models["published"], symmetrization="structure")

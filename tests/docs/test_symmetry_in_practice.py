@@ -29,7 +29,10 @@ def pet_mlip(folder: Path, *words: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.fixture(scope="module", params=["trained", "converted"])
+SLOWLY_TRAINED = pytest.param("trained", marks=pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", params=[SLOWLY_TRAINED, "converted"])
 def table(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What the page's code finds: for each remedy the columns of its table."""
     folder = tmp_path_factory.mktemp("symmetry")
@@ -78,7 +81,7 @@ def test_quadratures_err_less_and_cost_more(table: Any) -> None:
         assert exact[f"cost of {what}"] < first[f"cost of {what}"]
 
 
-@pytest.mark.parametrize("table", ["trained"], indirect=True)
+@pytest.mark.parametrize("table", [SLOWLY_TRAINED], indirect=True)
 def test_the_page_shows_the_measured_costs(table: Any) -> None:
     """Costs follow from geometry and cutoff alone, unlike the errors."""
     shown = re.findall(r"^\| (\w[^|]*?) \| (\d+) \| (\d+) \| (\d+) \|", PAGE.read_text(), re.M)

@@ -40,6 +40,7 @@ def test_nve_on_ranks_with_reneighbouring(lmp):
     assert_same_path(lmp(deck(NAMES, setup=setup, run="run 200"), ranks=2), serial)
 
 
+@pytest.mark.slow
 def test_energy_is_conserved_to_second_order(lmp):
     spreads = []
     for n in (1, 2):

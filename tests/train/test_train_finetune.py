@@ -215,6 +215,7 @@ def test_frozen_parts_through_a_resumption(
         run_training(validate(tree, "test"), tmp_path / "whole", resume=True)
 
 
+@pytest.mark.slow
 def test_two_processes_with_frozen_parts(data: Path, plain: Path, tmp_path: Path) -> None:
     tree = tuning(data, plain, learning_rate=1e-3, batch_size=3, devices=2)
     tree["training"] |= {"freeze": ["embeddings", "heads"]}

@@ -113,6 +113,7 @@ def test_sigint(config: Path, uninterrupted: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("without_report")
+@pytest.mark.slow
 def test_sigkill_twice(config: Path, uninterrupted: Path, tmp_path: Path) -> None:
     process = start(config, tmp_path)
     interrupt(process, tmp_path, signal.SIGKILL, after=random.randint(1, EPOCHS // 3))
