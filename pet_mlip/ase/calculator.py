@@ -197,8 +197,8 @@ class PETCalculator(Calculator):
         self._announced = True
         cost = self.cost(atoms)
         LOG.warning(
-            "symmetrization structure: %d frames of %d atoms in %d evaluations of the model, about "
-            "%.0f times the cost of the plain model for this structure.",
+            "symmetrization structure: %d frames of %d atoms in %d evaluations of the model; they "
+            "cost about %.1f evaluations of this structure, besides finding the frames.",
             cost.frames,
             len(atoms),
             cost.evaluations,

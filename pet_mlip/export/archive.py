@@ -72,11 +72,7 @@ class LoadedModel:
         self,
         edge_vectors: Tensor,
         edge_distances: Tensor,
-        species: Tensor,
-        edge_index: Tensor,
-        edge_shifts: Tensor,
-        reverse: Tensor,
-        atoms_within: list[int],
+        topology: Topology,
         electronic: Tensor | None = None,
         compute_gradient: bool = True,
         chunk_size: int = 0,
@@ -84,16 +80,7 @@ class LoadedModel:
         """Energies of some atoms: see `pet_mlip.export.module.ExportedModel.evaluate_domain`."""
         with _evaluation():
             return self.module.evaluate_domain(
-                edge_vectors,
-                edge_distances,
-                species,
-                edge_index,
-                edge_shifts,
-                reverse,
-                atoms_within,
-                electronic,
-                compute_gradient,
-                chunk_size,
+                edge_vectors, edge_distances, *topology, electronic, compute_gradient, chunk_size
             )
 
     def drive(

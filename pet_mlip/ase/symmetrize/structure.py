@@ -18,7 +18,7 @@ from pet_mlip.ecse.frames import Frames
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.model.derivatives import forces_from_edge_gradient
 from pet_mlip.model.environment import build_environment
-from pet_mlip.model.graph import Graph, pad_edges, reverse_edges
+from pet_mlip.model.graph import Graph, Topology, pad_edges, reverse_edges
 from pet_mlip.model.hypers import PETHypers
 from pet_mlip.model.inputs import EdgeCutoffs
 
@@ -186,14 +186,17 @@ class StructureAverage:
         vectors, matrix = plan.vectors.detach(), plan.frames.matrix.detach()
         turned = torch.einsum("ei,eij->ej", vectors[edge], matrix[frame])
         state = None if electronic is None else torch.from_numpy(electronic[domain.atom]).to(device)
-        energies, of_turned, of_distances, _ = self.engine.model.evaluate_domain(
-            turned.to(device),
-            plan.distances.detach()[edge].to(device),
+        topology = Topology(
             torch.from_numpy(np.array(numbers)[domain.atom]).to(device),
             torch.from_numpy(domain.pairs).to(device),
             torch.zeros(len(edge), 3, dtype=torch.float64, device=device),
             torch.from_numpy(domain.reverse).to(device),
             domain.atoms_within,
+        )
+        energies, of_turned, of_distances, _ = self.engine.model.evaluate_domain(
+            turned.to(device),
+            plan.distances.detach()[edge].to(device),
+            topology,
             state,
             gradient,
             self.engine.chunk_size,
