@@ -12,5 +12,5 @@ from hypothesis import settings
 torch.set_num_threads(1)
 
 # The same examples in every run: a failure in CI is a failure here.
-settings.register_profile("pet_mlip", derandomize=True, deadline=None, max_examples=25)
+settings.register_profile("pet_mlip", derandomize=True, deadline=None, max_examples=15)
 settings.load_profile("pet_mlip")

@@ -19,7 +19,7 @@ environments = st.builds(
     random_vectors, st.sampled_from(KINDS), st.integers(1, 7), st.integers(0, 10**6)
 )
 pytestmark = pytest.mark.parametrize("name", SYMMETRIZATION)
-quick = settings(max_examples=25, deadline=None, derandomize=True)
+quick = settings(max_examples=15)
 
 
 def displaced(vectors: Tensor, step: float) -> list[Tensor]:

@@ -135,7 +135,14 @@ SETUPS = {
 }
 
 
-@pytest.mark.parametrize("name", SETUPS)
+# Where LAMMPS does something else to ghosts than by default.
+OTHER_GHOSTS = ("brick grid", "long ghost shell", "velocities of ghosts")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in OTHER_GHOSTS else n for n in SETUPS],
+)
 def test_setups(lmp, name):
     save(lmp.folder / "model.pt", "2 layers, residual")
     atoms = bulk("SiO", "zincblende", a=5.0, cubic=True) * 2  # comm_style tiled wants a large cell
