@@ -82,6 +82,7 @@ def test_nve_conserves_energy_to_second_order_in_the_time_step(morse):
     assert spread(2.0) / spread(1.0) == pytest.approx(4.0, rel=0.3)
 
 
+@pytest.mark.slow
 def test_nvt_reaches_its_temperature(morse):
     atoms = bulk("Cu", "fcc", a=3.5, cubic=True)
     atoms.calc = morse

@@ -83,7 +83,13 @@ WORKFLOWS = {
 }
 
 
-@pytest.mark.parametrize("name", WORKFLOWS)
+LESS_COMMON = ("deform", "two runs")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in LESS_COMMON else n for n in WORKFLOWS],
+)
 def test_ranks_agree_on(lmp, name):
     setup, run = WORKFLOWS[name]
     serial = lmp(deck(NAMES, setup=setup, run=run))

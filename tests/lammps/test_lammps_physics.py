@@ -111,7 +111,12 @@ STRUCTURES = {
 BOUNDARIES = {"molecule": ["s s s", "f f f"], "slab": ["p p f", "p p s"]}
 
 
-@pytest.mark.parametrize("name", STRUCTURES)
+SIMPLER = ("two far atoms", "outside of the cell")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SIMPLER else n for n in STRUCTURES]
+)
 def test_structures(lmp, name):
     model = save(lmp.folder / "model.pt", "2 layers, residual")
     atoms = STRUCTURES[name].copy()
