@@ -63,7 +63,7 @@ def find_copies(framed: Framed, depth: int) -> Copies:
     original = np.arange(len(framed.atom))
     found: list[tuple[int, Ints, Ints]] = []
     for group in alike(framed, depth):
-        orders = {frame: sorted_edges(framed, frame) for frame in group}
+        orders = {frame: edge_order(framed, frame) for frame in group}
         originals: list[int] = []
         for frame in group:
             for candidate in originals:
@@ -121,7 +121,7 @@ def fingerprint(framed: Framed, frames: Ints, depth: int) -> Floats:
     return total
 
 
-def sorted_edges(framed: Framed, frame: int) -> Ints:
+def edge_order(framed: Framed, frame: int) -> Ints:
     """The edges ordered by centre, then by a coordinate of what the frame shows of them, (E,)."""
     edges = np.arange(framed.bonds.pairs.shape[1])
     seen = framed.seen(np.full(len(edges), frame), edges)

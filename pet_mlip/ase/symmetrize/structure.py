@@ -16,6 +16,7 @@ from pet_mlip.ase.symmetrize.fields import Bonds, Fields, make_domain, receptive
 from pet_mlip.ecse.ensembles import make_ensemble
 from pet_mlip.ecse.frames import Frames
 from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.model.chunks import split
 from pet_mlip.model.derivatives import forces_from_edge_gradient
 from pet_mlip.model.environment import build_environment
 from pet_mlip.model.graph import Graph, Topology, pad_edges, reverse_edges
@@ -165,8 +166,10 @@ class StructureAverage:
         total = Totals.zeros(len(plan.frames.atom), len(plan.distances))
         owners = plan.frames.atom.numpy()[plan.evaluated]
         tokens = sum_edges(plan.bonds, plan.fields, self.depth) + np.diff(plan.fields.first)
-        for chunk in split_by_size(tokens[owners], self.engine.chunk_size):
-            self._evaluate_chunk(plan, plan.evaluated[chunk], numbers, electronic, gradient, total)
+        sizes = torch.from_numpy(tokens[owners])
+        for chunk in split(sizes, torch.arange(len(owners) + 1), self.engine.chunk_size):
+            frames = plan.evaluated[chunk.atom_start : chunk.atom_end]
+            self._evaluate_chunk(plan, frames, numbers, electronic, gradient, total)
         return total
 
     def _evaluate_chunk(
@@ -263,16 +266,3 @@ def sum_edges(bonds: Bonds, fields: Fields, depth: int) -> Ints:
     degree = np.diff(bonds.first)[fields.atom] * (fields.hop < depth)
     total: Ints = np.concatenate([[0], np.cumsum(degree)])
     return total[fields.first[1:]] - total[fields.first[:-1]]
-
-
-def split_by_size(sizes: Ints, bound: int) -> list[Ints]:
-    """Consecutive groups of indices whose sizes add up to at most a bound, or single ones."""
-    if bound <= 0 or len(sizes) == 0:
-        return [np.arange(len(sizes))] if len(sizes) else []
-    groups: list[Ints] = []
-    ends, start, done = np.cumsum(sizes), 0, 0
-    while start < len(sizes):
-        end = max(int(np.searchsorted(ends, done + bound, side="right")), start + 1)
-        groups.append(np.arange(start, end))
-        start, done = end, int(ends[end - 1])
-    return groups
