@@ -15,7 +15,7 @@ namespace pet {
 
 namespace {
 
-constexpr int newest_format = 3;
+constexpr int newest_format = 4;
 const std::string metadata_record = "extra/pet_mlip.txt";
 
 // c10's messages carry a backtrace and the TorchScript source; the last line says what is wrong.
@@ -117,7 +117,7 @@ public:
     module_.eval();
     if (!dtype.empty() && dtype != metadata_.dtype) {
       // Only the network: geometry, baselines and sums are double precision always.
-      auto network = module_.attr("potential").toModule().attr("pet").toModule();
+      auto network = module_.attr("evaluator").toModule().attr("network").toModule();
       network.to(dtype == "float64" ? torch::kFloat64 : torch::kFloat32);
       metadata_.dtype = dtype;
     }

@@ -180,7 +180,7 @@ def build_potential(contents: Contents, target: Target) -> tuple[Potential, str]
         # Tabulated constants, but as far as the checkpoint's precision reaches.
         radii = weights["additive_models.1.covalent_radii"].load().double()
         index = weights["additive_models.1.species_to_index"].load().long()
-        potential.repulsion.radii.copy_(radii[index[torch.tensor(species)]])
+        potential.preparation.repulsion.radii.copy_(radii[index[torch.tensor(species)]])
     return potential.eval(), name
 
 

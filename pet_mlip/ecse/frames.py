@@ -44,9 +44,3 @@ def rotations_from_normal(gaussian: Tensor) -> Tensor:
 def count_frames(frames: Frames, n_atoms: int) -> Tensor:
     """Number of frames of each atom, (N,) int64."""
     return torch.bincount(frames.atom, minlength=n_atoms)
-
-
-def leading_frames(frames: Frames, n_atoms: int) -> Frames:
-    """The frames of the first atoms."""
-    end = int(torch.searchsorted(frames.atom, torch.full_like(frames.atom[:1], n_atoms)))
-    return Frames(frames.atom[:end], frames.matrix[:end], frames.weight[:end])

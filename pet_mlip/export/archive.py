@@ -141,7 +141,11 @@ def save_model(
     if path.is_dir():
         raise UserError(f"{path} is a directory; give the path of the model file to write.")
     _check_dtype(dtype)
-    eager = deepcopy(potential).cpu().eval().requires_grad_(False).set_dtype(DTYPES[dtype])
+    eager = deepcopy(potential).cpu().eval().requires_grad_(False)
+    # Weights are folded in float64, and rounded once.
+    exported = ExportedModel(deepcopy(eager).set_dtype(torch.float64))
+    exported.evaluator.network.to(DTYPES[dtype])
+    eager.set_dtype(DTYPES[dtype])
     metadata = Metadata(
         format_version=FORMAT_VERSION,
         package_version=__version__,
@@ -167,7 +171,7 @@ def save_model(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # TorchScript is deprecated, and needed by LAMMPS.
             files = {METADATA_NAME: metadata.to_json(), LINES_NAME: metadata.to_lines()}
-            scripted = torch.jit.script(ExportedModel(eager))
+            scripted = torch.jit.script(exported)
             scripted.save(temporary, _extra_files=files)
         os.chmod(temporary, _file_mode())
         check_exported(eager, load_model(temporary, device="cpu"))
@@ -205,7 +209,7 @@ def load_model(path: str | Path, device: str = "auto", dtype: str | None = None)
     module.eval()
     # Only the network: baselines and geometry stay float64.
     with torch.inference_mode(False):
-        module.potential.pet.to(DTYPES[name])
+        module.evaluator.network.to(DTYPES[name])
     return LoadedModel(module, metadata, target, DTYPES[name])
 
 

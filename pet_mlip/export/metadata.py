@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pet_mlip.errors import UserError
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 METADATA_NAME = "pet_mlip.json"
 LINES_NAME = "pet_mlip.txt"
 REFERENCES = [

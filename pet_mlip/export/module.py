@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from pet_mlip.inference.evaluator import Evaluator
 from pet_mlip.model.derivatives import forces_from_edge_gradient
-from pet_mlip.model.gradient import EnergyGradient
 from pet_mlip.model.graph import Graph, Topology, electronic_state
 from pet_mlip.model.potential import Potential
 
@@ -22,8 +22,8 @@ class ExportedModel(nn.Module):
 
     def __init__(self, potential: Potential) -> None:
         super().__init__()
-        self.potential = potential
-        self.energy_gradient = EnergyGradient(potential)
+        self.preparation = potential.preparation
+        self.evaluator = Evaluator(potential)
 
     def forward(
         self,
@@ -60,10 +60,10 @@ class ExportedModel(nn.Module):
         if electronic is None:
             electronic = electronic_state(species.shape[0]).to(species.device)
         graph = Graph(species, edge_index, vectors, edge_shifts, electronic)
-        inputs = self.potential.prepare(graph)
+        inputs = self.preparation(graph)
         if weights is None:
             weights = torch.ones_like(species, dtype=torch.float64)
-        energies, gradient, n_frames = self.energy_gradient(
+        energies, gradient, n_frames = self.evaluator(
             [vectors], inputs, weights, compute_gradient, chunk_size
         )
         return energies, gradient[0], n_frames
@@ -106,9 +106,9 @@ class ExportedModel(nn.Module):
         topology = Topology(species, edge_index, edge_shifts, reverse, atoms_within)
         vectors = edge_vectors.detach().requires_grad_(compute_gradient)
         distances = edge_distances.detach().requires_grad_(compute_gradient)
-        inputs = self.potential.prepare_domain(topology, vectors, distances, electronic)
+        inputs = self.preparation.of_domain(topology, vectors, distances, electronic)
         weights = torch.ones_like(species[: atoms_within[0]], dtype=torch.float64)
-        energies, gradient, n_frames = self.energy_gradient(
+        energies, gradient, n_frames = self.evaluator(
             [vectors, distances], inputs, weights, compute_gradient, chunk_size
         )
         return energies, gradient[0], gradient[1], n_frames
@@ -162,16 +162,14 @@ class ExportedModel(nn.Module):
         positions, cell = positions.detach(), cell.detach()
         vectors = positions.index_select(0, neighbor) - positions.index_select(0, centre)
         vectors = (vectors + edge_shifts @ cell).requires_grad_(True)
-        inputs = self.potential.prepare_domain(
+        inputs = self.preparation.of_domain(
             topology,
             vectors,
             torch.linalg.vector_norm(vectors, dim=-1),
             electronic.to(species.device),
         )
         weights = torch.ones_like(species[: atoms_within[0]], dtype=torch.float64)
-        energies, gradients, n_frames = self.energy_gradient(
-            [vectors], inputs, weights, True, chunk_size
-        )
+        energies, gradients, n_frames = self.evaluator([vectors], inputs, weights, True, chunk_size)
         gradient = gradients[0]
 
         n_atoms = positions.shape[0]

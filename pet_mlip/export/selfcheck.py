@@ -29,7 +29,9 @@ def check_exported(eager: Potential, exported: "LoadedModel") -> None:
         (gradient,) = torch.autograd.grad(energies.sum(), vectors)
     energies = energies.detach()
     # Relative to the network's own size, not to the baseline's.
-    size = float((energies - eager.composition[eager.species_index[graph.species]]).abs().max())
+    size = float(
+        (energies - eager.composition[eager.preparation.species_index[graph.species]]).abs().max()
+    )
     for chunk_size in (0, 64):
         found, found_gradient, _ = exported(*graph, chunk_size=chunk_size)
         _compare("energies", found, energies, size, exported.dtype)

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pet_mlip.model.graph import Padding
+from pet_mlip.model.graph import Padding, pad_edges
+from pet_mlip.model.inputs import Inputs
 
 
 class Environment(NamedTuple):
@@ -43,12 +44,7 @@ def build_environment(
     return Environment(padding, vectors, distance, switch)
 
 
-def leading_atoms(environment: Environment, n_atoms: int, n_edges: int) -> Environment:
-    """The environments of the first atoms, which have the first edges."""
-    padding = environment.padding
-    return Environment(
-        Padding(padding.edge[:n_atoms], padding.mask[:n_atoms], padding.flat[:n_edges]),
-        environment.vectors[:n_atoms],
-        environment.distance[:n_atoms],
-        environment.switch[:n_atoms],
-    )
+def environment_of(inputs: Inputs) -> Environment:
+    """Padded environments of the atoms that the first layer is evaluated on."""
+    padding = pad_edges(inputs.centre, inputs.reach.atoms[0])
+    return build_environment(inputs.vectors, inputs.distance, inputs.switch, padding)

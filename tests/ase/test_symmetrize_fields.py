@@ -50,7 +50,7 @@ def test_energies_from_fields_alone(atoms, layers):
     potential = small_potential("none", num_gnn_layers=layers, cutoff=3.0, cutoff_width=0.5)
     potential.set_dtype(torch.float64)
     graph, bonds = bonds_of(atoms, 3.0)
-    depth = potential.interaction_range
+    depth = potential.pet_hypers.interaction_range
     owners = np.array([*range(len(atoms)), 0])
     domain = make_domain(bonds, receptive_fields(bonds, depth), owners, depth)
     edge = torch.from_numpy(domain.edge)

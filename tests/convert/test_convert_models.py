@@ -83,10 +83,10 @@ def test_repulsion(converted, refusal):
         "additive_models.1.covalent_radii": radii,
     }
     found = converted(content).potential
-    potential.repulsion.radii.copy_(radii)
+    potential.preparation.repulsion.radii.copy_(radii)
     assert_same(found, potential)
     content["model_data"]["dataset_info"] = dataset({"energy": target(unit="meV")})
-    assert not converted(content).potential.zbl
+    assert not converted(content).potential.preparation.zbl
     content["model_data"]["model_hypers"]["zbl"] = False
     assert "covalent_radii" in refusal(content)
 

@@ -291,8 +291,8 @@ def test_charge_and_spin(tmp_path):
 
 def test_the_repulsion_is_of_energies_in_ev(tmp_path):
     path = saved(random_model({"d_pet": 16, "zbl": True}, 9), tmp_path / "model.ckpt")
-    assert convert(path).potential.zbl
-    assert not convert(path, "mtt::pbe").potential.zbl
+    assert convert(path).potential.preparation.zbl
+    assert not convert(path, "mtt::pbe").potential.preparation.zbl
     model = oracle(path)
     structures = rattled(["close atoms"])
     batch = batch_from_atoms(structures, 4.5)

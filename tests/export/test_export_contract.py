@@ -177,10 +177,11 @@ def test_dtype_of_file_and_of_loading(potential, path, graph, tmp_path):
         default = load_model(file, device="cpu")
         assert default.metadata.dtype == written
         assert default.dtype == getattr(torch, written)
-        for dtype, bound in (("float64", 1e-12), ("float32", 1e-4)):
+        # Weights are folded before they are rounded to the dtype of the file.
+        exact = 1e-12 if written == "float64" else 1e-6
+        for dtype, bound in (("float64", exact), ("float32", 1e-4)):
             loaded = load_model(file, device="cpu", dtype=dtype)
             assert loaded.dtype == getattr(torch, dtype)
-            # The weights were float32 before the export, so that no file has lost any digit.
             assert_results(loaded(*graph), energies, gradient, bound)
 
 

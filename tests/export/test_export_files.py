@@ -67,7 +67,7 @@ class WrongGradient(nn.Module):
     def __init__(self, potential):
         super().__init__()
         self.inner = ExportedModel(potential)
-        self.potential = self.inner.potential
+        self.evaluator = self.inner.evaluator
 
     def forward(
         self,

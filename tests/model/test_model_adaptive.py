@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from model_tools import assert_same, graph_of, make_potential, predict_atoms
 
 from pet_mlip.export.module import ExportedModel
+from pet_mlip.inference.evaluator import Evaluator
 from pet_mlip.model.adaptive import average_cutoffs, count_excess, solve_cutoffs
 from pet_mlip.model.cutoff import bump_switch
-from pet_mlip.model.gradient import EnergyGradient
 
 CUTOFF = 4.5
 METHODS = ["exact", "solver", "grid"]
@@ -135,8 +135,8 @@ def test_chunks(method, chunk_size):
     weights = torch.linspace(-1, 1, len(graph.species), dtype=torch.float64)
     found = []
     for size in (0, chunk_size):
-        inputs = potential.prepare(graph._replace(edge_vectors=vectors))
-        found.append(EnergyGradient(potential)([vectors], inputs, weights, True, size))
+        inputs = potential.preparation(graph._replace(edge_vectors=vectors))
+        found.append(Evaluator(potential)([vectors], inputs, weights, True, size))
     assert_same(found[1][0], found[0][0], 1e-12)
     assert_same(found[1][1][0], found[0][1][0], 1e-11)
     assert (found[0][2] == found[1][2]).all()
@@ -146,8 +146,8 @@ def test_chunks(method, chunk_size):
 @pytest.mark.parametrize("featurizer", ["residual", "feedforward"])
 def test_a_domain_needs_one_cutoff_more(method, featurizer):
     potential = adaptive_potential(method, num_gnn_layers=1, featurizer=featurizer)
-    reach = potential.interaction_range
-    assert reach == potential.message_range + 1
+    reach = potential.pet_hypers.interaction_range
+    assert reach == potential.pet_hypers.message_range + 1
     atoms = rattled(bulk("SiO", "zincblende", a=4.8) * (6, 2, 2), 1)
     cell = torch.tensor(atoms.cell.array)
     drive = ExportedModel(potential).drive

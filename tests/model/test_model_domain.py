@@ -9,8 +9,9 @@ from model_tools import CUTOFF, ENSEMBLES, FEATURIZERS, assert_same, make_potent
 
 from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.export.module import ExportedModel
+from pet_mlip.inference.evaluator import Evaluator
+from pet_mlip.inference.layer import GNNLayer
 from pet_mlip.model.derivatives import predict
-from pet_mlip.model.gradient import EnergyGradient
 from pet_mlip.model.graph import electronic_state
 
 SKIN = 0.3
@@ -44,7 +45,7 @@ def reference(potential, atoms):
 def test_a_whole_system(ensemble, chunk_size):
     potential, atoms = make_potential(ensemble), crystal()
     expected = reference(potential, atoms)
-    domain = whole_system(atoms, CUTOFF + SKIN, potential.interaction_range)
+    domain = whole_system(atoms, CUTOFF + SKIN, potential.pet_hypers.interaction_range)
     energies, forces, virial, of_atoms, n_frames = drive(potential, domain, atoms, chunk_size)
     assert_same(energies, expected.atomic_energies, 1e-11)
     assert_same(forces, expected.forces, 1e-11)
@@ -61,7 +62,7 @@ def test_domains_add_up(ensemble, layers, featurizer, chunk_size):
     potential = make_potential(ensemble, featurizer, num_gnn_layers=layers)
     atoms = crystal()
     expected = reference(potential, atoms)
-    reach = potential.interaction_range
+    reach = potential.pet_hypers.interaction_range
     forces, virial = torch.zeros_like(expected.forces), torch.zeros(3, 3, dtype=torch.float64)
     for own in ([0, 3, 4], [1, 2], [5], []):
         domain = domain_of(atoms, own, CUTOFF + SKIN, reach, reach)
@@ -78,7 +79,7 @@ def test_domains_add_up(ensemble, layers, featurizer, chunk_size):
 def test_a_shell_too_thin_is_noticed(featurizer):
     potential = make_potential("axis_plane", featurizer, num_gnn_layers=2)
     atoms = crystal()
-    reach = potential.interaction_range
+    reach = potential.pet_hypers.interaction_range
     own = [0, 3, 4]
     domain = domain_of(atoms, own, CUTOFF, reach, reach - 1)
     energies, *_ = drive(potential, domain, atoms)
@@ -89,23 +90,23 @@ def test_a_shell_too_thin_is_noticed(featurizer):
 def test_layers_are_evaluated_no_further_than_needed(monkeypatch):
     potential = make_potential("axis_plane", "feedforward", num_gnn_layers=2)
     domain = domain_of(crystal(), [0], CUTOFF, 3, 3)
-    sizes = []
-    apply_layer = potential.pet.apply_layer
+    sizes = {}
+    forward = GNNLayer.forward
 
-    def counted(layer, nodes, *rest):
-        sizes.append(len(nodes))
-        return apply_layer(layer, nodes, *rest)
+    def counted(layer, nodes, messages, species, radial, block):
+        sizes[layer] = sizes.get(layer, 0) + len(block.atoms)
+        return forward(layer, nodes, messages, species, radial, block)
 
-    monkeypatch.setattr(potential.pet, "apply_layer", counted)
+    monkeypatch.setattr(GNNLayer, "forward", counted)
     drive(potential, domain, crystal())
     within = domain.topology.atoms_within
-    assert sizes == [within[2], within[1]]
+    assert list(sizes.values()) == [within[2], within[1]]
     assert 1 == within[0] < within[1] < within[2] < len(domain.positions)
 
 
 def test_atoms_may_move_within_the_skin():
     potential, atoms = make_potential(num_gnn_layers=2), crystal()
-    reach = potential.interaction_range
+    reach = potential.pet_hypers.interaction_range
     domain = domain_of(atoms, list(range(6)), CUTOFF + SKIN, reach, reach)
     moved = rattled(atoms.copy(), 5)
     step = torch.tensor(moved.positions - atoms.positions)
@@ -117,7 +118,7 @@ def test_atoms_may_move_within_the_skin():
 
 def test_derivatives_are_refused_without_autograd():
     potential, atoms = make_potential(), crystal()
-    domain = whole_system(atoms, CUTOFF, potential.interaction_range)
+    domain = whole_system(atoms, CUTOFF, potential.pet_hypers.interaction_range)
     with torch.no_grad(), pytest.raises(RuntimeError, match="autograd is switched off"):
         drive(potential, domain, atoms)
 
@@ -132,11 +133,11 @@ def test_weights_of_a_domain():
 
     def prepare():
         distances = torch.linalg.vector_norm(vectors, dim=-1)
-        return potential.prepare_domain(domain.topology, vectors, distances, electronic)
+        return potential.preparation.of_domain(domain.topology, vectors, distances, electronic)
 
     inputs = prepare()
     weights = torch.tensor([2.0, -1.0], dtype=torch.float64)
-    evaluate = EnergyGradient(potential)
+    evaluate = Evaluator(potential)
     chunked = evaluate([vectors], inputs, weights, True, 20)[1][0]
     inputs = prepare()
     whole = evaluate([vectors], inputs, weights, True, 0)[1][0]

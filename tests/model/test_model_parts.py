@@ -7,6 +7,7 @@ import torch
 from model_tools import assert_same, graph_of, make_potential, structures
 
 from pet_mlip.model.cutoff import cutoff_switch
+from pet_mlip.model.environment import environment_of
 from pet_mlip.model.radial import RadialBasis
 from pet_mlip.model.transformer import Attention
 
@@ -50,8 +51,8 @@ def test_radial_functions_are_orthonormal():
 
 def test_padded_places_of_environments_are_finite_and_switched_off():
     potential = make_potential()
-    inputs = potential.prepare(graph_of(*structures().values()))
-    environment = potential.environment(inputs)
+    inputs = potential.preparation(graph_of(*structures().values()))
+    environment = environment_of(inputs)
     absent = ~environment.padding.mask
     assert absent.any()
     assert (environment.switch[absent] == 0).all()

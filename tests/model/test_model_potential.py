@@ -105,8 +105,8 @@ def test_only_the_network_is_cast(ensemble):
 def test_other_atomic_numbers_in_between(ensemble):
     potential = make_potential(ensemble)
     assert potential.species == SPECIES
-    assert potential.species_index[torch.tensor(SPECIES)].tolist() == [0, 1, 2, 3]
-    assert int((potential.species_index >= 0).sum()) == len(SPECIES)
+    assert potential.preparation.species_index[torch.tensor(SPECIES)].tolist() == [0, 1, 2, 3]
+    assert int((potential.preparation.species_index >= 0).sum()) == len(SPECIES)
 
 
 @pytest.mark.parametrize("featurizer", FEATURIZERS)

@@ -69,7 +69,7 @@ def test_forces_and_stress():
     atoms.rattle(0.1, seed=1)
     graph = graph_of(atoms)
     graph = graph._replace(edge_vectors=graph.edge_vectors.requires_grad_(True))
-    assert potential.prepare(graph).repulsion.detach().abs().min() > 0.01
+    assert potential.preparation(graph).repulsion.detach().abs().min() > 0.01
     forces = predict_atoms(potential, atoms).forces
     for atom, axis in [(0, 0), (1, 2)]:
         energies = []

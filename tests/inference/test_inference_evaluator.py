@@ -1,4 +1,4 @@
-"""Evaluation in chunks is the evaluation in one piece."""
+"""Inference is the eager model and its derivative, however the work is cut into pieces."""
 
 import pytest
 import torch
@@ -14,11 +14,19 @@ from model_tools import (
     structures,
 )
 
-from pet_mlip.model.chunked import ChunkedPotential
+from pet_mlip.inference.evaluator import Evaluator
 from pet_mlip.model.chunks import split
-from pet_mlip.model.gradient import EnergyGradient
 
 MODELS = [(e, f) for e in ENSEMBLES for f in FEATURIZERS]
+VARIANTS = [
+    {"normalization": "LayerNorm"},
+    {"transformer_type": "PostLN"},
+    {"transformer_type": "PostLN", "normalization": "LayerNorm", "d_node": 8},
+    {"d_node": 8, "activation": "SiLU"},
+    {"num_radial": 0, "num_attention_layers": 2, "attention_temperature": 1.7},
+    {"zbl": True, "system_conditioning": True, "cutoff_function": "Cosine"},
+    {"num_gnn_layers": 1},
+]
 
 
 @pytest.fixture(params=MODELS, ids=["-".join(m) for m in MODELS], scope="module")
@@ -26,35 +34,30 @@ def potential(request):
     return make_potential(*request.param, num_gnn_layers=3)
 
 
-def weighted(potential, graph, weights):
-    """Energies, and the gradient of their weighted sum, in one piece."""
+def eager(potential, graph, weights):
+    """Energies, and the gradient of their weighted sum, by autograd."""
     vectors = graph.edge_vectors.clone().requires_grad_(True)
     energies = potential(graph._replace(edge_vectors=vectors))
     (gradient,) = torch.autograd.grad((energies * weights).sum(), vectors)
     return energies.detach(), gradient
 
 
-def evaluate(potential, graph, weights, compute_gradient, chunk_size, how=EnergyGradient):
+def evaluate(potential, graph, weights, compute_gradient, chunk_size, **sizes):
     """Energies, gradient over the given edges, and numbers of frames."""
+    evaluator = Evaluator(potential)
+    for name, size in sizes.items():
+        assert hasattr(evaluator, name)
+        setattr(evaluator, name, size)
     vectors = graph.edge_vectors.clone().requires_grad_(compute_gradient)
-    inputs = potential.prepare(graph._replace(edge_vectors=vectors))
-    if how is EnergyGradient:
-        energies, (gradient,), n_frames = how(potential)(
-            [vectors], inputs, weights, compute_gradient, chunk_size
-        )
-        return energies, gradient, n_frames
-    energies, given, n_frames = how(potential)(inputs, weights, compute_gradient, chunk_size)
-    if not compute_gradient:
-        return energies, torch.zeros_like(vectors), n_frames
-    outputs = [inputs.vectors, inputs.distance, inputs.switch]
-    (gradient,) = torch.autograd.grad(outputs, vectors, given)
+    inputs = potential.preparation(graph._replace(edge_vectors=vectors))
+    energies, (gradient,), n_frames = evaluator(
+        [vectors], inputs, weights, compute_gradient, chunk_size
+    )
     return energies, gradient, n_frames
 
 
-@pytest.mark.parametrize("how", [ChunkedPotential, EnergyGradient])
-@pytest.mark.parametrize("chunk_size", [0, 1, 60, 10**6])
-def test_same_as_in_one_piece(potential, chunk_size, how):
-    # Edges beyond the cutoff and not in order, as a caller may give them.
+def some_graph(potential):
+    """Edges beyond the cutoff and not in order, as a caller may give them; weights."""
     atoms = [structures()[name] for name in ("water", "skewed", "atom", "self-images")]
     graph = graph_of(*atoms, cutoff=potential.cutoff + 0.3)
     order = torch.randperm(graph.edge_index.shape[1], generator=torch.Generator().manual_seed(1))
@@ -63,13 +66,35 @@ def test_same_as_in_one_piece(potential, chunk_size, how):
         edge_vectors=graph.edge_vectors[order],
         edge_shifts=graph.edge_shifts[order],
     )
-    weights = torch.linspace(-1, 1, len(graph.species), dtype=torch.float64)
-    expected, expected_gradient = weighted(potential, graph, weights)
-    energies, gradient, n_frames = evaluate(potential, graph, weights, True, chunk_size, how)
+    return graph, torch.linspace(-1, 1, len(graph.species), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("chunk_size", [0, 1, 60, 10**6])
+@pytest.mark.parametrize(
+    "sizes", [{}, {"block_size_cpu": 30}, {"block_size_cpu": 30, "piece_size": 20}]
+)
+def test_same_as_eager(potential, chunk_size, sizes):
+    graph, weights = some_graph(potential)
+    expected, expected_gradient = eager(potential, graph, weights)
+    energies, gradient, n_frames = evaluate(potential, graph, weights, True, chunk_size, **sizes)
     assert_same(energies, expected, 1e-12)
     assert_same(gradient, expected_gradient, 1e-12)
     assert torch.equal(n_frames, potential.count_frames(graph))
     assert not energies.requires_grad
+
+
+@pytest.mark.parametrize("ensemble", ["none", "axis_plane"])
+@pytest.mark.parametrize("featurizer", FEATURIZERS)
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: "-".join(map(str, v.values())))
+def test_every_architecture(variant, featurizer, ensemble):
+    potential = make_potential(ensemble, featurizer, **variant)
+    graph, weights = some_graph(potential)
+    expected, expected_gradient = eager(potential, graph, weights)
+    energies, gradient, _ = evaluate(potential, graph, weights, True, 100, block_size_cpu=40)
+    size = float(expected_gradient.abs().max())
+    assert size > 1e-3
+    assert_same(energies, expected, 1e-12)
+    assert_same(gradient, expected_gradient, 1e-13 * max(size, 10))
 
 
 def test_without_gradient(potential):

@@ -1,0 +1,81 @@
+"""The gradient over what the network reads."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pet_mlip.ecse.frames import Frames
+from pet_mlip.inference.blocks import Block
+from pet_mlip.model.inputs import Inputs
+
+
+class NetworkGradient(NamedTuple):
+    """Sums of contributions, in the network's dtype but for the switch."""
+
+    radial: Tensor
+    """Over distance and radial functions of each edge, (E, 1 + size)."""
+    log_switch: Tensor
+    """Over the log of the cutoff switch of each edge, through attention, (E,)."""
+    switch: Tensor
+    """Over the cutoff switch itself, through the readout, (E,) float64."""
+    rotated: list[Tensor]
+    """Of each block, over the coordinates in its frames, (P * M, 3)."""
+    weight: list[Tensor]
+    """Of each block, over the weights of its frames, (P,)."""
+
+
+class GeometryGradient(NamedTuple):
+    """Gradient over the geometry of E edges and of their P frames, float64 but for the first."""
+
+    radial: Tensor
+    """Over distance and radial functions, (E, 1 + size), in the network's dtype."""
+    vectors: Tensor
+    """(E, 3)."""
+    switch: Tensor
+    """(E,)."""
+    matrix: Tensor
+    """(P, 3, 3)."""
+    weight: Tensor
+    """(P,)."""
+
+
+def zero_gradient(inputs: Inputs, radial: Tensor, blocks: list[Block]) -> NetworkGradient:
+    """Nothing yet."""
+    rotated: list[Tensor] = []
+    weight: list[Tensor] = []
+    for block in blocks:
+        rotated.append(torch.zeros_like(block.rotated))
+        weight.append(torch.zeros_like(block.weight))
+    return NetworkGradient(
+        torch.zeros_like(radial),
+        torch.zeros_like(radial[:, 0]),
+        torch.zeros_like(inputs.switch.detach()),
+        rotated,
+        weight,
+    )
+
+
+def to_geometry(
+    gradient: NetworkGradient, inputs: Inputs, frames: Frames, blocks: list[Block]
+) -> GeometryGradient:
+    """Taken back through the rotation into the frames, x R, and the log of the switch."""
+    of_vectors = torch.zeros_like(inputs.vectors.detach())
+    of_matrix = torch.zeros_like(frames.matrix.detach())
+    of_weight = torch.zeros_like(frames.weight.detach())
+    for k, block in enumerate(blocks):
+        n_atoms, width = block.vectors.shape[0], block.vectors.shape[1]
+        of_rotated = gradient.rotated[k].to(torch.float64).view(block.frames.shape[0], width, 3)
+        of_places = of_rotated
+        if block.matrix.shape[0] > 0:
+            of_frames = torch.bmm(of_rotated, block.matrix.transpose(1, 2))
+            of_places = torch.zeros_like(block.vectors).index_add_(0, block.owner, of_frames)
+            vectors = block.vectors.index_select(0, block.owner)
+            of_matrix.index_copy_(0, block.frames, torch.bmm(vectors.transpose(1, 2), of_rotated))
+            of_weight.index_copy_(0, block.frames, gradient.weight[k].to(torch.float64))
+        of_places = of_places.reshape(n_atoms * width, 3).index_select(0, block.places)
+        of_vectors.index_add_(0, block.edges, of_places)
+    switch = inputs.switch.detach()
+    safe = torch.where(switch > 0.0, switch, torch.ones_like(switch))
+    of_switch = gradient.switch + gradient.log_switch.to(torch.float64) / safe
+    return GeometryGradient(gradient.radial, of_vectors, of_switch, of_matrix, of_weight)

@@ -1,0 +1,181 @@
+"""One message-passing layer on a block of frames."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pet_mlip.inference.blocks import Block
+from pet_mlip.inference.functions import silu
+from pet_mlip.inference.linear import Linear, linear
+from pet_mlip.inference.transformer import Activations, make_transformer_layer
+from pet_mlip.model.layer import GNNLayer as Reference
+
+
+class LayerActivations(NamedTuple):
+    """What the derivative of a layer on a block needs."""
+
+    slope: Tensor
+    """Of the token MLP, (P * M, D)."""
+    transformers: list[Activations]
+    nodes: Tensor
+    """Node features in each frame, (P, D_node); nothing if there is one frame per atom."""
+    edges: Tensor
+    """Edge tokens in each frame, (P, M, D); nothing if there is one frame per atom."""
+
+
+class LayerGradient(NamedTuple):
+    """Gradient over what a layer reads of a block, in the network's dtype."""
+
+    nodes: Tensor
+    """Of each atom, (n, D_node)."""
+    messages: Tensor
+    """Of each place, (n * M, D); nothing in the first layer, whose messages are constant."""
+    radial: Tensor
+    """Distance and radial functions of each place, (n * M, 1 + size)."""
+    rotated: Tensor
+    """(P * M, 3)."""
+    log_switch: Tensor
+    """(n, T)."""
+    weight: Tensor
+    """Of each frame, (P,); nothing if there is one frame per atom."""
+
+
+class GNNLayer(nn.Module):
+    """See `pet_mlip.model.layer.GNNLayer`; the token MLP's first map is split by what it reads.
+
+    Args:
+        reference: Where the weights come from.
+        first_messages: Messages into the first layer by species, (n_species, D).
+    """
+
+    of_species: Tensor
+    of_messages: Tensor
+    of_radial: Tensor
+    of_coordinates: Tensor
+
+    def __init__(self, reference: Reference, first_messages: Tensor) -> None:
+        super().__init__()
+        self.first = reference.first
+        width = reference.width
+        weight = reference.compress_in.weight
+        of_edge, of_message = weight[:, :width], weight[:, weight.shape[1] - width :]
+        cartesian = of_edge @ reference.edge_embedder.weight
+        constant = of_edge @ reference.edge_embedder.bias + reference.compress_in.bias
+        if reference.first:
+            of_species = first_messages @ of_message.t()
+        else:
+            of_species = reference.neighbor_embedder.weight @ weight[:, width : 2 * width].t()
+        radial = of_edge @ reference.radial_embedder
+        self.register_buffer("of_species", (of_species + constant).detach().clone())
+        self.register_buffer("of_messages", of_message.detach().t().clone())
+        of_radial = torch.cat([cartesian[:, 3:], radial], dim=1)
+        self.register_buffer("of_radial", of_radial.detach().t().clone())
+        self.register_buffer("of_coordinates", cartesian[:, :3].detach().t().clone())
+        self.compress_out: Linear = linear(reference.compress_out)
+        self.layers = nn.ModuleList(make_transformer_layer(x) for x in reference.layers)
+
+    def forward(
+        self,
+        nodes: Tensor,
+        messages: Tensor,
+        neighbor_species: Tensor,
+        radial: Tensor,
+        block: Block,
+    ) -> tuple[Tensor, Tensor, LayerActivations]:
+        """Evaluate a block.
+
+        Args:
+            nodes: Node features of all atoms, (N, D_node).
+            messages: Incoming messages of all edges, (E, D); not read by the first layer.
+            neighbor_species: Species index of the neighbour on each edge, (E,) int64.
+            radial: Distance and radial functions of each edge, (E, 1 + size).
+            block: Some frames.
+
+        Returns:
+            Sums over the block's frames of each atom: node features (n, D_node), and edge features
+            in each place, (n, M, D).
+        """
+        n_atoms, n_tokens = block.log_switch.shape
+        width = self.compress_out.weight.shape[0]
+        shape = [n_atoms, n_tokens - 1, width]
+        averaging = block.weight.shape[0] > 0
+        species = neighbor_species.index_select(0, block.padded)
+        tokens = self.of_species.index_select(0, species)
+        if not self.first:
+            tokens.addmm_(messages.index_select(0, block.padded), self.of_messages)
+        tokens.addmm_(radial.index_select(0, block.padded), self.of_radial)
+        nodes = nodes.index_select(0, block.atoms)
+        log_switch = block.log_switch
+        if averaging:
+            tokens = tokens.view(shape).index_select(0, block.owner).view(-1, width)
+            nodes = nodes.index_select(0, block.owner)
+            log_switch = log_switch.index_select(0, block.owner)
+        tokens.addmm_(block.rotated, self.of_coordinates)
+        hidden, slope = silu(tokens)
+        edges = self.compress_out(hidden).view(nodes.shape[0], n_tokens - 1, width)
+        saved: list[Activations] = []
+        for layer in self.layers:
+            nodes, edges, of_layer = layer(nodes, edges, log_switch)
+            saved.append(of_layer)
+        if not averaging:
+            return nodes, edges, LayerActivations(slope, saved, nodes[:0], edges[:0])
+        weight = block.weight.unsqueeze(1)
+        total_nodes = nodes.new_zeros(n_atoms, nodes.shape[1])
+        total_edges = edges.new_zeros(shape)
+        total_nodes.index_add_(0, block.owner, nodes * weight)
+        total_edges.index_add_(0, block.owner, edges * weight.unsqueeze(2))
+        return total_nodes, total_edges, LayerActivations(slope, saved, nodes, edges)
+
+    def vjp(
+        self, of_nodes: Tensor, of_edges: Tensor, block: Block, saved: LayerActivations
+    ) -> LayerGradient:
+        """Gradient over what the layer reads.
+
+        Args:
+            of_nodes: Gradient over the node features out of the layer, (n, D_node).
+            of_edges: That over the edge features in each place, (n, M, D), zero where empty;
+                overwritten.
+            block: The block.
+            saved: What `forward` returned.
+        """
+        n_atoms, n_tokens = block.log_switch.shape
+        width = self.compress_out.weight.shape[0]
+        averaging = block.weight.shape[0] > 0
+        of_weight = of_nodes[:0, 0]
+        if averaging:
+            of_nodes = of_nodes.index_select(0, block.owner)
+            of_edges = of_edges.index_select(0, block.owner)
+            of_weight = (of_nodes * saved.nodes).sum(dim=1)
+            of_weight += (of_edges * saved.edges).sum(dim=(1, 2))
+            of_nodes.mul_(block.weight.unsqueeze(1))
+            of_edges.mul_(block.weight.unsqueeze(1).unsqueeze(2))
+        of_log_switch = torch.zeros(
+            of_nodes.shape[0], n_tokens, dtype=of_nodes.dtype, device=of_nodes.device
+        )
+        n_layers = len(saved.transformers)
+        for step in range(n_layers):
+            for i, layer in enumerate(self.layers):
+                if i == n_layers - 1 - step:
+                    of_nodes, of_edges, of_scores = layer.vjp(  # type: ignore[operator]
+                        of_nodes, of_edges, saved.transformers[i]
+                    )
+                    of_log_switch += of_scores
+        of_tokens = self.compress_out.vjp(of_edges.reshape(-1, width)).mul_(saved.slope)
+        of_rotated = of_tokens @ self.of_coordinates.t()
+        if averaging:
+            n_places = (n_tokens - 1) * width
+            total = of_tokens.new_zeros(n_atoms, n_places)
+            total.index_add_(0, block.owner, of_tokens.view(of_nodes.shape[0], n_places))
+            of_tokens = total.view(-1, width)
+            of_nodes = of_nodes.new_zeros(n_atoms, of_nodes.shape[1]).index_add_(
+                0, block.owner, of_nodes
+            )
+            of_log_switch = of_log_switch.new_zeros(n_atoms, n_tokens).index_add_(
+                0, block.owner, of_log_switch
+            )
+        of_messages = of_tokens[:0]
+        if not self.first:
+            of_messages = of_tokens @ self.of_messages.t()
+        of_radial = of_tokens @ self.of_radial.t()
+        return LayerGradient(of_nodes, of_messages, of_radial, of_rotated, of_log_switch, of_weight)

@@ -1,0 +1,143 @@
+"""One transformer layer on the tokens of the environments."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pet_mlip.inference.attention import Attention
+from pet_mlip.inference.center import make_center
+from pet_mlip.inference.feedforward import FeedForward
+from pet_mlip.inference.functions import normalise, normalise_vjp
+from pet_mlip.inference.linear import affine, linear, linear_after_norm
+from pet_mlip.model.transformer import TransformerLayer
+
+
+class Activations(NamedTuple):
+    """What the derivative of a transformer layer needs."""
+
+    normed: Tensor
+    """Normalised tokens, (P, T, D)."""
+    inverse: Tensor
+    """(P, T, 1)."""
+    qkv: Tensor
+    """Queries, keys, values, (3, P * H, T, D / H)."""
+    weights: Tensor
+    """Attention weights, (P * H, T, T)."""
+    normed_mlp: Tensor
+    """The tokens that the MLP's norm saw, normalised, (P, M or T, D)."""
+    inverse_mlp: Tensor
+    slopes: list[Tensor]
+    """Derivatives of the MLP's hidden values."""
+    center: list[Tensor]
+    """Of the central token's update."""
+
+
+class PreNormLayer(nn.Module):
+    """Normalises before attention and MLP (``PreLN``); see `pet_mlip.model.transformer`."""
+
+    def __init__(self, reference: TransformerLayer) -> None:
+        super().__init__()
+        self.layer_norm = isinstance(reference.norm_attention, nn.LayerNorm)
+        self.attention = Attention(reference.attention, reference.norm_attention)
+        w_in = linear_after_norm(reference.norm_mlp, reference.mlp.w_in)
+        self.mlp = FeedForward(reference.mlp, w_in)
+        self.center = make_center(reference)
+
+    def forward(
+        self, nodes: Tensor, edges: Tensor, log_switch: Tensor
+    ) -> tuple[Tensor, Tensor, Activations]:
+        """Nodes (P, D_node) and edge tokens (P, M, D) after the layer; ``edges`` is overwritten."""
+        n_rows, n_edges, width = edges.shape
+        normed = torch.empty(n_rows, n_edges + 1, width, dtype=edges.dtype, device=edges.device)
+        of_center = normalise(
+            self.center.contract(nodes).unsqueeze(1), self.layer_norm, normed[:, :1]
+        )
+        of_edges = normalise(edges, self.layer_norm, normed[:, 1:])
+        mixed, qkv, weights = self.attention(normed, log_switch)
+        nodes, saved = self.center.update(nodes, mixed[:, 0])
+        edges.add_(mixed[:, 1:])
+        normed_mlp = torch.empty_like(edges)
+        inverse_mlp = normalise(edges, self.layer_norm, normed_mlp)
+        change, slopes = self.mlp(normed_mlp)
+        edges.add_(change)
+        inverse = torch.cat([of_center, of_edges], dim=1)
+        activations = Activations(
+            normed, inverse, qkv, weights, normed_mlp, inverse_mlp, slopes, saved
+        )
+        return nodes, edges, activations
+
+    def vjp(
+        self, of_nodes: Tensor, of_edges: Tensor, saved: Activations
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradient over nodes, edges and log f, (P, T); ``of_edges`` is overwritten."""
+        of_normed = self.mlp.vjp(of_edges, saved.slopes)
+        of_edges.add_(
+            normalise_vjp(of_normed, saved.normed_mlp, saved.inverse_mlp, self.layer_norm)
+        )
+        of_nodes, of_center = self.center.update_vjp(of_nodes, saved.center)
+        of_mixed = torch.cat([of_center.unsqueeze(1), of_edges], dim=1)
+        of_tokens, of_log_switch = self.attention.vjp(of_mixed, saved.qkv, saved.weights)
+        of_tokens = normalise_vjp(of_tokens, saved.normed, saved.inverse, self.layer_norm)
+        of_nodes = of_nodes + self.center.contract_vjp(of_tokens[:, 0])
+        return of_nodes, of_edges.add_(of_tokens[:, 1:]), of_log_switch
+
+
+class PostNormLayer(nn.Module):
+    """Normalises after attention and MLP (``PostLN``); see `pet_mlip.model.transformer`."""
+
+    scale_attention: Tensor
+    offset_attention: Tensor
+    scale_mlp: Tensor
+    offset_mlp: Tensor
+
+    def __init__(self, reference: TransformerLayer) -> None:
+        super().__init__()
+        self.layer_norm = isinstance(reference.norm_attention, nn.LayerNorm)
+        self.attention = Attention(reference.attention, None)
+        self.mlp = FeedForward(reference.mlp, linear(reference.mlp.w_in))
+        self.center = make_center(reference)
+        names = {"attention": reference.norm_attention, "mlp": reference.norm_mlp}
+        for name, norm in names.items():
+            scale, offset = affine(norm)
+            self.register_buffer(f"scale_{name}", scale.detach().clone())
+            self.register_buffer(f"offset_{name}", offset.detach().clone())
+
+    def forward(
+        self, nodes: Tensor, edges: Tensor, log_switch: Tensor
+    ) -> tuple[Tensor, Tensor, Activations]:
+        """See `PreNormLayer.forward`."""
+        tokens = torch.cat([self.center.contract(nodes).unsqueeze(1), edges], dim=1)
+        mixed, qkv, weights = self.attention(tokens, log_switch)
+        normed = mixed.add_(tokens)
+        inverse = normalise(normed, self.layer_norm, normed)
+        tokens = torch.addcmul(self.offset_attention, normed, self.scale_attention)
+        normed_mlp, slopes = self.mlp(tokens)
+        normed_mlp.add_(tokens)
+        inverse_mlp = normalise(normed_mlp, self.layer_norm, normed_mlp)
+        tokens = torch.addcmul(self.offset_mlp, normed_mlp, self.scale_mlp)
+        nodes, saved = self.center.update(nodes, tokens[:, 0])
+        activations = Activations(
+            normed, inverse, qkv, weights, normed_mlp, inverse_mlp, slopes, saved
+        )
+        return nodes, tokens[:, 1:], activations
+
+    def vjp(
+        self, of_nodes: Tensor, of_edges: Tensor, saved: Activations
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """See `PreNormLayer.vjp`."""
+        of_nodes, of_center = self.center.update_vjp(of_nodes, saved.center)
+        given = torch.cat([of_center.unsqueeze(1), of_edges], dim=1).mul_(self.scale_mlp)
+        given = normalise_vjp(given, saved.normed_mlp, saved.inverse_mlp, self.layer_norm)
+        given = given.add_(self.mlp.vjp(given, saved.slopes)).mul_(self.scale_attention)
+        given = normalise_vjp(given, saved.normed, saved.inverse, self.layer_norm)
+        of_tokens, of_log_switch = self.attention.vjp(given, saved.qkv, saved.weights)
+        of_tokens.add_(given)
+        of_nodes = of_nodes + self.center.contract_vjp(of_tokens[:, 0])
+        return of_nodes, of_tokens[:, 1:], of_log_switch
+
+
+def make_transformer_layer(reference: nn.Module) -> PreNormLayer | PostNormLayer:
+    """The same layer with its derivative written out."""
+    assert isinstance(reference, TransformerLayer)
+    return PreNormLayer(reference) if reference.pre_norm else PostNormLayer(reference)
