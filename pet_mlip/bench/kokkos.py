@@ -1,4 +1,4 @@
-"""A plain PET in the two files that pet-kokkos reads: ``<name>.json`` and ``<name>.safetensors``."""
+"""A plain PET as the files of pet-kokkos: ``<name>.json`` and ``<name>.safetensors``."""
 
 from __future__ import annotations
 
