@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,14 @@ class EagerCalculator(Calculator):
     def graph(self, atoms: Atoms) -> Graph:
         """Atoms and edges."""
         edges = self._neighbours(atoms)
-        arrays = (np.asarray(atoms.numbers, np.int64), edges.pairs, edges.vectors, edges.shifts)
-        tensors = [torch.tensor(array, device=self.device) for array in arrays]
-        return Graph(*tensors, electronic_state(len(atoms)).to(self.device))
+        graph = Graph(
+            torch.tensor(np.asarray(atoms.numbers, np.int64)),
+            torch.tensor(edges.pairs),
+            torch.tensor(edges.vectors),
+            torch.tensor(edges.shifts),
+            electronic_state(len(atoms)),
+        )
+        return Graph(*(tensor.to(self.device) for tensor in graph))
 
     def mean_frames(self, atoms: Atoms) -> float:
         """Frames per atom."""
@@ -86,7 +92,7 @@ class ReferenceCalculator(EagerCalculator):
 
     def __init__(self, folder: Path, ensemble: str, device: str) -> None:
         super().__init__(read_potential(folder, ensemble, torch.float64), device)
-        self.exported = PETCalculator(exported_path(folder, ensemble), device, "float64")
+        self._load = partial(PETCalculator, exported_path(folder, ensemble), device, "float64")
 
     def calculate(
         self,
@@ -102,8 +108,9 @@ class ReferenceCalculator(EagerCalculator):
         if tokens <= EAGER_TOKENS:
             super().calculate(atoms, properties, system_changes)
         else:
-            self.exported.calculate(atoms, properties, system_changes)
-            self.results = self.exported.results
+            exported = self._load()
+            exported.calculate(atoms, properties, system_changes)
+            self.results = exported.results
 
 
 def mace_calculator(device: str, seed: int = 0) -> Calculator:

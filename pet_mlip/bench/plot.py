@@ -28,7 +28,9 @@ def plot(path: Path, results: dict[str, Any]) -> None:
     _draw_growth(memory, results, colors, "peak memory / MiB", _memory)
     per_atom.set_title("water")
     memory.set_title("water")
-    per_atom.legend(frameon=False, fontsize=7)
+    for axes in (bars, per_atom):
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=7)
     save(figure, path)
 
 
@@ -64,8 +66,6 @@ def _draw_ratios(axes: Axes, results: dict[str, Any], colors: dict[str, str]) ->
     axes.axhline(1.0, color="black", linewidth=0.8)
     axes.set_xticks(range(len(shown)), [f"{s['title']}\n{s['n_atoms']}" for s in shown])
     axes.set_ylabel("time / time of TorchScript, plain")
-    if plain:
-        axes.legend(frameon=False, fontsize=7)
 
 
 def _draw_growth(

@@ -37,7 +37,7 @@ def markdown(results: Results) -> str:
         ("Peak memory on the device, MiB", on_device),
         ("Second call, with another number of atoms, over the third", second),
         (
-            "Errors against float64: energy, eV/atom, and largest force component, eV/Å",
+            "Errors against float64: energy, eV/atom, and largest of the forces, eV/Å",
             _errors(results),
         ),
         ("Left out", left_out(results)),
@@ -55,8 +55,9 @@ def conditions(results: Results) -> str:
     return (
         f"Energy, forces and, in a cell, stress, neighbour list included, float32; {clock}, "
         f"{threads} thread{'s' if threads > 1 else ''}, {settings['device']}; PET of shape "
-        f"`{settings['shape']}` with random weights by {results['weights']}. {machine['processor']}, "
-        f"{machine['cores']} cores, load {machine['load']:.1f} at the end; {packages}."
+        f"`{settings['shape']}` with random weights by {results['weights']}. "
+        f"{machine['processor']}, {machine['cores']} cores, load {machine['load']:.1f} at the end; "
+        f"{packages}."
     )
 
 

@@ -66,7 +66,7 @@ class Settings:
 
     @property
     def timed_by(self) -> str:
-        """wall or cpu."""
+        """The clock that counts: wall or cpu."""
         if self.clock != "auto":
             return self.clock
         on_one_core = self.threads == 1 and self.device == "cpu"

@@ -21,7 +21,7 @@ from pet_mlip.bench.settings import SHAPES, Settings
 from pet_mlip.bench.structures import BenchStructure
 from pet_mlip.bench.timing import errors, first_calls, interleave, n_rounds, summarize
 from pet_mlip.bench.weights import write_models
-from pet_mlip.bench.worker import Call, Failure, Worker
+from pet_mlip.bench.worker import Call, ContestantError, Worker
 
 PACKAGES = ("torch", "numpy", "ase", "metatrain", "metatomic-ase", "pet-kokkos", "mace-torch")
 PARITY = {"energy_per_atom": 5e-6, "forces": 1e-4}
@@ -47,7 +47,11 @@ def run(settings: Settings, say: Say = print) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="pet-mlip-bench-") as name:
         folder = Path(name)
         made_by = write_models(
-            folder, SHAPES[settings.shape], settings.seed, {c.name for c in taking_part}
+            folder,
+            SHAPES[settings.shape],
+            settings.seed,
+            {c.ensemble for c in taking_part},
+            {c.name for c in taking_part},
         )
         found = [Measurement(s, taking_part, settings, folder, say).run() for s in chosen]
     return {
@@ -129,7 +133,7 @@ class Measurement:
                     calls = first_calls(worker, self.atoms, self.rng)
                     entry = self.describe(contestant, worker, calls)
                     check(entry, contestant, calls[0], references)
-                except Failure as failure:
+                except ContestantError as failure:
                     self.leave_out(contestant.name, str(failure), entries)
                     continue
                 entries[contestant.name] = entry
@@ -140,7 +144,9 @@ class Measurement:
         for name, reason in failed.items():
             self.leave_out(name, reason, entries)
         for name, summary in summarize(calls_of, self.settings.timed_by, BASE).items():
+            last = calls_of[name][-1]
             entries[name] |= summary
+            entries[name] |= {"memory": last.memory, "device_memory": last.device_memory}
         add_frame_costs(entries)
         return {
             "name": self.structure.name,
@@ -163,7 +169,7 @@ class Measurement:
             try:
                 with self.start(reference) as worker:
                     found[ensemble] = worker.call(self.atoms)
-            except Failure as failure:
+            except ContestantError as failure:
                 self.say(f"No accuracy of {self.structure.name}: {failure}.")
         return found
 
@@ -175,8 +181,6 @@ class Measurement:
             "load": worker.load_time,
             "first": float(getattr(first, timed_by)),
             "second_to_third": getattr(second, timed_by) / getattr(third, timed_by),
-            "memory": third.memory,
-            "device_memory": third.device_memory,
         }
         if contestant.ensemble != contestants.PLAIN:
             entry["frames"] = first.frames
@@ -195,14 +199,14 @@ def check(
     """Add the errors to an entry, if there is a reference.
 
     Raises:
-        Failure: The contestant does not evaluate the same function.
+        ContestantError: The contestant does not evaluate the same function.
     """
     if not contestant.same_weights or contestant.ensemble not in references:
         return
     entry["errors"] = errors(call, references[contestant.ensemble])
     for quantity, error in entry["errors"].items():
         if not error <= PARITY[quantity]:
-            raise Failure(
+            raise ContestantError(
                 f"it is not the same model, {quantity} (eV, Å) differ by {error:.1e} where "
                 f"{PARITY[quantity]:.0e} is allowed"
             )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pet_mlip.bench.contestants import ECSE, KOKKOS, METATRAIN, PLAIN, exported_path
+from pet_mlip.bench.contestants import KOKKOS, METATRAIN, PLAIN, exported_path
 from pet_mlip.bench.kokkos import write_kokkos
 from pet_mlip.bench.structures import ELEMENTS
 from pet_mlip.ecse.hypers import SymmetrizationHypers
@@ -17,24 +18,25 @@ from pet_mlip.model.hypers import PETHypers
 from pet_mlip.model.potential import Potential
 
 
-def write_models(folder: Path, shape: dict[str, Any], seed: int, peers: set[str]) -> str:
+def write_models(
+    folder: Path, shape: dict[str, Any], seed: int, ensembles: set[str], peers: set[str]
+) -> str:
     """Write the same weights in every format that is asked for.
 
     Args:
         folder: Where to.
         shape: Hyperparameters that differ from metatrain's defaults.
         seed: Of the random weights.
+        ensembles: Of our own contestants.
         peers: Names of the contestants; metatrain makes the weights if it is one of them.
 
     Returns:
         Who made the weights: metatrain or pet_mlip.
     """
     by_metatrain = "metatrain" in peers
-    if by_metatrain:
-        plain = metatrain_potential(folder, shape, seed)
-    else:
-        plain = own_potential(shape, seed)
-    for ensemble in (PLAIN, ECSE):
+    make = partial(metatrain_potential, folder) if by_metatrain else own_potential
+    plain = make(shape, seed)
+    for ensemble in ensembles:
         potential = with_ensemble(plain, ensemble)
         content = {"config": potential.config(), "weights": potential.state_dict()}
         torch.save(content, folder / f"{ensemble}.ckpt")
@@ -76,15 +78,7 @@ def own_potential(shape: dict[str, Any], seed: int) -> Potential:
     torch.manual_seed(seed)
     hypers = PETHypers(**{"d_node": 256, "num_radial": 0} | shape)
     symmetrization = SymmetrizationHypers(ensemble=PLAIN, train="structure")
-    potential = Potential(ELEMENTS, hypers, symmetrization)
-    # What metatrain's PET does not have, so that the weights can be given to its peers.
-    potential.load_state_dict(
-        {
-            name: torch.zeros_like(value) if "layers.0.neighbor_embedder" in name else value
-            for name, value in potential.state_dict().items()
-        }
-    )
-    return potential
+    return Potential(ELEMENTS, hypers, symmetrization)
 
 
 def with_ensemble(plain: Potential, ensemble: str) -> Potential:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -42,7 +43,7 @@ class Call(NamedTuple):
     """Peak memory that torch has reserved on a GPU in MiB."""
 
 
-class Failure(Exception):
+class ContestantError(Exception):
     """A contestant cannot do what it should; the text is one sentence without a subject."""
 
 
@@ -56,7 +57,7 @@ class Worker:
         threads: Of the process.
 
     Raises:
-        Failure: It cannot be loaded.
+        ContestantError: It cannot be loaded.
     """
 
     def __init__(self, name: str, folder: Path, device: str, threads: int) -> None:
@@ -80,7 +81,7 @@ class Worker:
         """Evaluate a structure.
 
         Raises:
-            Failure: The contestant raised an exception, or its process ended.
+            ContestantError: The contestant raised an exception, or its process ended.
         """
         call: Call = self._ask((atoms, count_frames))
         return call
@@ -93,11 +94,11 @@ class Worker:
             code = self.process.wait()
             self.close()
             lines = self.log.read_text(errors="replace").strip().splitlines()
-            cause = (
-                "perhaps it took too much memory" if code == -9 else (lines or ["no message"])[-1]
-            )
-            raise Failure(f"its process ended with code {code} ({cause})") from None
-        if isinstance(answer, Failure):
+            cause = lines[-1] if lines else "it said nothing"
+            if code == -signal.SIGKILL:
+                cause = "perhaps it took too much memory"
+            raise ContestantError(f"its process ended with code {code} ({cause})") from None
+        if isinstance(answer, ContestantError):
             raise answer
         return answer
 
@@ -190,11 +191,11 @@ def serve(connection: Connection) -> None:
             connection.send(_failure(error))
 
 
-def _failure(error: Exception) -> Failure:
+def _failure(error: Exception) -> ContestantError:
     lines = str(error).strip().splitlines()
     if isinstance(error, UserError):
-        return Failure(lines[0])
-    return Failure(f"{type(error).__name__}: {lines[0] if lines else 'no message'}")
+        return ContestantError(lines[0])
+    return ContestantError(f"{type(error).__name__}: {lines[0] if lines else 'no message'}")
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ def bench(
     structures: Annotated[
         str,
         typer.Option(
-            help="Names and groups with commas between: compare, ecse, growth or all, or such as "
-            "aspirin,water-192."
+            help="Names and groups with commas between: compare, ecse, growth, all, large (for "
+            "GPUs), or such as aspirin,water-192."
         ),
     ] = "all",
     contestants: Annotated[
@@ -71,15 +71,13 @@ def bench(
         bool, typer.Option("--overwrite", help="Replace the results in the output folder.")
     ] = False,
 ) -> None:
-    """Time, memory and accuracy of this package and its peers, on the same random weights.
+    r"""Time, memory and accuracy of this package and its peers, on the same random weights.
 
     Everyone has a process of its own, and all are called in turn: energy, forces and stress with
     the neighbour list, atoms moved a little between calls. Writes results.json, report.md and
     benchmark.png. Peers are metatrain (through metatomic's calculator), pet-kokkos and MACE, where
-    installed: pip install 'pet-mlip\\[bench]'.
+    installed: pip install 'pet-mlip\[bench]'.
     """
-    from rich.markdown import Markdown
-
     from pet_mlip.bench.report import markdown, read_page, read_results, summary, update_page
 
     if update is not None:
@@ -104,7 +102,7 @@ def bench(
         text = markdown(found)
     if update is not None:
         update_page(update, found)
-    stdout().print(Markdown(text))
+    stdout().print(text, markup=False, soft_wrap=True)
 
 
 def measure(output: Path, overwrite: bool, options: dict[str, Any]) -> dict[str, Any]:
