@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pet_mlip.errors import UserError
@@ -55,6 +56,8 @@ class Settings:
     device: str = "cpu"
     peer_atoms: int = 5000
     """Largest structure for contestants that evaluate everything in one piece."""
+    memory: float | None = None
+    """GiB that each contestant may take; by default most of what is free. Not on a GPU."""
     seed: int = 0
     """Of the weights and of the moves between calls."""
 
@@ -65,9 +68,26 @@ class Settings:
             raise UserError(f"--clock {self.clock} is not known; use {', '.join(get_args(Clock))}.")
 
     @property
+    def allowed_memory(self) -> float | None:
+        """GiB that each contestant may take; None: no bound."""
+        if self.device != "cpu":
+            return None  # CUDA reserves address space without end
+        return free_memory() if self.memory is None else self.memory
+
+    @property
     def timed_by(self) -> str:
         """The clock that counts: wall or cpu."""
         if self.clock != "auto":
             return self.clock
         on_one_core = self.threads == 1 and self.device == "cpu"
         return "cpu" if on_one_core else "wall"
+
+
+def free_memory() -> float | None:
+    """Nine tenths of the memory that is not in use, in GiB; None if that is not known."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        line = next(line for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return None
+    return 0.9 * int(line.split()[1]) / 2**20

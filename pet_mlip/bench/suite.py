@@ -113,6 +113,7 @@ class Measurement:
         self.settings = settings
         self.folder = folder
         self.say = say
+        self.memory = settings.allowed_memory
         self.rng = np.random.default_rng(settings.seed)
         is_large = len(self.atoms) > settings.peer_atoms
         self.taking_part = [c for c in taking_part if c.large or not is_large]
@@ -158,7 +159,13 @@ class Measurement:
 
     def start(self, contestant: Contestant) -> Worker:
         """Its process."""
-        return Worker(contestant.name, self.folder, self.settings.device, self.settings.threads)
+        return Worker(
+            contestant.name,
+            self.folder,
+            self.settings.device,
+            self.settings.threads,
+            self.memory,
+        )
 
     def references(self) -> dict[str, Call]:
         """The structure as it is, in float64, by ensemble; nothing where that takes too long."""

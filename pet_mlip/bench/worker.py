@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -55,12 +56,20 @@ class Worker:
         folder: Where the models are; what the process prints goes there too.
         device: cpu or cuda.
         threads: Of the process.
+        memory: GiB that it may take; None: no bound.
 
     Raises:
         ContestantError: It cannot be loaded.
     """
 
-    def __init__(self, name: str, folder: Path, device: str, threads: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        device: str = "cpu",
+        threads: int = 1,
+        memory: float | None = None,
+    ) -> None:
         self.log = folder / f"{name}.log"
         ours, theirs = Pipe()
         command = [sys.executable, "-m", __name__, str(theirs.fileno())]
@@ -75,7 +84,7 @@ class Worker:
             )
         theirs.close()
         self.connection = ours
-        self.load_time = float(self._ask((name, str(folder), device)))
+        self.load_time = float(self._ask((name, str(folder), device, memory)))
 
     def call(self, atoms: Atoms, count_frames: bool = False) -> Call:
         """Evaluate a structure.
@@ -122,6 +131,19 @@ def environment(threads: int) -> dict[str, str]:
     """Of a process with so many threads, which do not spin while others compute."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     return {**os.environ, **dict.fromkeys(names, str(threads)), "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def give_way(memory: float | None) -> None:
+    """Let this process fail, and no other one, where the memory does not suffice.
+
+    Args:
+        memory: GiB that it may take.
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    if memory is not None:
+        limit = int(memory * 2**30)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def peak_memory() -> float:
@@ -171,7 +193,8 @@ def evaluate(calculator: Any, atoms: Atoms, count_frames: bool) -> Call:
 
 def serve(connection: Connection) -> None:
     """Load a contestant, then answer until the other side hangs up."""
-    name, folder, device = connection.recv()
+    name, folder, device, memory = connection.recv()
+    give_way(memory)
     known = CONTESTANTS | {reference.name: reference for reference in REFERENCES.values()}
     try:
         start = time.perf_counter()

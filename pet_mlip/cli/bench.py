@@ -55,6 +55,13 @@ def bench(
         int,
         typer.Option(help="Largest structure for those that evaluate everything in one piece."),
     ] = 5000,
+    memory: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="GiB that each contestant may take (CPU); by default most of what is free.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the weights and of the moves between calls.")] = 0,
     update: Annotated[
         Path | None,
@@ -96,6 +103,7 @@ def bench(
             "shape": shape,
             "device": device,
             "peer_atoms": peer_atoms,
+            "memory": memory,
             "seed": seed,
         }
         found = measure(output, overwrite, options)
