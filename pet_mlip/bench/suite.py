@@ -27,14 +27,16 @@ PACKAGES = ("torch", "numpy", "ase", "metatrain", "metatomic-ase", "pet-kokkos",
 PARITY = {"energy_per_atom": 5e-6, "forces": 1e-4}
 """Differences from which on a contestant does not evaluate the same function: it is not timed."""
 Say = Callable[[str], None]
+Keep = Callable[[dict[str, Any]], None]
 
 
-def run(settings: Settings, say: Say = print) -> dict[str, Any]:
+def run(settings: Settings, say: Say = print, keep: Keep | None = None) -> dict[str, Any]:
     """Measure.
 
     Args:
         settings: What and how.
         say: Is told the progress, and who is left out and why, a sentence each.
+        keep: Is given the results so far after each structure, so that none are lost.
 
     Returns:
         Results as plain JSON types; `pet_mlip.bench.report` describes them.
@@ -53,14 +55,19 @@ def run(settings: Settings, say: Say = print) -> dict[str, Any]:
             {c.ensemble for c in taking_part},
             {c.name for c in taking_part},
         )
-        found = [Measurement(s, taking_part, settings, folder, say).run() for s in chosen]
-    return {
-        "settings": {**asdict(settings), "timed_by": settings.timed_by},
-        "weights": made_by,
-        "machine": machine(),
-        "titles": {c.name: c.title for c in taking_part},
-        "structures": found,
-    }
+        results: dict[str, Any] = {
+            "settings": {**asdict(settings), "timed_by": settings.timed_by},
+            "weights": made_by,
+            "machine": machine(),
+            "titles": {c.name: c.title for c in taking_part},
+            "structures": [],
+        }
+        for structure in chosen:
+            found = Measurement(structure, taking_part, settings, folder, say).run()
+            results["structures"].append(found)
+            if keep is not None:
+                keep(results)
+    return results
 
 
 def machine() -> dict[str, Any]:

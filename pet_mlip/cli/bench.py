@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pet_mlip.bench.contestants import CONTESTANTS
 from pet_mlip.cli.common import stderr, stdout
 from pet_mlip.errors import UserError
 
@@ -28,8 +29,8 @@ def bench(
     contestants: Annotated[
         str,
         typer.Option(
-            help="Some of plain, eager, ecse, ecse-eager, metatrain, pet-kokkos, mace with commas "
-            "between, or all; those that are not installed are left out."
+            help=f"Some of {', '.join(CONTESTANTS)} with commas between, or all; those that are "
+            "not installed are left out."
         ),
     ] = "all",
     repeats: Annotated[int, typer.Option(min=1, help="Rounds: everyone once in each.")] = 9,
@@ -83,7 +84,7 @@ def bench(
     Everyone has a process of its own, and all are called in turn: energy, forces and stress with
     the neighbour list, atoms moved a little between calls. Writes results.json, report.md and
     benchmark.png. Peers are metatrain (through metatomic's calculator), pet-kokkos and MACE, where
-    installed: pip install 'pet-mlip\[bench]'.
+    installed: pip install '.\[bench]'.
     """
     from pet_mlip.bench.report import markdown, read_page, read_results, summary, update_page
 
@@ -114,7 +115,7 @@ def bench(
 
 
 def measure(output: Path, overwrite: bool, options: dict[str, Any]) -> dict[str, Any]:
-    """Run the benchmark and write its files.
+    """Run the benchmark and write its files after each structure.
 
     Raises:
         UserError: An option makes no sense, or there are results in the folder.
@@ -132,9 +133,11 @@ def measure(output: Path, overwrite: bool, options: dict[str, Any]) -> dict[str,
             f"{output} holds results already: replace them with --overwrite, or choose another "
             "--output."
         )
-    results = run(settings, lambda sentence: stderr().print(sentence, markup=False))
-    output.mkdir(parents=True, exist_ok=True)
-    (output / FILES[0]).write_text(json.dumps(results, indent=1), encoding="utf-8")
-    (output / FILES[1]).write_text(markdown(results), encoding="utf-8")
-    plot(output / FILES[2], results)
-    return results
+
+    def keep(results: dict[str, Any]) -> None:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / FILES[0]).write_text(json.dumps(results, indent=1), encoding="utf-8")
+        (output / FILES[1]).write_text(markdown(results), encoding="utf-8")
+        plot(output / FILES[2], results)
+
+    return run(settings, lambda sentence: stderr().print(sentence, markup=False), keep)

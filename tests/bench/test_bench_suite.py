@@ -80,7 +80,7 @@ def test_another_model_is_not_timed():
 def test_a_process_that_fails_or_dies_is_an_error_of_the_contestant(tmp_path, monkeypatch):
     with pytest.raises(ContestantError, match="there is no such model file"):
         Worker("plain", tmp_path)
-    with pytest.raises(ContestantError, match="MemoryError|ended with code"):
+    with pytest.raises(ContestantError, match=r"MemoryError|ended with code"):
         Worker("plain", tmp_path, memory=0.05)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(ContestantError, match=r"ended with code 1 \(it said nothing\)"):
