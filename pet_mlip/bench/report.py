@@ -56,7 +56,8 @@ def conditions(results: Results) -> str:
         f"Energy, forces and, in a cell, stress, neighbour list included, float32; {clock}, "
         f"{threads} thread{'s' if threads > 1 else ''}, {settings['device']}; PET of shape "
         f"`{settings['shape']}` with random weights by {results['weights']}. "
-        f"{machine['processor']}, {machine['cores']} cores, load {machine['load']:.1f} at the start; "
+        f"{machine['processor']}, {machine['cores']} cores, "
+        f"load {machine['load']:.1f} at the start; "
         f"{packages}."
     )
 
