@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -218,6 +219,8 @@ def _failure(error: Exception) -> ContestantError:
     lines = str(error).strip().splitlines()
     if isinstance(error, UserError):
         return ContestantError(lines[0])
+    if isinstance(error, MemoryError) or re.search("allocate memory|out of memory", str(error)):
+        return ContestantError("it takes more memory than it may (--memory)")
     return ContestantError(f"{type(error).__name__}: {lines[0] if lines else 'no message'}")
 
 

@@ -140,4 +140,7 @@ def measure(output: Path, overwrite: bool, options: dict[str, Any]) -> dict[str,
         (output / FILES[1]).write_text(markdown(results), encoding="utf-8")
         plot(output / FILES[2], results)
 
-    return run(settings, lambda sentence: stderr().print(sentence, markup=False), keep)
+    def say(sentence: str) -> None:
+        stderr().print(sentence, markup=False, soft_wrap=True)
+
+    return run(settings, say, keep)

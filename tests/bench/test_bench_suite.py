@@ -1,3 +1,6 @@
+import contextlib
+import io
+import json
 import sys
 
 import numpy as np
@@ -5,10 +8,11 @@ import pytest
 
 from pet_mlip.bench import contestants
 from pet_mlip.bench.settings import Settings
-from pet_mlip.bench.suite import check, run
+from pet_mlip.bench.suite import check
 from pet_mlip.bench.timing import n_rounds, summarize
 from pet_mlip.bench.weights import own_potential
 from pet_mlip.bench.worker import Call, ContestantError, Worker, environment
+from pet_mlip.cli.bench import measure
 from pet_mlip.errors import UserError
 
 
@@ -18,18 +22,24 @@ def call(seconds=1.0, energy=0.0, force=0.0):
 
 
 @pytest.fixture(scope="module")
-def results():
-    """A run of the smallest kind, and what it said."""
-    said = []
-    settings = Settings(
-        structures="ethanol", contestants="plain,ecse", repeats=3, threads=1, shape="tiny"
-    )
-    return run(settings, said.append), said
+def folder(tmp_path_factory):
+    """Where the results of the smallest kind of run are, and what it said."""
+    folder, said = tmp_path_factory.mktemp("bench") / "new", io.StringIO()
+    options = {"structures": "ethanol", "contestants": "plain,ecse", "repeats": 3}
+    with contextlib.redirect_stderr(said):
+        measure(folder, False, options | {"threads": 1, "shape": "tiny"})
+    (folder / "said").write_text(said.getvalue())
+    return folder
+
+
+@pytest.fixture
+def results(folder):
+    """What it found."""
+    return json.loads((folder / "results.json").read_text())
 
 
 def test_a_run_measures_time_memory_frames_and_errors(results):
-    found, _ = results
-    (structure,) = found["structures"]
+    (structure,) = results["structures"]
     plain, ecse = structure["contestants"]["plain"], structure["contestants"]["ecse"]
     assert len(plain["seconds"]) == len(ecse["seconds"]) == 3
     assert plain["ratio"] == [1.0, 1.0, 1.0]
@@ -45,12 +55,18 @@ def test_a_run_measures_time_memory_frames_and_errors(results):
         assert entry["second_to_third"] > 0
 
 
-def test_a_run_says_what_it_does_and_under_which_conditions(results):
-    found, said = results
-    assert said == ["ethanol, 9 atoms: plain, ecse"]
-    assert found["settings"]["timed_by"] == "cpu"
-    assert found["weights"] == "pet_mlip"
-    assert "torch" in found["machine"]["packages"]
+def test_a_run_says_what_it_does_and_under_which_conditions(folder, results):
+    assert (folder / "said").read_text() == "ethanol, 9 atoms: plain, ecse\n"
+    assert results["settings"]["timed_by"] == "cpu"
+    assert results["weights"] == "pet_mlip"
+    assert "torch" in results["machine"]["packages"]
+
+
+def test_a_run_leaves_a_page_and_a_picture_and_replaces_nothing(folder):
+    assert (folder / "report.md").read_text().startswith("# Benchmark")
+    assert (folder / "benchmark.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(UserError, match="--overwrite"):
+        measure(folder, False, {})
 
 
 def test_what_is_not_installed_is_left_out_with_a_sentence(monkeypatch):
@@ -80,7 +96,7 @@ def test_another_model_is_not_timed():
 def test_a_process_that_fails_or_dies_is_an_error_of_the_contestant(tmp_path, monkeypatch):
     with pytest.raises(ContestantError, match="there is no such model file"):
         Worker("plain", tmp_path)
-    with pytest.raises(ContestantError, match=r"MemoryError|ended with code"):
+    with pytest.raises(ContestantError, match=r"it takes more memory than it may|ended with code"):
         Worker("plain", tmp_path, memory=0.05)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(ContestantError, match=r"ended with code 1 \(it said nothing\)"):

@@ -1,26 +1,39 @@
 import json
 
+EARLIER = {
+    "settings": {"timed_by": "cpu", "threads": 1, "device": "cpu", "shape": "tiny"},
+    "weights": "pet_mlip",
+    "machine": {"processor": "X", "cores": 2, "load": 0.5, "packages": {"torch": "2.13.0"}},
+    "titles": {"plain": "TorchScript"},
+    "structures": [
+        {
+            "name": "ethanol",
+            "title": "ethanol",
+            "groups": ["ecse"],
+            "n_atoms": 9,
+            "contestants": {"plain": {"time": [0.01, 0.0123, 0.02], "ratio": [1.0, 1.0, 1.0]}},
+        }
+    ],
+}
 
-def test_bench_writes_its_files_and_shows_them_again(run, folder):
-    arguments = ["--structures", "ethanol", "--contestants", "plain", "--shape", "tiny"]
-    arguments += ["--repeats", "1", "--threads", "1", "--output", "bench"]
-    code, out, err = run("bench", *arguments)
+
+def test_results_of_an_earlier_run_are_shown_and_put_into_a_page(run, folder):
+    (folder / "results.json").write_text(json.dumps(EARLIER))
+    (folder / "page.md").write_text("<!-- bench -->\n<!-- /bench -->\n")
+    code, out, err = run("bench", "--results", "results.json", "--update", "page.md")
     assert code == 0, err
-    assert "ethanol, 9 atoms: plain" in err
-    assert "TorchScript, ms" in out
-    names = {path.name for path in (folder / "bench").iterdir()}
-    assert names == {"results.json", "report.md", "benchmark.png"}
-    found = json.loads((folder / "bench/results.json").read_text())
-    assert found["settings"]["shape"] == "tiny"
+    row = "| ethanol | 9 | 12.3 |"
+    assert row in out
+    assert row in (folder / "page.md").read_text()
 
-    code, _, err = run("bench", *arguments)
+
+def test_results_are_not_replaced_unasked(run, folder):
+    (folder / "earlier").mkdir()
+    (folder / "earlier/report.md").write_text("of an earlier run")
+    code, _, err = run("bench", "--output", "earlier")
     assert code == 1
     assert "--overwrite" in err
-
-    (folder / "page.md").write_text("<!-- bench -->\n<!-- /bench -->\n")
-    code, out, err = run("bench", "--results", "bench/results.json", "--update", "page.md")
-    assert code == 0, err
-    assert "| ethanol | 9 |" in (folder / "page.md").read_text()
+    assert (folder / "earlier/report.md").read_text() == "of an earlier run"
 
 
 def test_mistakes_are_told_before_anything_is_measured(run, folder):
@@ -32,6 +45,6 @@ def test_mistakes_are_told_before_anything_is_measured(run, folder):
         (["--shape", "huge"], "--shape huge"),
         (["--output", "unmarked.md"], "is a file"),
     ):
-        code, _, err = run("bench", "--overwrite", *arguments)
+        code, _, err = run("bench", *arguments)
         assert code == 1
         assert message in err
