@@ -13,13 +13,15 @@ WORKERS   ?= 2
 export OMP_NUM_THREADS = 1
 export MPLBACKEND = Agg
 
-.PHONY: help venv test test-all lint format demo docs data clean
+.PHONY: help venv test test-all lint format demo bench peers docs data clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      train, export, evaluate and run a small model; writes demo/report.md"
 	@echo "make test      run the tests (make test-all: the slow ones too)"
 	@echo "make lint      ruff check, ruff format --check, mypy"
+	@echo "make bench     time this package and the peers in .venv; writes bench/report.md"
+	@echo "make peers     install those peers into .venv"
 	@echo "make docs      build docs/_build/html, warnings are errors"
 	@echo "make data      make the shipped data in examples/data again"
 	@echo "make venv      only set up .venv"
@@ -66,6 +68,12 @@ format: venv
 demo: $(VENV)/.package
 	$(BIN)/python examples/demo/demo.py demo
 
+bench: $(VENV)/.package
+	$(BIN)/pet-mlip bench
+
+peers: $(VENV)/.package
+	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[bench]'
+
 docs: venv
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
 	@echo "docs/_build/html/index.html"
@@ -74,4 +82,4 @@ data: venv
 	$(BIN)/python examples/data/make_data.py
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis demo docs/_build
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis demo bench docs/_build
