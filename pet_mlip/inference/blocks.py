@@ -26,7 +26,7 @@ class Block(NamedTuple):
     places: Tensor
     """Where each of them is in the flattened (n * M) layout, (e,) int64."""
     padded: Tensor
-    """Edge in each place, (n * M) int64; empty places hold some edge of the graph."""
+    """Edge in each place, (n * M) int64; empty places hold one of the edges."""
     empty: Tensor
     """True in empty places, (n, M, 1) bool, or nothing if none is empty."""
     vectors: Tensor
@@ -107,7 +107,7 @@ def make_blocks(
         dtype: Of the network.
     """
     device = inputs.centre.device
-    n_atoms, n_edges = inputs.reach.atoms[0], inputs.centre.shape[0]
+    n_atoms = inputs.reach.atoms[0]
     n_neighbors = torch.bincount(inputs.centre, minlength=n_atoms)
     first_edge = n_neighbors.cumsum(0) - n_neighbors
     n_frames = torch.bincount(frames.atom, minlength=n_atoms)
@@ -127,9 +127,12 @@ def make_blocks(
         count, first = n_neighbors.index_select(0, atoms), first_edge.index_select(0, atoms)
         slot = torch.arange(width, device=device)
         occupied = slot[None, :] < count[:, None]
-        padded = (first[:, None] + slot[None, :]).clamp(max=max(n_edges - 1, 0)).reshape(-1)
+        padded = (first[:, None] + slot[None, :]).reshape(-1)
         places = torch.nonzero(occupied.reshape(-1)).squeeze(1)
         edges = padded.index_select(0, places)
+        if width > 0:
+            # Edges of other atoms may be out of the layer's reach.
+            padded = torch.where(occupied.reshape(-1), padded, edges[0])
         is_full = places.shape[0] == padded.shape[0]
         empty = occupied[:0].unsqueeze(2)
         logs = log_switch.index_select(0, padded).reshape(n, width)

@@ -1,0 +1,54 @@
+"""Every frame is in one block, and a block reads its own edges only."""
+
+import pytest
+import torch
+from ase.build import molecule
+from domain_tools import domain_of
+from model_tools import graph_of, make_potential, rattled, structures
+
+from pet_mlip.inference.blocks import make_blocks
+from pet_mlip.inference.evaluator import Evaluator
+from pet_mlip.model.graph import electronic_state
+
+CUTOFF = 3.0
+
+
+def whole(potential):
+    return potential.preparation(graph_of(*structures().values()))
+
+
+def domain(potential):
+    """Inputs of which later layers need a part; neighbour numbers differ among the atoms."""
+    atoms = rattled(molecule("CH3CH2OH"))
+    reach = potential.pet_hypers.interaction_range
+    d = domain_of(atoms, [0], CUTOFF, reach, reach)
+    vectors = d.positions[d.topology.edge_index[1]] - d.positions[d.topology.edge_index[0]]
+    distances = torch.linalg.vector_norm(vectors, dim=1)
+    state = electronic_state(len(d.positions))
+    return potential.preparation.of_domain(d.topology, vectors, distances, state)
+
+
+@pytest.mark.parametrize("inputs_of", [whole, domain])
+@pytest.mark.parametrize("ensemble", ["none", "axis_plane"])
+@pytest.mark.parametrize("block_size", [1, 25, 10**6])
+def test_blocks(inputs_of, ensemble, block_size):
+    potential = make_potential(ensemble, num_gnn_layers=2, cutoff=CUTOFF)
+    inputs = inputs_of(potential)
+    evaluator = Evaluator(potential)
+    frames = evaluator.find_frames(inputs, evaluator.split(inputs))
+    blocks = make_blocks(inputs, frames, ensemble == "none", block_size, torch.float64)
+    assert torch.equal(
+        torch.cat([b.frames for b in blocks]).sort().values, torch.arange(len(frames.atom))
+    )
+    n_atoms = inputs.reach.atoms[0]
+    n_neighbors = torch.bincount(inputs.centre, minlength=n_atoms)
+    for b in blocks:
+        assert torch.equal(b.atoms[b.owner], frames.atom[b.frames])
+        assert torch.equal(b.padded[b.places], b.edges)
+        assert len(b.edges) == n_neighbors[b.atoms].sum()
+        assert set(inputs.centre[b.padded].tolist()) <= set(b.atoms.tolist())
+        assert (b.padded < inputs.reach.edges[b.last_layer]).all()
+        assert b.atoms.max() < inputs.reach.atoms[b.last_layer]
+        n_tokens = int((n_neighbors[frames.atom[b.frames]] + 1).sum())
+        assert n_tokens <= b.n_tokens
+        assert n_tokens <= block_size + int(n_neighbors.max()) + 1
