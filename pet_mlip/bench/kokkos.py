@@ -47,7 +47,7 @@ def write_kokkos(prefix: Path, potential: Potential) -> None:
     content = {
         "hypers": described,
         "n_species": len(potential.species),
-        "species_to_index": potential.species_index.tolist(),
+        "species_to_index": potential.preparation.species_index.tolist(),
         "composition_energies": potential.composition.tolist(),
         "energy_scale": float(potential.scale),
         "length_unit": "angstrom",
