@@ -22,6 +22,8 @@ class LayerActivations(NamedTuple):
     """Node features in each frame, (P, D_node); nothing if there is one frame per atom."""
     edges: Tensor
     """Edge tokens in each frame, (P, M, D); nothing if there is one frame per atom."""
+    hidden: Tensor
+    """Hidden values of the last transformer, (P, M, F); nothing if there is one frame per atom."""
 
 
 class LayerGradient(NamedTuple):
@@ -115,17 +117,27 @@ class GNNLayer(nn.Module):
         hidden, slope = silu(tokens)
         edges = self.compress_out(hidden).view(nodes.shape[0], n_tokens - 1, width)
         saved: list[Activations] = []
-        for layer in self.layers:
-            nodes, edges, of_layer = layer(nodes, edges, log_switch)
+        hidden = edges
+        n_layers = len(self.layers)
+        for i, layer in enumerate(self.layers):
+            if i + 1 < n_layers or not averaging:
+                nodes, edges, of_layer = layer(nodes, edges, log_switch)
+            else:
+                nodes, edges, hidden, of_layer = layer.open(  # type: ignore[operator]
+                    nodes, edges, log_switch
+                )
             saved.append(of_layer)
         if not averaging:
-            return nodes, edges, LayerActivations(slope, saved, nodes[:0], edges[:0])
-        weight = block.weight.unsqueeze(1)
-        total_nodes = nodes.new_zeros(n_atoms, nodes.shape[1])
-        total_edges = edges.new_zeros(shape)
-        total_nodes.index_add_(0, block.owner, nodes * weight)
-        total_edges.index_add_(0, block.owner, edges * weight.unsqueeze(2))
-        return total_nodes, total_edges, LayerActivations(slope, saved, nodes, edges)
+            return nodes, edges, LayerActivations(slope, saved, nodes[:0], edges[:0], edges[:0])
+        total_nodes = sum_frames(nodes, block)
+        total_edges, total_hidden = sum_frames(edges, block), sum_frames(hidden, block)
+        total = block.weight.new_zeros(n_atoms).index_add_(0, block.owner, block.weight)
+        for i, layer in enumerate(self.layers):
+            if i + 1 == n_layers:
+                total_edges = layer.close(  # type: ignore[operator]
+                    total_edges, total_hidden, total
+                )
+        return total_nodes, total_edges, LayerActivations(slope, saved, nodes, edges, hidden)
 
     def vjp(
         self, of_nodes: Tensor, of_edges: Tensor, block: Block, saved: LayerActivations
@@ -142,24 +154,33 @@ class GNNLayer(nn.Module):
         n_atoms, n_tokens = block.log_switch.shape
         width = self.compress_out.weight.shape[0]
         averaging = block.weight.shape[0] > 0
-        of_weight = of_nodes[:0, 0]
+        of_weight, of_hidden = of_nodes[:0, 0], of_edges[:0]
+        n_layers = len(saved.transformers)
         if averaging:
-            of_nodes = of_nodes.index_select(0, block.owner)
-            of_edges = of_edges.index_select(0, block.owner)
-            of_weight = (of_nodes * saved.nodes).sum(dim=1)
-            of_weight += (of_edges * saved.edges).sum(dim=(1, 2))
-            of_nodes.mul_(block.weight.unsqueeze(1))
-            of_edges.mul_(block.weight.unsqueeze(1).unsqueeze(2))
+            for i, layer in enumerate(self.layers):
+                if i + 1 == n_layers:
+                    of_hidden, of_bias = layer.close_vjp(of_edges)  # type: ignore[operator]
+                    of_weight = of_bias.index_select(0, block.owner)
+            of_nodes, of_frames = share_frames(of_nodes, saved.nodes, block)
+            of_weight = of_weight + of_frames
+            of_edges, of_frames = share_frames(of_edges, saved.edges, block)
+            of_weight += of_frames
+            of_hidden, of_frames = share_frames(of_hidden, saved.hidden, block)
+            of_weight += of_frames
         of_log_switch = torch.zeros(
             of_nodes.shape[0], n_tokens, dtype=of_nodes.dtype, device=of_nodes.device
         )
-        n_layers = len(saved.transformers)
         for step in range(n_layers):
             for i, layer in enumerate(self.layers):
                 if i == n_layers - 1 - step:
-                    of_nodes, of_edges, of_scores = layer.vjp(  # type: ignore[operator]
-                        of_nodes, of_edges, saved.transformers[i]
-                    )
+                    if step == 0 and averaging:
+                        of_nodes, of_edges, of_scores = layer.open_vjp(  # type: ignore[operator]
+                            of_nodes, of_edges, of_hidden, saved.transformers[i]
+                        )
+                    else:
+                        of_nodes, of_edges, of_scores = layer.vjp(  # type: ignore[operator]
+                            of_nodes, of_edges, saved.transformers[i]
+                        )
                     of_log_switch += of_scores
         of_tokens = self.compress_out.vjp(of_edges.reshape(-1, width)).mul_(saved.slope)
         of_rotated = of_tokens @ self.of_coordinates.t()
@@ -179,3 +200,20 @@ class GNNLayer(nn.Module):
             of_messages = of_tokens @ self.of_messages.t()
         of_radial = of_tokens @ self.of_radial.t()
         return LayerGradient(of_nodes, of_messages, of_radial, of_rotated, of_log_switch, of_weight)
+
+
+def sum_frames(values: Tensor, block: Block) -> Tensor:
+    """Weighted sums over the block's frames of each atom, (n, ...) of values (P, ...)."""
+    shape = list(values.shape)
+    weight = block.weight.view([shape[0]] + [1] * (len(shape) - 1))
+    shape[0] = block.atoms.shape[0]
+    return values.new_zeros(shape).index_add_(0, block.owner, values * weight)
+
+
+def share_frames(given: Tensor, values: Tensor, block: Block) -> tuple[Tensor, Tensor]:
+    """Gradient over the values (P, ...) and the weights (P,) of `sum_frames`."""
+    shared = given.index_select(0, block.owner)
+    dims = list(range(1, shared.dim()))
+    of_weight = (shared * values).sum(dim=dims)
+    shape = [shared.shape[0]] + [1] * (shared.dim() - 1)
+    return shared.mul_(block.weight.view(shape)), of_weight
