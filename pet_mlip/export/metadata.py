@@ -55,6 +55,8 @@ class Metadata:
             "cutoff": repr(self.cutoff),
             "interaction_range": self.interaction_range,
             "orientations": self.symmetrization.get("orientations", "none"),
+            "ensemble": self.symmetrization["ensemble"],
+            "train": self.symmetrization["train"],
         }
         if self.hypers.get("system_conditioning", False):
             values["max_charge"] = self.hypers["max_charge"]
