@@ -1,4 +1,4 @@
-"""The plain part and the correction add up to the model, and are refused where they mean nothing."""
+"""Plain part and correction add up to the model, and are refused where they mean nothing."""
 
 import pickle
 from copy import deepcopy

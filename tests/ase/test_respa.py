@@ -5,17 +5,18 @@ import io
 import numpy as np
 import pytest
 from ase import Atoms, units
-from ase.build import bulk, molecule
+from ase.build import molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.constraints import FixAtoms, FixBondLengths, Hookean
 from ase.md.verlet import VelocityVerlet
-from model_files import MorseModel, morse_model, nearly_invariant_potential
+from ase.optimize import BFGS
+from model_files import morse_model, nearly_invariant_potential
 
 from pet_mlip import PETCalculator
 from pet_mlip.ase.md import MDSettings, Simulation, draw_velocities
 from pet_mlip.ase.respa import Respa
 from pet_mlip.errors import UserError
-from pet_mlip.export import LoadedModel, save_model
+from pet_mlip.export import save_model
 
 
 @pytest.fixture(scope="module")
@@ -35,22 +36,54 @@ def ethanol(model_file):
     return atoms
 
 
-def shallower():
-    """Another pair potential, near that of `morse_model`: the difference is a slow force."""
-    import torch
+class Springs(Calculator):
+    """Every coordinate on a spring."""
 
-    module = torch.jit.script(MorseModel(depth=0.45, a=1.55))
-    model = morse_model()
-    return PETCalculator(LoadedModel(module, model.metadata, model.device, model.dtype))
+    implemented_properties = ["energy", "forces"]
+
+    def __init__(self, constant):
+        super().__init__()
+        self.constant = constant
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        r = self.atoms.positions
+        energy = 0.5 * self.constant * (r**2).sum()
+        self.results = {"energy": energy, "forces": -self.constant * r}
 
 
-def copper(temperature=300.0):
-    """32 atoms with the pair potential."""
-    atoms = bulk("Cu", "fcc", a=3.5, cubic=True) * 2
-    atoms.rattle(0.02, seed=2)
-    atoms.calc = PETCalculator(morse_model())
-    draw_velocities(atoms, temperature, np.random.default_rng(0))
-    return atoms
+class Cluster(Calculator):
+    """Morse curves between all pairs of atoms."""
+
+    implemented_properties = ["energy", "forces"]
+
+    def __init__(self, depth, a):
+        super().__init__()
+        self.depth = depth
+        self.a = a
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        vectors = self.atoms.positions[:, None] - self.atoms.positions
+        r = np.sqrt((vectors**2).sum(axis=2))
+        np.fill_diagonal(r, 1.0)
+        u = np.exp(-self.a * (r - 2.5))
+        np.fill_diagonal(u, 0.0)
+        slope = 2.0 * self.depth * self.a * (u - u * u)
+        self.results = {
+            "energy": 0.5 * self.depth * (u * u - 2.0 * u).sum(),
+            "forces": -((slope / r)[:, :, None] * vectors).sum(axis=1),
+        }
+
+
+def cluster():
+    """Eight atoms at about 150 K, and a calculator of nearly all of the force on them."""
+    atoms = Atoms("Cu8", positions=2.4 * np.indices((2, 2, 2)).reshape(3, -1).T)
+    atoms.rattle(0.1, seed=2)
+    atoms.calc = Cluster(0.5, 1.6)
+    BFGS(atoms, logfile=None).run(fmax=1e-3)
+    draw_velocities(atoms, 300.0, np.random.default_rng(0))
+    return atoms, Cluster(0.47, 1.57)
 
 
 def total_energies(atoms, dynamics, steps):
@@ -90,58 +123,72 @@ def test_fixed_atoms_and_bonds_stay(ethanol):
 
 
 @pytest.mark.parametrize("inner_steps", [2, 4])
-def test_energy_error_is_quadratic_in_the_whole_step(ethanol, inner_steps):
+def test_energy_error_is_quadratic_in_the_whole_step(inner_steps):
     spreads = []
-    for n in (1, 2):
-        atoms = ethanol.copy()
-        atoms.calc = ethanol.calc.clone()
-        dynamics = Respa(atoms, 2.0 / n * units.fs, inner_steps)
-        spreads.append(np.std(total_energies(atoms, dynamics, 12 * n)[::n]))
+    for timestep in (12.0, 6.0):
+        atoms, fast = cluster()
+        dynamics = Respa(atoms, timestep * units.fs, inner_steps, fast=fast)
+        spreads.append(np.std(total_energies(atoms, dynamics, round(1200 / timestep))))
     assert spreads[0] / spreads[1] == pytest.approx(4.0, rel=0.25)
-    assert spreads[0] < 0.02 * ethanol.get_kinetic_energy()
 
 
 @pytest.mark.parametrize("inner_steps", [2, 4])
 def test_energy_does_not_drift(inner_steps):
-    atoms = copper()
+    atoms, fast = cluster()
     whole_step = 2.0 * inner_steps
-    dynamics = Respa(atoms, whole_step * units.fs, inner_steps, fast=shallower())
+    dynamics = Respa(atoms, whole_step * units.fs, inner_steps, fast=fast)
     energies = total_energies(atoms, dynamics, round(4000 / whole_step))
     half = len(energies) // 2
     assert abs(energies[half:].mean() - energies[:half].mean()) < 0.1 * energies.std()
-    assert energies.std() < 1e-3 * atoms.get_kinetic_energy()
+    assert energies.std() < 2e-3 * atoms.get_kinetic_energy()
+
+
+def test_correction_of_a_model_acts_in_long_steps(ethanol):
+    """Short steps of the plain part are enough: the whole model conserves energy as with them."""
+    spreads = []
+    for timestep, inner_steps in ((2.0, 4), (0.5, None), (2.0, None)):
+        atoms = ethanol.copy()
+        atoms.calc = ethanol.calc.clone()
+        step = timestep * units.fs
+        dynamics = Respa(atoms, step, 4) if inner_steps else VelocityVerlet(atoms, step)
+        energies = total_energies(atoms, dynamics, round(24 / timestep))
+        spreads.append(np.std(energies[:: round(2.0 / timestep)]))
+    assert spreads[0] < 3.0 * spreads[1]
+    assert spreads[0] < 0.3 * spreads[2]
 
 
 def test_averages_agree_with_velocity_verlet():
     """Two trajectories from one start at one energy; they part, but their averages must not."""
     means, errors = [], []
-    for inner_steps in (None, 4):
-        atoms = copper()
-        if inner_steps is None:
-            dynamics = VelocityVerlet(atoms, 2.0 * units.fs)
-        else:
-            dynamics = Respa(atoms, 8.0 * units.fs, inner_steps, fast=shallower())
-        observed = []
-        dynamics.attach(
-            lambda atoms=atoms, observed=observed: observed.append(
-                [
-                    atoms.get_potential_energy(),
-                    atoms.get_temperature(),
-                    atoms.get_stress()[:3].sum(),
-                ]
-            ),
-            interval=1 if inner_steps else 4,
+    for inner_steps in (1, 4):
+        atoms, fast = cluster()
+        step = 4.0 * inner_steps * units.fs
+        dynamics = (
+            Respa(atoms, step, inner_steps, fast=fast)
+            if inner_steps > 1
+            else VelocityVerlet(atoms, step)
         )
-        dynamics.run(750 if inner_steps else 3000)
-        blocks = np.array(observed[76:]).reshape(15, -1, 3).mean(axis=1)
+        observed = []
+
+        def observe(atoms=atoms, observed=observed):
+            squares = atoms.positions.var(axis=0).sum()
+            observed.append([atoms.get_potential_energy(), atoms.get_temperature(), squares])
+
+        dynamics.attach(observe, interval=4 // inner_steps)
+        dynamics.run(2000 // inner_steps)
+        blocks = np.array(observed[1:]).reshape(20, -1, 3).mean(axis=1)[2:]
         means.append(blocks.mean(axis=0))
-        errors.append(blocks.std(axis=0, ddof=1) / np.sqrt(15))
+        errors.append(blocks.std(axis=0, ddof=1) / np.sqrt(len(blocks)))
     bound = 4.0 * np.hypot(*errors)
     assert (np.abs(means[0] - means[1]) < bound).all()
-    # The test can fail: the fast force alone has another mean energy.
-    atoms = copper()
-    atoms.calc = shallower()
-    assert abs(atoms.get_potential_energy() - means[0][0]) > 10 * bound[0]
+    # The test can fail: the fast force alone has other averages.
+    atoms, fast = cluster()
+    atoms.calc = fast
+    alone = []
+    dynamics = VelocityVerlet(atoms, 4.0 * units.fs)
+    dynamics.attach(lambda: alone.append(atoms.get_potential_energy()), interval=4)
+    dynamics.run(1000)
+    assert abs(np.mean(alone) - means[0][0]) > 2.0 * bound[0]
 
 
 def test_time_reversal(ethanol):
@@ -199,34 +246,18 @@ def test_the_own_calculator_comes_back_after_an_error(ethanol):
     assert ethanol.calc is own
 
 
-class Springs(Calculator):
-    """Every coordinate on a spring."""
-
-    implemented_properties = ["energy", "forces"]
-
-    def __init__(self, constant):
-        super().__init__()
-        self.constant = constant
-
-    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
-        super().calculate(atoms, properties, system_changes)
-        r = self.atoms.positions
-        energy = 0.5 * self.constant * (r**2).sum()
-        self.results = {"energy": energy, "forces": -self.constant * r}
-
-
-@pytest.mark.parametrize("period_fraction", [0.2, 0.45, 0.495, 0.5, 0.505, 0.55])
+@pytest.mark.parametrize("period_fraction", [0.45, 0.495, 0.505, 0.55])
 def test_resonance_is_where_the_theory_has_it(period_fraction):
     """A mode whose slow part is 4 % of its spring; docs/multiple_time_stepping.md."""
     share = 0.04
-    inner_steps, whole = 50, 2.0 * np.pi * period_fraction
+    inner_steps, whole = 20, 2.0 * np.pi * period_fraction
     atoms = Atoms("H", masses=[1.0], positions=[[0.01, 0, 0]], momenta=[[0, 0.01, 0]])
     atoms.calc = Springs(1.0)
     dynamics = Respa(atoms, whole, inner_steps, fast=Springs(1.0 - share))
     omega = np.sqrt(1.0 - share)
     phase = omega * whole
     trace = 2.0 * np.cos(phase) - share * whole / omega * np.sin(phase)
-    energies = total_energies(atoms, dynamics, 200)
+    energies = total_energies(atoms, dynamics, 100)
     assert (energies.max() > 100.0 * energies[0]) == (abs(trace) > 2.0)
 
 
@@ -255,5 +286,6 @@ def test_wrong_settings(ethanol):
     ethanol.calc = ethanol.calc.clone(part="plain")
     with pytest.raises(UserError, match="PETCalculator of the whole model"):
         Respa(ethanol, 1.0, 2)
+    ethanol.calc = PETCalculator(morse_model())
     with pytest.raises(UserError, match="without any average"):
-        Respa(copper(), 1.0, 2)
+        Respa(ethanol, 1.0, 2)
