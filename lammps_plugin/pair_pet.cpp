@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 
 using namespace LAMMPS_NS;
 
@@ -81,6 +82,7 @@ void PairPET::load() {
     model_ = pet::load_model(path_, choose_device(rank_of_machine), dtype_);
     model_->set_electronic_state(charge_, spin_multiplicity_);
     tokens_held_ = chunk_size_ < 0 ? default_chunk_size(ranks_of_machine) : chunk_size_;
+    check_part();
   } catch (const std::exception &failure) {
     problem = failure.what();
   }
@@ -97,6 +99,20 @@ void PairPET::load() {
                    "on {} with {} thread(s)\n",
                    path_, metadata.dtype, metadata.cutoff, metadata.interaction_range,
                    metadata.package_version, devices, comm->nthreads);
+}
+
+// Whether the model has the part that was asked for.
+void PairPET::check_part() const {
+  if (part_ == "all")
+    return;
+  const pet::Metadata &metadata = model_->metadata();
+  if (metadata.ensemble == "none")
+    throw pet::Error(path_ + " is a plain model: there is no correction to it; leave out 'part'");
+  if (metadata.train == "full" || metadata.train == "sample")
+    throw pet::Error(path_ + " was trained in frames of its ensemble only (symmetrization.train: " +
+                     metadata.train +
+                     "), so that its plain part means nothing; train or "
+                     "fine-tune it with symmetrization.train: environment");
 }
 
 // This rank's place among those of its machine, and how many they are. Collective.
@@ -242,9 +258,7 @@ void PairPET::compute(int eflag, int vflag) {
     update_graph();
     if (graph_.topology.own_atoms() > 0) {
       gather_positions();
-      const double *h = domain->h;
-      const double cell[9] = {h[0], 0.0, 0.0, h[5], h[1], 0.0, h[4], h[3], h[2]};
-      result = model_->compute(positions_.data(), cell, vflag_atom || cvflag_atom, tokens_held_);
+      result = evaluate();
       check_finite(result);
       tally(result);
     }
@@ -279,6 +293,38 @@ void PairPET::gather_positions() {
   if (!std::all_of(positions_.begin(), positions_.end(), [](double x) { return std::isfinite(x); }))
     throw pet::Error("a position is not a finite number; look at the initial structure and the "
                      "time step");
+}
+
+// Energies and derivatives of the part of the model that was asked for.
+pet::Result PairPET::evaluate() {
+  const double *h = domain->h;
+  const double cell[9] = {h[0], 0.0, 0.0, h[5], h[1], 0.0, h[4], h[3], h[2]};
+  const bool atomic_virials = vflag_atom || cvflag_atom;
+  const auto result =
+      model_->compute(positions_.data(), cell, atomic_virials, tokens_held_, part_ == "plain");
+  return part_ == "correction" ? subtract_plain(result, cell, atomic_virials) : result;
+}
+
+// What the ensemble adds to the plain model. The model keeps its last result only.
+pet::Result PairPET::subtract_plain(const pet::Result &whole, const double *cell,
+                                    bool atomic_virials) {
+  const size_t n_own = graph_.topology.own_atoms(), n_nodes = graph_.atoms.size();
+  energies_.assign(whole.energies, whole.energies + n_own);
+  forces_.assign(whole.forces, whole.forces + 3 * n_nodes);
+  virial_.assign(whole.virial, whole.virial + 9);
+  if (atomic_virials)
+    atomic_virials_.assign(whole.atomic_virials, whole.atomic_virials + 9 * n_nodes);
+  const auto plain = model_->compute(positions_.data(), cell, atomic_virials, tokens_held_, true);
+  const auto subtract = [](std::vector<double> &from, const double *what) {
+    std::transform(from.begin(), from.end(), what, from.begin(), std::minus<>());
+  };
+  subtract(energies_, plain.energies);
+  subtract(forces_, plain.forces);
+  subtract(virial_, plain.virial);
+  if (atomic_virials)
+    subtract(atomic_virials_, plain.atomic_virials);
+  return {energies_.data(), forces_.data(), virial_.data(),
+          atomic_virials ? atomic_virials_.data() : nullptr};
 }
 
 void PairPET::check_finite(const pet::Result &result) const {
@@ -375,5 +421,6 @@ double PairPET::memory_usage() {
   const pet::Topology &topology = graph_.topology;
   const double bytes_per_edge = 3 * sizeof(int64_t) + 3 * sizeof(double);
   return Pair::memory_usage() + bytes_per_edge * static_cast<double>(topology.centre.size()) +
-         sizeof(double) * static_cast<double>(positions_.size() + of_ghosts_.size());
+         sizeof(double) * static_cast<double>(positions_.size() + of_ghosts_.size() +
+                                              forces_.size() + atomic_virials_.size());
 }

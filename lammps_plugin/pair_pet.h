@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
 //   pair_style  pet [device auto|cpu|cuda|cuda:N] [dtype float32|float64] [chunk N]
-//                   [charge Q] [spin M]
+//                   [charge Q] [spin M] [part all|plain|correction]
 //   pair_coeff  * * model.pt El1 El2 ...        (one element, or NULL, per atom type)
 //
 // Energy, forces, global, per-atom and centroid virial of an exported PET model in units metal or
-// real, for any box and any number of ranks; results do not depend on either.
+// real, for any box and any number of ranks; results do not depend on either. For multiple time
+// stepping, the plain part (one frame for every atom) and what the ensemble adds to it, apart.
 #ifdef PAIR_CLASS
 // clang-format off
 PairStyle(pet,PairPET);
@@ -50,7 +51,7 @@ public:
 
 private:
   // As the user wrote them.
-  std::string device_ = "auto", dtype_, path_;
+  std::string device_ = "auto", dtype_, part_ = "all", path_;
   std::vector<std::string> elements_; // of the types 1 ... ntypes
   int charge_ = 0, spin_multiplicity_ = 1;
   bigint chunk_size_ = -1; // tokens held at once; 0 for no bound, -1 for a default
@@ -63,6 +64,7 @@ private:
   bigint graph_built_ = -1;       // time step of the neighbour list that graph_ is of
   std::vector<double> positions_; // of the nodes
   std::vector<double> of_ghosts_; // force and virial of every atom, to be sent to the owners
+  std::vector<double> energies_, forces_, virial_, atomic_virials_; // of the correction
 
   void allocate();
   void load();
@@ -73,6 +75,9 @@ private:
   void map_elements();
   void update_graph();
   void gather_positions();
+  void check_part() const;
+  pet::Result evaluate();
+  pet::Result subtract_plain(const pet::Result &whole, const double *cell, bool atomic_virials);
   void check_finite(const pet::Result &result) const;
   void tally(const pet::Result &result);
   void tally_ghosts(const pet::Result &result);

@@ -24,15 +24,17 @@ void write_string(FILE *fp, const std::string &text) {
 void PairPET::settings(int narg, char **arg) {
   device_ = "auto";
   dtype_.clear();
+  part_ = "all";
   chunk_size_ = -1;
   charge_ = 0;
   spin_multiplicity_ = 1;
-  const std::set<std::string> keywords = {"device", "dtype", "chunk", "charge", "spin"};
+  const std::set<std::string> keywords = {"device", "dtype", "chunk", "charge", "spin", "part"};
   for (int k = 0; k < narg; k += 2) {
     const std::string key = arg[k];
     if (keywords.count(key) == 0)
       error->all(FLERR,
-                 "pair_style pet has no keyword {}; it knows device, dtype, chunk, charge and spin",
+                 "pair_style pet has no keyword {}; it knows device, dtype, chunk, charge, spin "
+                 "and part",
                  key);
     if (k + 1 == narg)
       error->all(FLERR, "pair_style pet: keyword {} needs a value", key);
@@ -45,6 +47,10 @@ void PairPET::settings(int narg, char **arg) {
       if (value != "float32" && value != "float64")
         error->all(FLERR, "pair_style pet: dtype {} is not one of float32, float64", value);
       dtype_ = value;
+    } else if (key == "part") {
+      if (value != "all" && value != "plain" && value != "correction")
+        error->all(FLERR, "pair_style pet: part {} is not one of all, plain, correction", value);
+      part_ = value;
     } else if (key == "charge") {
       charge_ = utils::inumeric(FLERR, value, false, lmp);
     } else if (key == "spin") {
@@ -61,6 +67,7 @@ void PairPET::settings(int narg, char **arg) {
 void PairPET::write_restart_settings(FILE *fp) {
   write_string(fp, device_);
   write_string(fp, dtype_);
+  write_string(fp, part_);
   fwrite(&chunk_size_, sizeof(bigint), 1, fp);
   fwrite(&charge_, sizeof(int), 1, fp);
   fwrite(&spin_multiplicity_, sizeof(int), 1, fp);
@@ -69,6 +76,7 @@ void PairPET::write_restart_settings(FILE *fp) {
 void PairPET::read_restart_settings(FILE *fp) {
   device_ = read_string(fp);
   dtype_ = read_string(fp);
+  part_ = read_string(fp);
   if (comm->me == 0) {
     utils::sfread(FLERR, &chunk_size_, sizeof(bigint), 1, fp, nullptr, error);
     utils::sfread(FLERR, &charge_, sizeof(int), 1, fp, nullptr, error);

@@ -49,6 +49,10 @@ Metadata parse_metadata(const std::string &path, const std::string &text) {
       words >> orientations;
     else if (key == "bytes_per_token")
       words >> metadata.bytes_per_token;
+    else if (key == "ensemble")
+      words >> metadata.ensemble;
+    else if (key == "train")
+      words >> metadata.train;
     else if (key == "max_charge")
       words >> metadata.max_charge;
     else if (key == "max_spin_multiplicity")
@@ -158,7 +162,7 @@ public:
   }
 
   Result compute(const double *positions, const double *cell, bool atomic_virials,
-                 int64_t chunk_size) override {
+                 int64_t chunk_size, bool plain) override {
     const WithoutProfiling executor;
     const c10::InferenceMode inference(false);
     const torch::AutoGradMode grad(true);
@@ -171,7 +175,7 @@ public:
           module_
               .get_method("drive")({x.to(device_), box.to(device_), species_, edges_, shifts_,
                                     reverse_, atoms_within_, atomic_virials, chunk_size, charge_,
-                                    spin_multiplicity_})
+                                    spin_multiplicity_, plain})
               .toTuple();
       for (size_t k = 0; k < host_.size(); ++k)
         host_[k] = outputs->elements()[k].toTensor().to(torch::kCPU).contiguous();

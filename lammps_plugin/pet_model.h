@@ -25,6 +25,8 @@ struct Metadata {
   std::vector<int64_t> species; // atomic numbers the model knows
   double cutoff = 0.0;          // Angstrom
   int interaction_range = 0;    // how many cutoffs away an atom can influence an atomic energy
+  std::string ensemble;         // of frames that it averages over; "none" for a plain model
+  std::string train;            // the frames that it was trained in
   // Limits of the electronic state that the model depends on; 0 if it does not.
   int64_t max_charge = 0, max_spin_multiplicity = 0;
   double bytes_per_token = 0.0; // of activations, in the file's dtype
@@ -63,9 +65,10 @@ public:
   // Total charge and spin multiplicity 2S + 1 of the whole system. Throws Error.
   virtual void set_electronic_state(int64_t charge, int64_t spin_multiplicity) = 0;
   // Energies and forces at positions (N, 3) in a cell (3, 3; vectors as rows), in Angstrom.
-  // chunk_size bounds the attention tokens whose activations are held at once; 0 for no bound.
+  // chunk_size bounds the attention tokens whose activations are held at once; 0 for no bound. A
+  // plain evaluation takes one frame for every atom, the identity, instead of the ensemble.
   virtual Result compute(const double *positions, const double *cell, bool atomic_virials,
-                         int64_t chunk_size) = 0;
+                         int64_t chunk_size, bool plain) = 0;
 };
 
 // Memory that programs can take without swapping, in bytes; 0 where that is unknown.

@@ -27,6 +27,21 @@ def small_potential(ensemble="axis_plane", seed=0, **hypers):
     return potential.eval()
 
 
+def nearly_invariant_potential(seed=0, **hypers):
+    """A random PET that reads directions weakly, as if trained in random orientations.
+
+    What its ensemble adds to its plain part is a small correction, and its repulsion keeps atoms
+    apart in a simulation.
+    """
+    potential = small_potential("axis_plane", seed, zbl=True, **hypers).set_dtype(torch.float64)
+    trained = potential.symmetrization.model_copy(update={"train": "environment"})
+    potential.symmetrization = trained
+    with torch.no_grad():
+        for layer in potential.pet.layers:
+            layer.edge_embedder.weight[:, :3] *= 0.1
+    return potential
+
+
 class MorseModel(nn.Module):
     """E_i = sum_j phi(r_ij) / 2 with phi a Morse curve times (1 - (r / cutoff)^2)^3.
 
@@ -50,6 +65,7 @@ class MorseModel(nn.Module):
         weights: Tensor | None = None,
         compute_gradient: bool = True,
         chunk_size: int = 0,
+        plain: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
         r = torch.linalg.vector_norm(edge_vectors, dim=1)
         x = (r / self.cutoff).clamp(max=1.0)

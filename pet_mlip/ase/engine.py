@@ -54,7 +54,12 @@ class Engine:
         self.chunk_size = chunk_size
 
     def __call__(
-        self, numbers: Ints, edges: Edges, electronic: Ints | None, gradient: bool
+        self,
+        numbers: Ints,
+        edges: Edges,
+        electronic: Ints | None,
+        gradient: bool,
+        plain: bool = False,
     ) -> Output:
         """Evaluate a graph.
 
@@ -63,6 +68,7 @@ class Engine:
             edges: Its directed edges.
             electronic: Charge and spin multiplicity, (N, 2); None for neutral singlets.
             gradient: Whether to compute forces and virials.
+            plain: Evaluate every atom in one frame, the identity.
         """
         # Some structures carry int32 numbers or read-only arrays: both are copied here.
         arrays = [np.array(a, dtype=np.int64) for a in (numbers, edges.pairs, edges.shifts)]
@@ -72,7 +78,7 @@ class Engine:
             vectors = torch.from_numpy(np.array(edges.vectors)).to(self.model.device)
             state = None if electronic is None else torch.tensor(electronic).to(self.model.device)
             energies, edge_gradient, n_frames = self.model(
-                species, index, vectors, shifts, state, None, gradient, self.chunk_size
+                species, index, vectors, shifts, state, None, gradient, self.chunk_size, plain
             )
             forces, virials = None, None
             if gradient:

@@ -51,6 +51,7 @@ class LoadedModel:
         weights: Tensor | None = None,
         compute_gradient: bool = True,
         chunk_size: int = 0,
+        plain: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Energies, gradient and frame counts: see `pet_mlip.export.module.ExportedModel`."""
         with _evaluation():
@@ -66,6 +67,7 @@ class LoadedModel:
                 weights,
                 compute_gradient,
                 chunk_size,
+                plain,
             )
 
     def evaluate_domain(
@@ -92,6 +94,7 @@ class LoadedModel:
         chunk_size: int = 0,
         charge: int = 0,
         spin_multiplicity: int = 1,
+        plain: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Energies, forces, virials: see `pet_mlip.export.module.ExportedModel.drive`."""
         with _evaluation():
@@ -103,6 +106,7 @@ class LoadedModel:
                 chunk_size,
                 charge,
                 spin_multiplicity,
+                plain,
             )
 
 

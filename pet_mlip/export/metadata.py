@@ -58,6 +58,8 @@ class Metadata:
             "interaction_range": self.interaction_range,
             "orientations": self.symmetrization.get("orientations", "none"),
             "bytes_per_token": bytes_per_token(PETHypers(**self.hypers), self.dtype),
+            "ensemble": self.symmetrization["ensemble"],
+            "train": self.symmetrization["train"],
         }
         if self.hypers.get("system_conditioning", False):
             values["max_charge"] = self.hypers["max_charge"]

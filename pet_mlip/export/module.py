@@ -35,6 +35,7 @@ class ExportedModel(nn.Module):
         weights: Tensor | None = None,
         compute_gradient: bool = True,
         chunk_size: int = 0,
+        plain: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Energies and their gradient.
 
@@ -50,6 +51,7 @@ class ExportedModel(nn.Module):
             compute_gradient: Whether to compute the gradient; zeros are returned otherwise.
             chunk_size: Largest number of attention tokens, frames x (neighbours + 1) summed over
                 atoms, evaluated at once; 0 evaluates everything at once.
+            plain: Evaluate every atom in one frame, the identity, instead of the ensemble.
 
         Returns:
             Atomic energies E_i in eV, (N,) float64; d(sum_i w_i E_i)/d(edge_vectors) in eV/Å,
@@ -64,7 +66,7 @@ class ExportedModel(nn.Module):
         if weights is None:
             weights = torch.ones_like(species, dtype=torch.float64)
         energies, gradient, n_frames = self.evaluator(
-            [vectors], inputs, weights, compute_gradient, chunk_size
+            [vectors], inputs, weights, compute_gradient, chunk_size, plain
         )
         return energies, gradient[0], n_frames
 
@@ -127,6 +129,7 @@ class ExportedModel(nn.Module):
         chunk_size: int = 0,
         charge: int = 0,
         spin_multiplicity: int = 1,
+        plain: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Energies, forces and virial of a domain of a molecular dynamics simulation.
 
@@ -148,6 +151,7 @@ class ExportedModel(nn.Module):
             chunk_size: As in `forward`.
             charge: Total charge of the whole system, for models that depend on it.
             spin_multiplicity: 2S + 1 of the whole system, for models that depend on it.
+            plain: As in `forward`.
 
         Returns:
             Atomic energies of the domain's own atoms in eV, (atoms_within[0],); minus the gradient
@@ -169,7 +173,9 @@ class ExportedModel(nn.Module):
             electronic.to(species.device),
         )
         weights = torch.ones_like(species[: atoms_within[0]], dtype=torch.float64)
-        energies, gradients, n_frames = self.evaluator([vectors], inputs, weights, True, chunk_size)
+        energies, gradients, n_frames = self.evaluator(
+            [vectors], inputs, weights, True, chunk_size, plain
+        )
         gradient = gradients[0]
 
         n_atoms = positions.shape[0]

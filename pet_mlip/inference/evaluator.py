@@ -49,6 +49,7 @@ class Evaluator(nn.Module):
         weights: Tensor,
         compute_gradient: bool,
         chunk_size: int,
+        plain: bool = False,
     ) -> tuple[Tensor, list[Tensor], Tensor]:
         """Atomic energies (N,), the gradient of sum_i w_i E_i, frames of the centres.
 
@@ -60,9 +61,11 @@ class Evaluator(nn.Module):
             compute_gradient: Whether to compute it; zeros otherwise.
             chunk_size: Largest number of tokens (frames x (neighbours + 1), summed over atoms)
                 whose activations are held at once; 0 for all.
+            plain: Evaluate the plain model: one frame per atom, the identity.
         """
-        pieces = self.split(inputs)
-        frames = self.find_frames(inputs, pieces)
+        plain = plain or self.plain
+        pieces = self.split(inputs, plain)
+        frames = self.find_frames(inputs, pieces, plain)
         radial = self.radial_features(inputs.distance)
         block_size = self.block_size_gpu if radial.is_cuda else self.block_size_cpu
         if chunk_size > 0:
@@ -72,7 +75,7 @@ class Evaluator(nn.Module):
                 inputs,
                 radial.detach(),
                 Frames(frames.atom, frames.matrix.detach(), frames.weight.detach()),
-                self.plain,
+                plain,
                 weights * self.scale,
                 compute_gradient,
                 chunk_size,
@@ -95,18 +98,18 @@ class Evaluator(nn.Module):
         given += [gradient.vectors, gradient.switch]
         return energies, chain(outputs, given, leaves), n_frames
 
-    def split(self, inputs: Inputs) -> list[Chunk]:
+    def split(self, inputs: Inputs, plain: bool) -> list[Chunk]:
         """Centres whose frames are found together."""
         n_atoms = inputs.reach.atoms[0]
-        if self.plain or n_atoms == 0:
+        if plain or n_atoms == 0:
             return [Chunk(0, n_atoms, 0, inputs.centre.shape[0])]
         n_neighbors = torch.bincount(inputs.centre, minlength=n_atoms)
         first_edge = torch.cat([torch.zeros_like(n_neighbors[:1]), n_neighbors.cumsum(0)])
         return split(n_neighbors + 1, first_edge, self.piece_size)
 
-    def find_frames(self, inputs: Inputs, pieces: list[Chunk]) -> Frames:
+    def find_frames(self, inputs: Inputs, pieces: list[Chunk], plain: bool) -> Frames:
         """Frames of all centres; differentiable if they are found in one piece."""
-        if self.plain:
+        if plain:
             return identity_frames(inputs.reach.atoms[0], inputs.vectors.device)
         if len(pieces) == 1:
             return self.frames_of(

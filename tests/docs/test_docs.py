@@ -33,6 +33,8 @@ def model_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_model(tmp_path / "model.pt", Potential([1, 6, 8], hypers, SymmetrizationHypers()))
     plain = SymmetrizationHypers(ensemble="none", train="structure")
     save_model(tmp_path / "published.pt", Potential([1, 6, 8], hypers, plain))
+    every = SymmetrizationHypers(train="environment")
+    save_model(tmp_path / "environment.pt", Potential([1, 6, 8], hypers, every))
     monkeypatch.chdir(tmp_path)
     return tmp_path / "model.pt"
 
@@ -44,6 +46,7 @@ def model_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "docs/ecse_tool.md",
         "docs/finetuning.md",
         "docs/metatrain.md",
+        "docs/multiple_time_stepping.md",
         "README.md",
     ],
 )

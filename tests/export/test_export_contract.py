@@ -11,7 +11,12 @@ from ase.build import bulk, molecule
 from model_files import CUTOFF
 
 from pet_mlip.data.batch import batch_from_atoms
+from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.export import load_model, save_model
+from pet_mlip.export.selfcheck import random_cluster
+from pet_mlip.model.derivatives import forces_from_edge_gradient
+from pet_mlip.model.graph import Topology, reverse_edges
+from pet_mlip.model.potential import Potential
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +57,42 @@ def test_energies_gradient_frames(model, potential, graph, weights, chunk_size):
 
 def test_weights_are_ones_by_default(model, potential, graph):
     assert_results(model(*graph), *eager(potential, graph))
+
+
+@pytest.fixture(scope="module")
+def plain(potential):
+    """The same network without any ensemble."""
+    hypers = SymmetrizationHypers(ensemble="none", train="structure")
+    other = Potential(potential.species, potential.pet_hypers, hypers)
+    other.load_state_dict(potential.state_dict())
+    return other.eval()
+
+
+@pytest.mark.parametrize("chunk_size", [0, 50])
+def test_plain_part(model, potential, plain, graph, weights, chunk_size):
+    found = model(*graph, weights, True, chunk_size, plain=True)
+    assert_results(found, *eager(plain, graph, weights))
+    assert found[2].unique().tolist() == [1]
+    assert (found[0] - eager(potential, graph)[0]).abs().max() > 1e-4
+
+
+def test_plain_part_of_a_domain(model, plain):
+    species = model.metadata.species
+    positions, graph = random_cluster(species, CUTOFF)
+    n_atoms = len(positions)
+    topology = Topology(
+        graph.species,
+        graph.edge_index,
+        graph.edge_shifts.to(torch.float64),
+        reverse_edges(graph),
+        [n_atoms] * model.metadata.interaction_range,
+    )
+    cell = torch.zeros(3, 3, dtype=torch.float64)
+    energies, forces, *_ = model.drive(positions, cell, topology, plain=True)
+    expected, gradient = eager(plain, graph)
+    assert_results(
+        (energies, forces), expected, forces_from_edge_gradient(gradient, graph.edge_index, n_atoms)
+    )
 
 
 @pytest.mark.parametrize("chunk_size", [0, 50])

@@ -34,11 +34,11 @@ MODELS = {
 }
 
 
-def small_potential(name: str) -> Potential:
-    """A random potential whose forces are of the order of 1 eV/Å."""
+def small_potential(name: str, train: str | None = None) -> Potential:
+    """A random potential whose forces are of the order of 1 eV/Å; ``train`` is what it claims."""
     hypers = dict(MODELS[name])
     ensemble = hypers.pop("ensemble", "axis_plane")
-    train = "structure" if ensemble == "none" else "full"
+    train = train or ("structure" if ensemble == "none" else "full")
     sizes = {"d_pet": 12, "d_node": 12, "d_head": 8, "d_feedforward": 16, "num_heads": 2}
     pet = PETHypers(cutoff=CUTOFF, cutoff_width=0.6, num_attention_layers=1, **sizes, **hypers)
     torch.manual_seed(5)
@@ -46,6 +46,16 @@ def small_potential(name: str) -> Potential:
     potential = Potential([8, 14], pet, symmetrization).set_dtype(torch.float64)
     potential.set_baseline({8: -400.0, 14: -100.0}, 2.0)
     return potential
+
+
+def save_parts(path: Path, name: str = "2 layers, residual") -> Path:
+    """Export one of `MODELS` as trained in random orientations; its correction is small."""
+    potential = small_potential(name, "environment")
+    with torch.no_grad():
+        for layer in potential.pet.layers:
+            layer.edge_embedder.weight[:, :3] *= 0.1
+    save_model(path, potential, dtype="float64")
+    return path
 
 
 def save_charged(path: Path) -> Path:
