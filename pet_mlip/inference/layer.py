@@ -6,18 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from pet_mlip.inference.blocks import Block
-from pet_mlip.inference.functions import silu
-from pet_mlip.inference.linear import Linear, linear
-from pet_mlip.inference.transformer import Activations, make_transformer_layer
+from pet_mlip.inference.encoder import Encoder
 from pet_mlip.model.layer import GNNLayer as Reference
 
 
 class LayerActivations(NamedTuple):
     """What the derivative of a layer on a block needs."""
 
-    slope: Tensor
-    """Of the token MLP, (P * M, D)."""
-    transformers: list[Activations]
+    encoder: list[Tensor]
+    """Of the encoder."""
     nodes: Tensor
     """Node features in each frame, (P, D_node); nothing if there is one frame per atom."""
     edges: Tensor
@@ -72,8 +69,7 @@ class GNNLayer(nn.Module):
         of_radial = torch.cat([cartesian[:, 3:], radial], dim=1)
         self.register_buffer("of_radial", of_radial.detach().t().clone())
         self.register_buffer("of_coordinates", cartesian[:, :3].detach().t().clone())
-        self.compress_out: Linear = linear(reference.compress_out)
-        self.layers = nn.ModuleList(make_transformer_layer(x) for x in reference.layers)
+        self.encoder = Encoder(reference)
 
     def forward(
         self,
@@ -97,7 +93,7 @@ class GNNLayer(nn.Module):
             in each place, (n, M, D).
         """
         n_atoms, n_tokens = block.log_switch.shape
-        width = self.compress_out.weight.shape[0]
+        width = self.of_coordinates.shape[1]
         shape = [n_atoms, n_tokens - 1, width]
         averaging = block.weight.shape[0] > 0
         species = neighbor_species.index_select(0, block.padded)
@@ -112,20 +108,17 @@ class GNNLayer(nn.Module):
             nodes = nodes.index_select(0, block.owner)
             log_switch = log_switch.index_select(0, block.owner)
         tokens.addmm_(block.rotated, self.of_coordinates)
-        hidden, slope = silu(tokens)
-        edges = self.compress_out(hidden).view(nodes.shape[0], n_tokens - 1, width)
-        saved: list[Activations] = []
-        for layer in self.layers:
-            nodes, edges, of_layer = layer(nodes, edges, log_switch)
-            saved.append(of_layer)
+        nodes, edges, saved = self.encoder(
+            nodes, tokens.view(nodes.shape[0], n_tokens - 1, width), log_switch
+        )
         if not averaging:
-            return nodes, edges, LayerActivations(slope, saved, nodes[:0], edges[:0])
+            return nodes, edges, LayerActivations(saved, nodes[:0], edges[:0])
         weight = block.weight.unsqueeze(1)
         total_nodes = nodes.new_zeros(n_atoms, nodes.shape[1])
         total_edges = edges.new_zeros(shape)
         total_nodes.index_add_(0, block.owner, nodes * weight)
         total_edges.index_add_(0, block.owner, edges * weight.unsqueeze(2))
-        return total_nodes, total_edges, LayerActivations(slope, saved, nodes, edges)
+        return total_nodes, total_edges, LayerActivations(saved, nodes, edges)
 
     def vjp(
         self, of_nodes: Tensor, of_edges: Tensor, block: Block, saved: LayerActivations
@@ -140,7 +133,7 @@ class GNNLayer(nn.Module):
             saved: What `forward` returned.
         """
         n_atoms, n_tokens = block.log_switch.shape
-        width = self.compress_out.weight.shape[0]
+        width = self.of_coordinates.shape[1]
         averaging = block.weight.shape[0] > 0
         of_weight = of_nodes[:0, 0]
         if averaging:
@@ -150,18 +143,8 @@ class GNNLayer(nn.Module):
             of_weight += (of_edges * saved.edges).sum(dim=(1, 2))
             of_nodes.mul_(block.weight.unsqueeze(1))
             of_edges.mul_(block.weight.unsqueeze(1).unsqueeze(2))
-        of_log_switch = torch.zeros(
-            of_nodes.shape[0], n_tokens, dtype=of_nodes.dtype, device=of_nodes.device
-        )
-        n_layers = len(saved.transformers)
-        for step in range(n_layers):
-            for i, layer in enumerate(self.layers):
-                if i == n_layers - 1 - step:
-                    of_nodes, of_edges, of_scores = layer.vjp(  # type: ignore[operator]
-                        of_nodes, of_edges, saved.transformers[i]
-                    )
-                    of_log_switch += of_scores
-        of_tokens = self.compress_out.vjp(of_edges.reshape(-1, width)).mul_(saved.slope)
+        of_nodes, of_tokens, of_log_switch = self.encoder.vjp(of_nodes, of_edges, saved.encoder)
+        of_tokens = of_tokens.reshape(-1, width)
         of_rotated = of_tokens @ self.of_coordinates.t()
         if averaging:
             n_places = (n_tokens - 1) * width

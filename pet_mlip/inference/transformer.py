@@ -33,6 +33,36 @@ class Activations(NamedTuple):
     """Of the central token's update."""
 
 
+def pack(saved: Activations) -> list[Tensor]:
+    """As a plain list."""
+    tensors = [
+        saved.normed,
+        saved.inverse,
+        saved.qkv,
+        saved.weights,
+        saved.normed_mlp,
+        saved.inverse_mlp,
+    ]
+    tensors.extend(saved.slopes)
+    tensors.extend(saved.center)
+    return tensors
+
+
+def unpack(tensors: list[Tensor], gated: bool) -> Activations:
+    """What `pack` made a list of; a gated MLP has two slopes, others one."""
+    first, n_slopes = tensors[:6], 2 if gated else 1
+    return Activations(
+        first[0],
+        first[1],
+        first[2],
+        first[3],
+        first[4],
+        first[5],
+        tensors[6 : 6 + n_slopes],
+        tensors[6 + n_slopes :],
+    )
+
+
 class PreNormLayer(nn.Module):
     """Normalises before attention and MLP (``PreLN``); see `pet_mlip.model.transformer`."""
 

@@ -1,0 +1,72 @@
+"""From tokens to features in each frame by itself: the part of a layer that knows no atoms."""
+
+import torch
+from torch import Tensor, nn
+
+from pet_mlip.inference.functions import silu
+from pet_mlip.inference.linear import Linear, linear
+from pet_mlip.inference.transformer import make_transformer_layer, pack, unpack
+from pet_mlip.model.layer import GNNLayer as Reference
+
+
+class Encoder(nn.Module):
+    """The token MLP's last map and the transformer layers.
+
+    What the derivative needs is a plain list of tensors, so that compiled functions can stand in.
+
+    Args:
+        reference: Where the weights come from.
+    """
+
+    def __init__(self, reference: Reference) -> None:
+        super().__init__()
+        self.compress_out: Linear = linear(reference.compress_out)
+        self.layers = nn.ModuleList(make_transformer_layer(x) for x in reference.layers)
+
+    def forward(
+        self, nodes: Tensor, tokens: Tensor, log_switch: Tensor
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Evaluate P frames.
+
+        Args:
+            nodes: Node features, (P, D_node).
+            tokens: Hidden values of the token MLP before their activation, (P, M, D); overwritten.
+            log_switch: log f of each token, that of the centre first, (P, T).
+
+        Returns:
+            Node features (P, D_node), edge features (P, M, D), and what the derivative needs.
+        """
+        hidden, slope = silu(tokens)
+        edges = self.compress_out(hidden)
+        saved = [slope]
+        for layer in self.layers:
+            nodes, edges, of_layer = layer(nodes, edges, log_switch)
+            saved.extend(pack(of_layer))
+        return nodes, edges, saved
+
+    def vjp(
+        self, of_nodes: Tensor, of_edges: Tensor, saved: list[Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradient over nodes, tokens and log f, (P, T).
+
+        Args:
+            of_nodes: Gradient over the node features, (P, D_node).
+            of_edges: That over the edge features, (P, M, D); overwritten.
+            saved: What `forward` returned.
+        """
+        n_rows, n_edges = of_edges.shape[0], of_edges.shape[1]
+        of_log_switch = torch.zeros(
+            n_rows, n_edges + 1, dtype=of_edges.dtype, device=of_edges.device
+        )
+        n_layers = len(self.layers)
+        size = (len(saved) - 1) // n_layers
+        for step in range(n_layers):
+            for i, layer in enumerate(self.layers):
+                if i == n_layers - 1 - step:
+                    of_layer = saved[1 + i * size : 1 + (i + 1) * size]
+                    of_nodes, of_edges, of_scores = layer.vjp(  # type: ignore[operator]
+                        of_nodes, of_edges, unpack(of_layer, layer.mlp.gated)
+                    )
+                    of_log_switch += of_scores
+        of_tokens = self.compress_out.vjp(of_edges).mul_(saved[0])
+        return of_nodes, of_tokens, of_log_switch
