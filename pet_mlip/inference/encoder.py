@@ -16,10 +16,12 @@ class Encoder(nn.Module):
 
     Args:
         reference: Where the weights come from.
+        node_width: D_node.
     """
 
-    def __init__(self, reference: Reference) -> None:
+    def __init__(self, reference: Reference, node_width: int) -> None:
         super().__init__()
+        self.node_width = node_width
         self.compress_out: Linear = linear(reference.compress_out)
         self.layers = nn.ModuleList(make_transformer_layer(x) for x in reference.layers)
 

@@ -44,6 +44,7 @@ class GNNLayer(nn.Module):
     Args:
         reference: Where the weights come from.
         first_messages: Messages into the first layer by species, (n_species, D).
+        node_width: D_node.
     """
 
     of_species: Tensor
@@ -51,7 +52,7 @@ class GNNLayer(nn.Module):
     of_radial: Tensor
     of_coordinates: Tensor
 
-    def __init__(self, reference: Reference, first_messages: Tensor) -> None:
+    def __init__(self, reference: Reference, first_messages: Tensor, node_width: int) -> None:
         super().__init__()
         self.first = reference.first
         width = reference.width
@@ -69,7 +70,7 @@ class GNNLayer(nn.Module):
         of_radial = torch.cat([cartesian[:, 3:], radial], dim=1)
         self.register_buffer("of_radial", of_radial.detach().t().clone())
         self.register_buffer("of_coordinates", cartesian[:, :3].detach().t().clone())
-        self.encoder = Encoder(reference)
+        self.encoder = Encoder(reference, node_width)
 
     def forward(
         self,
