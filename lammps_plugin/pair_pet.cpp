@@ -76,10 +76,11 @@ void PairPET::coeff(int narg, char **arg) {
 // Load the model on every rank and describe it; any rank's problem stops all of them.
 void PairPET::load() {
   std::string problem;
-  const int rank_of_machine = local_rank();
+  const auto [rank_of_machine, ranks_of_machine] = place_on_machine();
   try {
     model_ = pet::load_model(path_, choose_device(rank_of_machine), dtype_);
     model_->set_electronic_state(charge_, spin_multiplicity_);
+    tokens_held_ = chunk_size_ < 0 ? default_chunk_size(ranks_of_machine) : chunk_size_;
   } catch (const std::exception &failure) {
     problem = failure.what();
   }
@@ -98,16 +99,17 @@ void PairPET::load() {
                    metadata.package_version, devices, comm->nthreads);
 }
 
-// This rank's place among those of its machine. Collective.
-int PairPET::local_rank() const {
-  int rank = 0;
+// This rank's place among those of its machine, and how many they are. Collective.
+std::pair<int, int> PairPET::place_on_machine() const {
+  int rank = 0, size = 1;
 #if defined(MPI_VERSION) && MPI_VERSION >= 3 // LAMMPS' own stand-in for MPI has one rank only
   MPI_Comm machine;
   MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, comm->me, MPI_INFO_NULL, &machine);
   MPI_Comm_rank(machine, &rank);
+  MPI_Comm_size(machine, &size);
   MPI_Comm_free(&machine);
 #endif
-  return rank;
+  return {rank, size};
 }
 
 // Every rank of a machine takes the next GPU.
@@ -127,11 +129,16 @@ std::string PairPET::choose_device(int rank_of_machine) const {
   return "cuda:" + std::to_string(rank_of_machine % n_gpus);
 }
 
-// As the ASE calculator: enough to evaluate hundreds of atoms in one piece.
-bigint PairPET::chunk_size() const {
-  if (chunk_size_ >= 0)
-    return chunk_size_;
-  return model_->device() == "cpu" ? 65536 : 131072;
+// As the ASE calculator: what fits into a quarter of the memory, and into 5 GB. A GPU's memory is
+// not known here.
+bigint PairPET::default_chunk_size(int ranks_of_machine) const {
+  constexpr bigint on_gpu = 131072, smallest = 1024;
+  if (model_->device() != "cpu")
+    return on_gpu;
+  const double available = pet::available_memory();
+  const double allowed = std::min(available > 0.0 ? 0.25 * available : 2e9, 5e9);
+  const double bytes = std::max(model_->metadata().bytes_per_token, 1.0) * ranks_of_machine;
+  return std::max(static_cast<bigint>(allowed / bytes), smallest);
 }
 
 // The device of each rank, on rank 0; one word if it is the same everywhere.
@@ -237,7 +244,7 @@ void PairPET::compute(int eflag, int vflag) {
       gather_positions();
       const double *h = domain->h;
       const double cell[9] = {h[0], 0.0, 0.0, h[5], h[1], 0.0, h[4], h[3], h[2]};
-      result = model_->compute(positions_.data(), cell, vflag_atom || cvflag_atom, chunk_size());
+      result = model_->compute(positions_.data(), cell, vflag_atom || cvflag_atom, tokens_held_);
       check_finite(result);
       tally(result);
     }

@@ -53,7 +53,8 @@ private:
   std::string device_ = "auto", dtype_, path_;
   std::vector<std::string> elements_; // of the types 1 ... ntypes
   int charge_ = 0, spin_multiplicity_ = 1;
-  bigint chunk_size_ = -1; // attention tokens at once; 0 for no bound, -1 for a default
+  bigint chunk_size_ = -1; // tokens held at once; 0 for no bound, -1 for a default
+  bigint tokens_held_ = 0; // the same after the default has been chosen
 
   std::unique_ptr<pet::Model> model_;
   std::vector<int64_t> species_; // atomic number of each type, 0 for NULL
@@ -65,10 +66,10 @@ private:
 
   void allocate();
   void load();
-  int local_rank() const;
+  std::pair<int, int> place_on_machine() const;
   std::string choose_device(int rank_of_machine) const;
   std::string devices_of_ranks() const;
-  bigint chunk_size() const;
+  bigint default_chunk_size(int ranks_of_machine) const;
   void map_elements();
   void update_graph();
   void gather_positions();

@@ -10,6 +10,7 @@
 #include <torch/version.h>
 
 #include <filesystem>
+#include <fstream>
 #include <sstream>
 
 namespace pet {
@@ -47,6 +48,8 @@ Metadata parse_metadata(const std::string &path, const std::string &text) {
       words >> metadata.interaction_range;
     else if (key == "orientations")
       words >> orientations;
+    else if (key == "bytes_per_token")
+      words >> metadata.bytes_per_token;
     else if (key == "max_charge")
       words >> metadata.max_charge;
     else if (key == "max_spin_multiplicity")
@@ -61,7 +64,8 @@ Metadata parse_metadata(const std::string &path, const std::string &text) {
                 std::to_string(newest_format) + "; update pet_mlip and build the plugin again");
   if (orientations != "none")
     throw Error(path + " asks for an average over orientations of the whole structure (" +
-                orientations + "), which only the ASE calculator takes; to run it in LAMMPS as it "
+                orientations +
+                "), which only the ASE calculator takes; to run it in LAMMPS as it "
                 "is, write it again with --symmetrization none");
   if (metadata.species.empty() || metadata.cutoff <= 0.0 || metadata.interaction_range < 1)
     throw Error(path + ": its metadata are damaged; export the model again");
@@ -121,6 +125,7 @@ public:
       // Only the network: geometry, baselines and sums are double precision always.
       auto network = module_.attr("evaluator").toModule().attr("network").toModule();
       network.to(dtype == "float64" ? torch::kFloat64 : torch::kFloat32);
+      metadata_.bytes_per_token *= dtype == "float64" ? 2.0 : 0.5;
       metadata_.dtype = dtype;
     }
   }
@@ -193,6 +198,15 @@ private:
 };
 
 } // namespace
+
+double available_memory() {
+  std::ifstream lines("/proc/meminfo");
+  std::string key;
+  for (double kilobytes; lines >> key >> kilobytes; lines.ignore(80, '\n'))
+    if (key == "MemAvailable:")
+      return 1024.0 * kilobytes;
+  return 0.0;
+}
 
 int gpu_count() {
   return torch::cuda::is_available() ? static_cast<int>(torch::cuda::device_count()) : 0;

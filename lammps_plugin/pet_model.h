@@ -27,6 +27,7 @@ struct Metadata {
   int interaction_range = 0;    // how many cutoffs away an atom can influence an atomic energy
   // Limits of the electronic state that the model depends on; 0 if it does not.
   int64_t max_charge = 0, max_spin_multiplicity = 0;
+  double bytes_per_token = 0.0; // of activations, in the file's dtype
 };
 
 // The neighbour list of a domain: what stays the same between two reneighbourings.
@@ -62,10 +63,13 @@ public:
   // Total charge and spin multiplicity 2S + 1 of the whole system. Throws Error.
   virtual void set_electronic_state(int64_t charge, int64_t spin_multiplicity) = 0;
   // Energies and forces at positions (N, 3) in a cell (3, 3; vectors as rows), in Angstrom.
-  // chunk_size bounds the attention tokens evaluated at once; 0 for no bound.
+  // chunk_size bounds the attention tokens whose activations are held at once; 0 for no bound.
   virtual Result compute(const double *positions, const double *cell, bool atomic_virials,
                          int64_t chunk_size) = 0;
 };
+
+// Memory that programs can take without swapping, in bytes; 0 where that is unknown.
+double available_memory();
 
 // How many GPUs torch sees.
 int gpu_count();

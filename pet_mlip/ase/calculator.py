@@ -23,6 +23,8 @@ from pet_mlip.ase.symmetrize.rotations import RandomRotation, RotationAverage
 from pet_mlip.ase.symmetrize.structure import Cost, StructureAverage
 from pet_mlip.errors import UserError
 from pet_mlip.export import LoadedModel, load_model
+from pet_mlip.inference.memory import default_chunk_size
+from pet_mlip.model.hypers import PETHypers
 
 LOG = logging.getLogger("pet_mlip")
 
@@ -31,7 +33,6 @@ Results = dict[str, Any]
 ENERGIES = ("energy", "free_energy", "energies")
 STRESSES = ("stress", "stresses")
 # A CPU gains nothing from more at once, a GPU does.
-CHUNK_SIZE_CPU, CHUNK_SIZE_GPU = 65536, 131072
 
 
 class PETCalculator(Calculator):
@@ -65,8 +66,10 @@ class PETCalculator(Calculator):
         skin: Distance in Å by which the neighbour list reaches beyond the cutoff, so that it can be
             kept while atoms move less than half of it; 0 builds it in every call.
         chunk_size: Largest number of attention tokens (frames times neighbours, summed over atoms)
-            evaluated at once, which bounds the memory (about 50 kB each for the default model); 0
-            evaluates everything at once; by default 65536 on the CPU and 131072 on a GPU.
+            whose activations are held at once, which bounds the memory (about 30 kB each for the
+            default model); those of further tokens are evaluated once more for the forces. 0 for
+            no bound; by default what a quarter of the available memory holds, at most 5 GB of it
+            on a CPU.
         symmetrization: For models that are not invariant (published PETs): "structure" (exact),
             "quadrature" or "random" (approximate), with a choice such as "structure:closest_pairs",
             "quadrature:5" (the degree) or "random:1" (the seed), or a `Symmetrization`; "none" to
@@ -96,7 +99,8 @@ class PETCalculator(Calculator):
         if not skin >= 0:
             raise UserError(f"skin must be a length in Å, zero or more, not {skin}")
         if chunk_size is None:
-            chunk_size = CHUNK_SIZE_GPU if model.device.type == "cuda" else CHUNK_SIZE_CPU
+            hypers = PETHypers(**model.metadata.hypers)
+            chunk_size = default_chunk_size(hypers, str(model.dtype)[6:], model.device)
         self.metadata = model.metadata
         if symmetrization is None:
             symmetrization = declared(model.metadata.symmetrization)

@@ -56,21 +56,31 @@ class CompiledEncoder(Part):
 
     def forward(
         self, nodes: Tensor, tokens: Tensor, log_switch: Tensor
-    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+    ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
         """See `Encoder.forward`."""
         if tokens.shape[0] < 2 or tokens.shape[1] < 2:
             return self.part(nodes, tokens, log_switch)
         found = self.call(self.forward_name, [nodes, tokens, log_switch])
-        return found[0], found[1], found[2:]
+        return found[0], found[1], found[2], found[3:]
 
     def vjp(
-        self, of_nodes: Tensor, of_edges: Tensor, saved: list[Tensor]
+        self, of_nodes: Tensor, of_edges: Tensor, of_hidden: Tensor, saved: list[Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See `Encoder.vjp`."""
         if of_edges.shape[0] < 2 or of_edges.shape[1] < 2:
-            return self.part.vjp(of_nodes, of_edges, saved)  # type: ignore[operator]
-        found = self.call(self.vjp_name, [of_nodes, of_edges] + saved)  # noqa: RUF005 (TorchScript)
+            return self.part.vjp(of_nodes, of_edges, of_hidden, saved)  # type: ignore[operator]
+        inputs = [of_nodes, of_edges, of_hidden]
+        inputs.extend(saved)
+        found = self.call(self.vjp_name, inputs)
         return found[0], found[1], found[2]
+
+    def close(self, edges: Tensor, hidden: Tensor, weight: Tensor) -> Tensor:
+        """See `Encoder.close`."""
+        return self.part.close(edges, hidden, weight)  # type: ignore[operator]
+
+    def close_vjp(self, of_edges: Tensor, averaging: bool) -> tuple[Tensor, Tensor]:
+        """See `Encoder.close_vjp`."""
+        return self.part.close_vjp(of_edges, averaging)  # type: ignore[operator]
 
 
 class CompiledMixing(Part):

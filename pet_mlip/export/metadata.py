@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pet_mlip.errors import UserError
+from pet_mlip.inference.memory import bytes_per_token
+from pet_mlip.model.hypers import PETHypers
 
 FORMAT_VERSION = 4
 METADATA_NAME = "pet_mlip.json"
@@ -55,6 +57,7 @@ class Metadata:
             "cutoff": repr(self.cutoff),
             "interaction_range": self.interaction_range,
             "orientations": self.symmetrization.get("orientations", "none"),
+            "bytes_per_token": bytes_per_token(PETHypers(**self.hypers), self.dtype),
         }
         if self.hypers.get("system_conditioning", False):
             values["max_charge"] = self.hypers["max_charge"]

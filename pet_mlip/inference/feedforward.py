@@ -24,11 +24,12 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The output (..., D), and the derivatives of the hidden values."""
-        hidden, slopes = self.activate(self.w_in(x))
+        hidden, slopes = self.hidden(x)
         return self.w_out(hidden), slopes
 
-    def activate(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Hidden values, and their derivatives over ``x``."""
+    def hidden(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Hidden values (..., F), and their derivatives over the first map."""
+        x = self.w_in(x)
         if not self.gated:
             y, slope = silu(x)
             return y, [slope]
@@ -39,13 +40,16 @@ class FeedForward(nn.Module):
 
     def vjp(self, given: Tensor, slopes: list[Tensor]) -> Tensor:
         """Gradient over the input."""
-        of_hidden = self.w_out.vjp(given)
+        return self.hidden_vjp(self.w_out.vjp(given), slopes)
+
+    def hidden_vjp(self, of_hidden: Tensor, slopes: list[Tensor]) -> Tensor:
+        """Gradient over the input from that over the hidden values, which is overwritten."""
         if not self.gated:
             return self.w_in.vjp(of_hidden.mul_(slopes[0]))
         width = of_hidden.shape[-1]
         shape = list(of_hidden.shape)
         shape[-1] = 2 * width
-        both = torch.empty(shape, dtype=given.dtype, device=given.device)
+        both = torch.empty(shape, dtype=of_hidden.dtype, device=of_hidden.device)
         torch.mul(of_hidden, slopes[0], out=both[..., :width])
         torch.mul(of_hidden, slopes[1], out=both[..., width:])
         return self.w_in.vjp(both)

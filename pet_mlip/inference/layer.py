@@ -19,6 +19,8 @@ class LayerActivations(NamedTuple):
     """Node features in each frame, (P, D_node); nothing if there is one frame per atom."""
     edges: Tensor
     """Edge tokens in each frame, (P, M, D); nothing if there is one frame per atom."""
+    hidden: Tensor
+    """Hidden values of the last transformer, (P, M, F); nothing if there is one frame per atom."""
 
 
 class LayerGradient(NamedTuple):
@@ -109,17 +111,17 @@ class GNNLayer(nn.Module):
             nodes = nodes.index_select(0, block.owner)
             log_switch = log_switch.index_select(0, block.owner)
         tokens.addmm_(block.rotated, self.of_coordinates)
-        nodes, edges, saved = self.encoder(
+        nodes, edges, hidden, saved = self.encoder(
             nodes, tokens.view(nodes.shape[0], n_tokens - 1, width), log_switch
         )
         if not averaging:
-            return nodes, edges, LayerActivations(saved, nodes[:0], edges[:0])
-        weight = block.weight.unsqueeze(1)
-        total_nodes = nodes.new_zeros(n_atoms, nodes.shape[1])
-        total_edges = edges.new_zeros(shape)
-        total_nodes.index_add_(0, block.owner, nodes * weight)
-        total_edges.index_add_(0, block.owner, edges * weight.unsqueeze(2))
-        return total_nodes, total_edges, LayerActivations(saved, nodes, edges)
+            edges = self.encoder.close(edges, hidden, block.weight)
+            return nodes, edges, LayerActivations(saved, nodes[:0], edges[:0], edges[:0])
+        total_nodes = sum_frames(nodes, block)
+        total_edges, total_hidden = sum_frames(edges, block), sum_frames(hidden, block)
+        total = block.weight.new_zeros(n_atoms).index_add_(0, block.owner, block.weight)
+        total_edges = self.encoder.close(total_edges, total_hidden, total)
+        return total_nodes, total_edges, LayerActivations(saved, nodes, edges, hidden)
 
     def vjp(
         self, of_nodes: Tensor, of_edges: Tensor, block: Block, saved: LayerActivations
@@ -136,15 +138,18 @@ class GNNLayer(nn.Module):
         n_atoms, n_tokens = block.log_switch.shape
         width = self.of_coordinates.shape[1]
         averaging = block.weight.shape[0] > 0
-        of_weight = of_nodes[:0, 0]
+        of_hidden, of_weight = self.encoder.close_vjp(of_edges, averaging)
         if averaging:
-            of_nodes = of_nodes.index_select(0, block.owner)
-            of_edges = of_edges.index_select(0, block.owner)
-            of_weight = (of_nodes * saved.nodes).sum(dim=1)
-            of_weight += (of_edges * saved.edges).sum(dim=(1, 2))
-            of_nodes.mul_(block.weight.unsqueeze(1))
-            of_edges.mul_(block.weight.unsqueeze(1).unsqueeze(2))
-        of_nodes, of_tokens, of_log_switch = self.encoder.vjp(of_nodes, of_edges, saved.encoder)
+            of_weight = of_weight.index_select(0, block.owner)
+            of_nodes, of_frames = share_frames(of_nodes, saved.nodes, block)
+            of_weight += of_frames
+            of_edges, of_frames = share_frames(of_edges, saved.edges, block)
+            of_weight += of_frames
+            of_hidden, of_frames = share_frames(of_hidden, saved.hidden, block)
+            of_weight += of_frames
+        of_nodes, of_tokens, of_log_switch = self.encoder.vjp(
+            of_nodes, of_edges, of_hidden, saved.encoder
+        )
         of_tokens = of_tokens.reshape(-1, width)
         of_rotated = of_tokens @ self.of_coordinates.t()
         if averaging:
@@ -163,3 +168,20 @@ class GNNLayer(nn.Module):
             of_messages = of_tokens @ self.of_messages.t()
         of_radial = of_tokens @ self.of_radial.t()
         return LayerGradient(of_nodes, of_messages, of_radial, of_rotated, of_log_switch, of_weight)
+
+
+def sum_frames(values: Tensor, block: Block) -> Tensor:
+    """Weighted sums over the block's frames of each atom, (n, ...) of values (P, ...)."""
+    shape = list(values.shape)
+    weight = block.weight.view([shape[0]] + [1] * (len(shape) - 1))
+    shape[0] = block.atoms.shape[0]
+    return values.new_zeros(shape).index_add_(0, block.owner, values * weight)
+
+
+def share_frames(given: Tensor, values: Tensor, block: Block) -> tuple[Tensor, Tensor]:
+    """Gradient over the values (P, ...) and the weights (P,) of `sum_frames`."""
+    shared = given.index_select(0, block.owner)
+    dims = list(range(1, shared.dim()))
+    of_weight = (shared * values).sum(dim=dims)
+    shape = [shared.shape[0]] + [1] * (shared.dim() - 1)
+    return shared.mul_(block.weight.view(shape)), of_weight

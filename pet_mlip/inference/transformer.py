@@ -1,4 +1,8 @@
-"""One transformer layer on the tokens of the environments."""
+"""One transformer layer on the tokens of the environments.
+
+A layer can be left open before its last map, which is linear: the average over frames is then taken
+before that map, once per atom, and not after it, once per frame.
+"""
 
 from typing import NamedTuple
 
@@ -28,7 +32,7 @@ class Activations(NamedTuple):
     """The tokens that the MLP's norm saw, normalised, (P, M or T, D)."""
     inverse_mlp: Tensor
     slopes: list[Tensor]
-    """Derivatives of the MLP's hidden values."""
+    """Derivatives of the MLP's hidden values, (P, M or T, F)."""
     center: list[Tensor]
     """Of the central token's update."""
 
@@ -78,6 +82,17 @@ class PreNormLayer(nn.Module):
         self, nodes: Tensor, edges: Tensor, log_switch: Tensor
     ) -> tuple[Tensor, Tensor, Activations]:
         """Nodes (P, D_node) and edge tokens (P, M, D) after the layer; ``edges`` is overwritten."""
+        nodes, edges, hidden, saved = self.open(nodes, edges, log_switch)
+        return nodes, edges.add_(self.mlp.w_out(hidden)), saved
+
+    def open(
+        self, nodes: Tensor, edges: Tensor, log_switch: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Activations]:
+        """As `forward`, without the last map: edges lack what `close` makes of the hidden values.
+
+        Returns:
+            Nodes (P, D_node), edges (P, M, D), hidden values (P, M, F), and the rest.
+        """
         n_rows, n_edges, width = edges.shape
         normed = torch.empty(n_rows, n_edges + 1, width, dtype=edges.dtype, device=edges.device)
         of_center = normalise(
@@ -89,19 +104,41 @@ class PreNormLayer(nn.Module):
         edges.add_(mixed[:, 1:])
         normed_mlp = torch.empty_like(edges)
         inverse_mlp = normalise(edges, self.layer_norm, normed_mlp)
-        change, slopes = self.mlp(normed_mlp)
-        edges.add_(change)
+        hidden, slopes = self.mlp.hidden(normed_mlp)
         inverse = torch.cat([of_center, of_edges], dim=1)
         activations = Activations(
             normed, inverse, qkv, weights, normed_mlp, inverse_mlp, slopes, saved
         )
-        return nodes, edges, activations
+        return nodes, edges, hidden, activations
+
+    def close(self, edges: Tensor, hidden: Tensor, weight: Tensor) -> Tensor:
+        """Edges (n, M, D) after the layer from sums over frames whose weights add up to (n,).
+
+        Without weights there is one frame, of weight 1.
+        """
+        if weight.shape[0] == 0:
+            return edges.add_(self.mlp.w_out(hidden))
+        change = torch.matmul(hidden, self.mlp.w_out.weight.t())
+        return edges.add_(change).addcmul_(weight[:, None, None], self.mlp.w_out.bias)
+
+    def close_vjp(self, of_edges: Tensor, averaging: bool) -> tuple[Tensor, Tensor]:
+        """Gradient over the hidden values (n, M, F) and, if averaging, the weights (n,)."""
+        of_weight = of_edges.new_zeros(0)
+        if averaging:
+            of_weight = torch.matmul(of_edges, self.mlp.w_out.bias).sum(dim=1)
+        return self.mlp.w_out.vjp(of_edges), of_weight
 
     def vjp(
         self, of_nodes: Tensor, of_edges: Tensor, saved: Activations
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Gradient over nodes, edges and log f, (P, T); ``of_edges`` is overwritten."""
-        of_normed = self.mlp.vjp(of_edges, saved.slopes)
+        return self.open_vjp(of_nodes, of_edges, self.mlp.w_out.vjp(of_edges), saved)
+
+    def open_vjp(
+        self, of_nodes: Tensor, of_edges: Tensor, of_hidden: Tensor, saved: Activations
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `vjp`, from the gradient over what `open` returns; ``of_hidden`` is overwritten."""
+        of_normed = self.mlp.hidden_vjp(of_hidden, saved.slopes)
         of_edges.add_(
             normalise_vjp(of_normed, saved.normed_mlp, saved.inverse_mlp, self.layer_norm)
         )
@@ -137,6 +174,13 @@ class PostNormLayer(nn.Module):
         self, nodes: Tensor, edges: Tensor, log_switch: Tensor
     ) -> tuple[Tensor, Tensor, Activations]:
         """See `PreNormLayer.forward`."""
+        nodes, edges, _, saved = self.open(nodes, edges, log_switch)
+        return nodes, edges, saved
+
+    def open(
+        self, nodes: Tensor, edges: Tensor, log_switch: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Activations]:
+        """See `PreNormLayer.open`; the last map is a norm, so that nothing is left open."""
         tokens = torch.cat([self.center.contract(nodes).unsqueeze(1), edges], dim=1)
         mixed, qkv, weights = self.attention(tokens, log_switch)
         normed = mixed.add_(tokens)
@@ -150,12 +194,26 @@ class PostNormLayer(nn.Module):
         activations = Activations(
             normed, inverse, qkv, weights, normed_mlp, inverse_mlp, slopes, saved
         )
-        return nodes, tokens[:, 1:], activations
+        return nodes, tokens[:, 1:], tokens[:, 1:, :0], activations
+
+    def close(self, edges: Tensor, hidden: Tensor, weight: Tensor) -> Tensor:
+        """See `PreNormLayer.close`."""
+        return edges
+
+    def close_vjp(self, of_edges: Tensor, averaging: bool) -> tuple[Tensor, Tensor]:
+        """See `PreNormLayer.close_vjp`."""
+        return of_edges[:, :, :0], of_edges.new_zeros(of_edges.shape[0] if averaging else 0)
 
     def vjp(
         self, of_nodes: Tensor, of_edges: Tensor, saved: Activations
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See `PreNormLayer.vjp`."""
+        return self.open_vjp(of_nodes, of_edges, of_edges[:, :, :0], saved)
+
+    def open_vjp(
+        self, of_nodes: Tensor, of_edges: Tensor, of_hidden: Tensor, saved: Activations
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """See `PreNormLayer.open_vjp`."""
         of_nodes, of_center = self.center.update_vjp(of_nodes, saved.center)
         given = torch.cat([of_center.unsqueeze(1), of_edges], dim=1).mul_(self.scale_mlp)
         given = normalise_vjp(given, saved.normed_mlp, saved.inverse_mlp, self.layer_norm)

@@ -108,6 +108,14 @@ def test_without_gradient(potential):
 
 @pytest.mark.parametrize("species", [[], [6], [1, 8]])
 def test_without_edges(potential, species):
+    check_without_edges(potential, species)
+
+
+def test_without_edges_and_norms_last():
+    check_without_edges(make_potential("axis_plane", transformer_type="PostLN"), [1, 8])
+
+
+def check_without_edges(potential, species):
     graph = empty_graph(species)
     weights = torch.ones(len(species), dtype=torch.float64)
     energies, gradient, n_frames = evaluate(potential, graph, weights, True, 1)
