@@ -16,7 +16,6 @@ from torch import Tensor
 from pet_mlip.errors import UserError
 from pet_mlip.export.compiled import (
     Target,
-    check_target,
     open_functions,
     read_functions,
     read_target,
@@ -215,14 +214,13 @@ def load_model(path: str | Path, device: str = "auto", dtype: str | None = None)
     target = choose_device(device)
     functions: dict[str, bytes] = {}
     if compiled_for is not None:
-        check_target(path, compiled_for, target)
         if name != metadata.dtype:
             raise UserError(
                 f"{path} was compiled in {metadata.dtype}, so that it cannot run in {name}; "
                 "leave dtype out, or use the .pt file."
             )
         functions = read_functions(path, compiled_for)
-        open_functions(compiled_for, functions, target)
+        open_functions(path, compiled_for, functions, target)
     try:
         with warnings.catch_warnings(), torch.inference_mode(False):
             warnings.simplefilter("ignore")

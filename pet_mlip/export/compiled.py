@@ -10,6 +10,7 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -149,14 +150,21 @@ def check_target(path: str | Path, target: Target, device: torch.device) -> None
         )
 
 
-def open_functions(target: Target, functions: dict[str, bytes], device: torch.device) -> None:
+def open_functions(
+    where: str | Path, target: Target, functions: dict[str, bytes], device: torch.device
+) -> None:
     """Load compiled functions, so that scripted code can call them on a device.
 
     Args:
+        where: What they came with, for messages.
         target: What they are.
         functions: The archive of each.
         device: Where their inputs will be.
+
+    Raises:
+        UserError: If they do not fit this computer, or cannot be loaded.
     """
+    check_target(where, target, device)
     register()
     index = -1
     if device.type == "cuda":
@@ -165,7 +173,14 @@ def open_functions(target: Target, functions: dict[str, bytes], device: torch.de
         for name, content in functions.items():
             path = Path(folder) / f"{name}.pt2"
             path.write_bytes(content)
-            torch.ops.pet_mlip.open(target.package, name, str(path), index)
+            try:
+                torch.ops.pet_mlip.open(target.package, name, str(path), index)
+            except RuntimeError as error:
+                raise UserError(
+                    f"{where}: torch cannot load its compiled functions "
+                    f"({str(error).partition(chr(10))[0]}); compile the .pt file again here with "
+                    "`pet-mlip compile`."
+                ) from error
 
 
 def register() -> None:
@@ -181,7 +196,7 @@ def register() -> None:
 
 
 _LIBRARY: list[torch.library.Library] = []  # Operators live as long as it.
-_OPEN: dict[tuple[str, str, int], torch._C._aoti.AOTIModelPackageLoader] = {}
+_OPEN: dict[tuple[str, str, int], Any] = {}
 
 
 def _open(package: str, function: str, path: str, device: int) -> None:
@@ -191,4 +206,5 @@ def _open(package: str, function: str, path: str, device: int) -> None:
 
 
 def _call(package: str, function: str, inputs: list[Tensor]) -> list[Tensor]:
-    return _OPEN[package, function, inputs[0].get_device()].run(inputs)
+    found: list[Tensor] = _OPEN[package, function, inputs[0].get_device()].run(inputs)
+    return found
