@@ -47,7 +47,7 @@ class Part(nn.Module):
         """What a compiled function returns for inputs and weights."""
         arguments = [x.contiguous() for x in inputs]
         for weight in self.weights:
-            arguments.append(weight.value)
+            arguments.append(weight.value)  # type: ignore[arg-type]
         return torch.ops.pet_mlip.call(self.package, name, arguments)
 
 

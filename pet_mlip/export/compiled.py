@@ -19,8 +19,10 @@ from pet_mlip.errors import UserError
 
 TARGET_NAME = "pet_mlip_compiled.txt"
 # Names of instruction sets that compilers use by themselves; what else a CPU says is of no concern.
-INSTRUCTION_SETS = ("sse", "ssse", "avx", "fma", "f16c", "bmi", "abm", "movbe", "popcnt", "amx")
-INSTRUCTION_SETS += ("sha", "vaes", "vpclmul", "gfni", "adx", "asimd", "sve", "bf16", "i8mm")
+INSTRUCTION_SETS = (
+    *("sse", "ssse", "avx", "fma", "f16c", "bmi", "abm", "movbe", "popcnt", "amx", "sha", "vaes"),
+    *("vpclmul", "gfni", "adx", "asimd", "sve"),
+)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.node_width = node_width
         self.compress_out: Linear = linear(reference.compress_out)
-        self.layers = nn.ModuleList(make_transformer_layer(x) for x in reference.layers)
+        layers = [make_transformer_layer(x) for x in reference.layers]
+        self.gated = layers[0].mlp.gated
+        self.layers = nn.ModuleList(layers)
 
     def forward(
         self, nodes: Tensor, tokens: Tensor, log_switch: Tensor
@@ -73,7 +75,7 @@ class Encoder(nn.Module):
         for step in range(n_layers):
             for i, layer in enumerate(self.layers):
                 if i == n_layers - 1 - step:
-                    of_layer = unpack(saved[1 + i * size : 1 + (i + 1) * size], layer.mlp.gated)
+                    of_layer = unpack(saved[1 + i * size : 1 + (i + 1) * size], self.gated)
                     if step == 0:
                         of_nodes, of_edges, of_scores = layer.open_vjp(  # type: ignore[operator]
                             of_nodes, of_edges, of_hidden, of_layer

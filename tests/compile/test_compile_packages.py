@@ -200,7 +200,7 @@ def test_wrong_functions_are_refused(interpreted, tmp_path, monkeypatch):
         return inner(part, function, folder, progress)
 
     monkeypatch.setattr(package, "compile_part", wrong)
-    with pytest.raises(UserError, match="energies of .* differ from the model's"):
+    with pytest.raises(UserError, match=r"energies of .* differ from the model's"):
         compile_model(tmp_path / "model.pt", tmp_path / "model.pt2")
     assert [f.name for f in tmp_path.iterdir()] == ["model.pt"]
 
@@ -220,7 +220,7 @@ def test_a_model_of_another_version(interpreted, tmp_path, monkeypatch):
         return inner(species, hypers.model_copy(update={"d_head": 7}), symmetrization)
 
     monkeypatch.setattr(package, "Potential", wider)
-    with pytest.raises(UserError, match="another version.* export the checkpoint again"):
+    with pytest.raises(UserError, match=r"another version.* export the checkpoint again"):
         compile_model(tmp_path / "model.pt", tmp_path / "model.pt2")
 
 
