@@ -19,6 +19,7 @@ from pet_mlip.compile.modules import weights_of
 from pet_mlip.errors import UserError
 from pet_mlip.inference.encoder import Encoder
 from pet_mlip.inference.exchange import LearnedMixing
+from pet_mlip.inference.linear import Linear
 from pet_mlip.inference.readout import Head
 
 # Frames and neighbours of two blocks; sizes that differ between them are made dynamic. Inductor
@@ -28,6 +29,8 @@ SIZES_GPU = ((3581, 36), (3001, 29))
 OPTIONS = {
     # A package runs with any number of threads.
     "cpp.dynamic_threads": True,
+    # Only debuggers read them, and they are most of a file.
+    "aot_inductor.enable_line_tables": False,
 }
 
 
@@ -150,12 +153,33 @@ def compile_part(
 
 
 def _compile(method: Method, tensors: list[Tensor], dynamic: list[Any], path: Path) -> None:
-    program = torch.export.export(
-        method, tuple(tensors), dynamic_shapes=(tuple(dynamic),), strict=False
-    )
+    with _biases_apart():
+        program = torch.export.export(
+            method, tuple(tensors), dynamic_shapes=(tuple(dynamic),), strict=False
+        )
+    known = torch._inductor.list_options()
+    options = {key: value for key, value in OPTIONS.items() if key in known}
     torch._inductor.aoti_compile_and_package(
-        program, package_path=str(path), inductor_configs=dict(OPTIONS)
+        program, package_path=str(path), inductor_configs=options
     )
+
+
+@contextlib.contextmanager
+def _biases_apart() -> Iterator[None]:
+    """Let biases be added in the loop after a matrix product, not in one of their own before it."""
+
+    def forward(self: Linear, x: Tensor) -> Tensor:
+        # Inductor would join a product of matrices and what is added to it, but not through a view.
+        if x.dim() == 2:
+            return torch.matmul(x[None], self.weight.t()).add(self.bias)[0]
+        return torch.matmul(x, self.weight.t()).add(self.bias)
+
+    before = Linear.forward
+    Linear.forward = forward  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Linear.forward = before  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager
