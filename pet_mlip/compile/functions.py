@@ -19,7 +19,6 @@ from pet_mlip.compile.modules import weights_of
 from pet_mlip.errors import UserError
 from pet_mlip.inference.encoder import Encoder
 from pet_mlip.inference.exchange import LearnedMixing
-from pet_mlip.inference.linear import Linear
 from pet_mlip.inference.readout import Head
 
 # Frames and neighbours of two blocks; sizes that differ between them are made dynamic. Inductor
@@ -153,33 +152,14 @@ def compile_part(
 
 
 def _compile(method: Method, tensors: list[Tensor], dynamic: list[Any], path: Path) -> None:
-    with _biases_apart():
-        program = torch.export.export(
-            method, tuple(tensors), dynamic_shapes=(tuple(dynamic),), strict=False
-        )
+    program = torch.export.export(
+        method, tuple(tensors), dynamic_shapes=(tuple(dynamic),), strict=False
+    )
     known = torch._inductor.list_options()
     options = {key: value for key, value in OPTIONS.items() if key in known}
     torch._inductor.aoti_compile_and_package(
         program, package_path=str(path), inductor_configs=options
     )
-
-
-@contextlib.contextmanager
-def _biases_apart() -> Iterator[None]:
-    """Let biases be added in the loop after a matrix product, not in one of their own before it."""
-
-    def forward(self: Linear, x: Tensor) -> Tensor:
-        # Inductor would join a product of matrices and what is added to it, but not through a view.
-        if x.dim() == 2:
-            return torch.matmul(x[None], self.weight.t()).add(self.bias)[0]
-        return torch.matmul(x, self.weight.t()).add(self.bias)
-
-    before = Linear.forward
-    Linear.forward = forward  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        Linear.forward = before  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager

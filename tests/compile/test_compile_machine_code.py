@@ -11,7 +11,7 @@ from model_tools import graph_of, make_potential, structures
 from pet_mlip import PETCalculator
 from pet_mlip.compile import compile_model
 from pet_mlip.compile.functions import Method, compile_part, sample_inputs
-from pet_mlip.export import load_model, save_model
+from pet_mlip.export import save_model
 from pet_mlip.inference.evaluator import Evaluator
 from pet_mlip.model.derivatives import predict
 
@@ -34,37 +34,44 @@ def test_one_part(tmp_path):
                 torch.testing.assert_close(a, b, rtol=1e-13, atol=1e-13)
 
 
-@pytest.fixture(scope="module", params=["none", "axis_plane"])
+@pytest.fixture(
+    scope="module", params=[("axis_plane", "float64"), ("none", "float32")], ids="-".join
+)
 def files(request, tmp_path_factory):
-    """A potential, its exported file, and that compiled; once with and once without ECSE."""
+    """A potential, its exported file, that compiled, and bounds of energies and forces."""
+    ensemble, dtype = request.param
     folder = tmp_path_factory.mktemp("compiled")
-    potential = make_potential(request.param)
-    save_model(folder / "model.pt", potential, dtype="float64")
+    potential = make_potential(ensemble)
+    save_model(folder / "model.pt", potential, dtype=dtype)
     steps = []
     compile_model(
         folder / "model.pt", folder / "model.pt2", progress=lambda *step: steps.append(step)
     )
     assert steps[-1][:2] == (steps[0][1], steps[0][1])
-    return potential, folder / "model.pt", folder / "model.pt2"
+    bounds = (1e-10, 1e-10) if dtype == "float64" else (1e-6, 1e-5)
+    return potential, folder / "model.pt", folder / "model.pt2", bounds
 
 
 @pytest.mark.slow
 def test_same_as_torchscript_and_eager(files):
-    potential, model, compiled = files
+    potential, model, compiled, bounds = files
     calculators = [PETCalculator(f, chunk_size=c) for f in (model, compiled) for c in (0, 50)]
     for atoms in [*structures().values(), bulk("Si", cubic=True) * 2]:
-        batch_graph = graph_of(atoms)
         structure = torch.zeros(len(atoms), dtype=torch.int64)
-        expected = predict(potential, batch_graph, structure, 1)
+        expected = predict(potential, graph_of(atoms), structure, 1)
+        scale = max(1.0, float(expected.forces.abs().max()))
         for calculator in calculators:
             found = calculator.compute_batch([atoms])[0]
-            assert abs(found["energy"] - float(expected.energy)) <= 1e-10 * len(atoms)
-            np.testing.assert_allclose(found["forces"], expected.forces.numpy(), rtol=0, atol=1e-10)
+            error = abs(found["energy"] - float(expected.energy))
+            assert error <= bounds[0] * len(atoms)
+            np.testing.assert_allclose(
+                found["forces"], expected.forces.numpy(), rtol=0, atol=bounds[1] * scale
+            )
 
 
 @pytest.mark.slow
 def test_any_number_of_threads(files):
-    _, model, compiled = files
+    _, model, compiled, bounds = files
     atoms = bulk("Si", cubic=True) * 2
     atoms.rattle(0.1)
     expected = PETCalculator(model).compute_batch([atoms])[0]["forces"]
@@ -74,17 +81,6 @@ def test_any_number_of_threads(files):
         for n_threads in (1, 2, 3):
             torch.set_num_threads(n_threads)
             found = calculator.compute_batch([atoms])[0]["forces"]
-            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10)
+            np.testing.assert_allclose(found, expected, rtol=0, atol=bounds[1])
     finally:
         torch.set_num_threads(before)
-
-
-@pytest.mark.slow
-def test_single_precision(tmp_path):
-    save_model(tmp_path / "model.pt", make_potential("none"))
-    compile_model(tmp_path / "model.pt", tmp_path / "model.pt2")
-    assert load_model(tmp_path / "model.pt2").dtype == torch.float32
-    atoms = structures()["ethanol"]
-    a, b = (PETCalculator(tmp_path / f"model.{x}").compute_batch([atoms])[0] for x in ("pt", "pt2"))
-    assert abs(a["energy"] - b["energy"]) <= 1e-6 * len(atoms)
-    np.testing.assert_allclose(b["forces"], a["forces"], rtol=0, atol=1e-5)
