@@ -87,7 +87,7 @@ def compile_model(
             owner, attribute = places[0]
             functions |= compile_part(getattr(owner, attribute), function, Path(folder), step)
     digest = hashlib.sha256(b"".join(functions[name] for name in sorted(functions)))
-    target = target_here(digest.hexdigest()[:24], list(functions), target_device.type)
+    target = target_here(digest.hexdigest()[:24], list(functions), target_device)
     replace_parts(network, target.package)
     step("check")
     _write(output, exported, model, target, functions)

@@ -65,16 +65,16 @@ class Target:
         return " ".join([self.machine, *widest[:1]]) + f" CPUs, torch {self.torch_version}"
 
 
-def target_here(package: str, functions: list[str], device: str) -> Target:
+def target_here(package: str, functions: list[str], device: torch.device) -> Target:
     """The target that this computer is."""
     gpu = "-"
-    if device == "cuda":
-        major, minor = torch.cuda.get_device_capability()
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
         gpu = f"{major}.{minor}"
     return Target(
         package,
         tuple(functions),
-        device,
+        device.type,
         torch.__version__.partition("+")[0],
         platform.machine(),
         tuple(sorted(instruction_sets())),
@@ -125,7 +125,7 @@ def check_target(path: str | Path, target: Target, device: torch.device) -> None
     Raises:
         UserError: In one sentence, why not.
     """
-    here = target_here(target.package, list(target.functions), device.type)
+    here = target_here(target.package, list(target.functions), device)
     missing = sorted(set(target.instructions) - set(here.instructions))
     again = "compile the .pt file again here with `pet-mlip compile`"
     if target.device != device.type:
