@@ -20,28 +20,12 @@ def slice_edges(values: Tensor, chunk: Chunk) -> Tensor:
     return values[chunk.edge_start : chunk.edge_end]
 
 
-def leading_chunks(chunks: list[Chunk], n_atoms: int, n_edges: int) -> list[Chunk]:
-    """The chunks of the first atoms, which have the first edges."""
-    leading: list[Chunk] = []
-    for c in chunks:
-        if c.atom_start < n_atoms:
-            atom_end, edge_end = min(c.atom_end, n_atoms), min(c.edge_end, n_edges)
-            leading.append(Chunk(c.atom_start, atom_end, c.edge_start, edge_end))
-    return leading
-
-
 def extend(values: Tensor, n_rows: int) -> Tensor:
     """The values followed by rows of zeros."""
     missing = n_rows - values.shape[0]
     if missing == 0:
         return values
     return torch.cat([values, values.new_zeros(missing, values.shape[1])])
-
-
-def add_to(total: Tensor, part: Tensor | None, start: int, end: int) -> None:
-    """Add to rows [start, end) in place; an unused input has no gradient."""
-    if part is not None:
-        total[start:end] += part
 
 
 def split(tokens: Tensor, first_edge: Tensor, chunk_size: int) -> list[Chunk]:

@@ -26,7 +26,7 @@ class Head(nn.Module):
 
 
 class PET(nn.Module):
-    """Layers, messages and readout; the caller composes them (see ``pet_mlip.model.evaluation``).
+    """Layers, messages and readout; the caller composes them (see `pet_mlip.model.potential`).
 
     Features live on nodes (N, D_node) and on directed edges (E, D), never on padding. All of them
     are in the dtype of the parameters; geometry is float64.

@@ -97,6 +97,12 @@ def test_every_architecture(variant, featurizer, ensemble):
     assert_same(gradient, expected_gradient, 1e-13 * max(size, 10))
 
 
+def test_twice_the_same_bits(potential):
+    graph, weights = some_graph(potential)
+    first, second = (evaluate(potential, graph, weights, True, 0) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
 def test_without_gradient(potential):
     graph = graph_of(structures()["skewed"])
     weights = torch.ones(2, dtype=torch.float64)
