@@ -5,6 +5,7 @@ That machine code travels in the archive, and runs through two operators: `pet_m
 function from a file, `pet_mlip::call` runs it. LAMMPS' plugin brings the same operators in C++.
 """
 
+import atexit
 import platform
 import tempfile
 import zipfile
@@ -199,6 +200,7 @@ def register() -> None:
 
 _LIBRARY: list[torch.library.Library] = []  # Operators live as long as it.
 _OPEN: dict[tuple[str, str, int], Any] = {}
+atexit.register(_OPEN.clear)  # Torch removes the files of a function with it.
 
 
 def _open(package: str, function: str, path: str, device: int) -> None:
