@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "pet_model.h"
+#include "pet_compiled.h"
 
 #include <ATen/Parallel.h>
 #include <caffe2/serialize/inline_container.h>
@@ -116,6 +117,7 @@ class TorchScriptModel final : public Model {
 public:
   TorchScriptModel(const std::string &path, const std::string &device, const std::string &dtype)
       : metadata_(read_metadata(path)), device_(device) {
+    open_compiled(path, device_, dtype, metadata_.dtype);
     try {
       module_ = torch::jit::load(path, device_);
     } catch (const c10::Error &error) {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 from pet_mlip.errors import UserError
@@ -14,6 +16,7 @@ from pet_mlip.errors import UserError
 
 PLAIN, ECSE = "none", "axis_plane"
 METATRAIN, KOKKOS = "metatrain.pt", "kokkos"
+COMPILER = (os.environ.get("CXX", "g++"),)
 
 Load = Callable[[Path, str], Any]
 """Calculator of the models in a folder, on a device."""
@@ -29,6 +32,8 @@ class Contestant:
     ensemble: str = PLAIN
     packages: tuple[str, ...] = ()
     """What must be importable."""
+    programs: tuple[str, ...] = ()
+    """What must be in PATH."""
     large: bool = False
     """Whether it is given the largest structures; what evaluates them in one piece is not."""
     same_weights: bool = True
@@ -40,11 +45,16 @@ def exported_path(folder: Path, ensemble: str) -> Path:
     return folder / f"{ensemble}.pt"
 
 
-def _exported(ensemble: str) -> Load:
+def compiled_path(folder: Path, ensemble: str) -> Path:
+    """The same, compiled ahead of time."""
+    return folder / f"{ensemble}.pt2"
+
+
+def _exported(ensemble: str, path: Callable[[Path, str], Path] = exported_path) -> Load:
     def load(folder: Path, device: str) -> Any:
         from pet_mlip import PETCalculator
 
-        return PETCalculator(exported_path(folder, ensemble), device)
+        return PETCalculator(path(folder, ensemble), device)
 
     return load
 
@@ -99,8 +109,23 @@ CONTESTANTS = {
     contestant.name: contestant
     for contestant in (
         Contestant(BASE, "TorchScript", _exported(PLAIN), large=True),
+        Contestant(
+            "compiled",
+            "compiled",
+            _exported(PLAIN, compiled_path),
+            programs=COMPILER,
+            large=True,
+        ),
         Contestant("eager", "eager", _eager(PLAIN)),
         Contestant("ecse", "ECSE, TorchScript", _exported(ECSE), ECSE, large=True),
+        Contestant(
+            "ecse-compiled",
+            "ECSE, compiled",
+            _exported(ECSE, compiled_path),
+            ECSE,
+            programs=COMPILER,
+            large=True,
+        ),
         Contestant("ecse-eager", "ECSE, eager", _eager(ECSE), ECSE),
         Contestant("metatrain", "metatrain", _metatrain, packages=("metatrain", "metatomic_ase")),
         Contestant("pet-kokkos", "pet-kokkos", _kokkos, packages=("pet_kokkos",), large=True),
@@ -135,6 +160,7 @@ def choose(names: str, say: Callable[[str], None]) -> list[Contestant]:
         if contestant.name not in wanted:
             continue
         missing = [name for name in contestant.packages if find_spec(name) is None]
+        missing += [name for name in contestant.programs if which(name) is None]
         if missing:
             say(f"{contestant.title} is left out: {missing[0]} is not installed.")
         else:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,12 @@ import torch
 from torch import Tensor
 
 from pet_mlip.errors import UserError
+from pet_mlip.export.compiled import (
+    Target,
+    open_functions,
+    read_functions,
+    read_target,
+)
 from pet_mlip.export.metadata import (
     FORMAT_VERSION,
     LINES_NAME,
@@ -40,6 +46,10 @@ class LoadedModel:
     metadata: Metadata
     device: torch.device
     dtype: torch.dtype
+    target: Target | None = None
+    """What it was compiled for, if it was."""
+    functions: dict[str, bytes] = field(default_factory=dict)
+    """Archives of its compiled functions."""
 
     def __call__(
         self,
@@ -177,7 +187,7 @@ def save_model(
             files = {METADATA_NAME: metadata.to_json(), LINES_NAME: metadata.to_lines()}
             scripted = torch.jit.script(exported)
             scripted.save(temporary, _extra_files=files)
-        os.chmod(temporary, _file_mode())
+        os.chmod(temporary, file_mode())
         check_exported(eager, load_model(temporary, device="cpu"))
         os.replace(temporary, path)
     finally:
@@ -187,20 +197,34 @@ def save_model(
 
 
 def load_model(path: str | Path, device: str = "auto", dtype: str | None = None) -> LoadedModel:
-    """Load an exported file.
+    """Load an exported file, compiled or not.
 
     Args:
         path: The file.
-        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+        device: ``auto`` (a GPU if there is one; of a compiled file, what it was compiled for),
+            ``cpu``, ``cuda`` or ``cuda:N``.
         dtype: Of the network: float32 or float64; by default as in the file.
 
     Raises:
-        UserError: If the file cannot be used, or the device or dtype do not exist.
+        UserError: If the file cannot be used, the device or dtype do not exist, or it was compiled
+            for other ones.
     """
     metadata = read_metadata(path)
     name = dtype or metadata.dtype
     _check_dtype(name)
+    compiled_for = read_target(path)
+    if compiled_for is not None and device == "auto":
+        device = compiled_for.device
     target = choose_device(device)
+    functions: dict[str, bytes] = {}
+    if compiled_for is not None:
+        if name != metadata.dtype:
+            raise UserError(
+                f"{path} was compiled in {metadata.dtype}, so that it cannot run in {name}; "
+                "leave dtype out, or use the .pt file."
+            )
+        functions = read_functions(path, compiled_for)
+        open_functions(path, compiled_for, functions, target)
     try:
         with warnings.catch_warnings(), torch.inference_mode(False):
             warnings.simplefilter("ignore")
@@ -214,7 +238,7 @@ def load_model(path: str | Path, device: str = "auto", dtype: str | None = None)
     # Only the network: baselines and geometry stay float64.
     with torch.inference_mode(False):
         module.evaluator.network.to(DTYPES[name])
-    return LoadedModel(module, metadata, target, DTYPES[name])
+    return LoadedModel(module, metadata, target, DTYPES[name], compiled_for, functions)
 
 
 def _check_dtype(name: str) -> None:
@@ -222,7 +246,7 @@ def _check_dtype(name: str) -> None:
         raise UserError(f"dtype {name!r} is not known; choose one of {', '.join(DTYPES)}.")
 
 
-def _file_mode() -> int:
+def file_mode() -> int:
     """The permissions that a new file gets; mkstemp makes private ones."""
     mask = os.umask(0)
     os.umask(mask)

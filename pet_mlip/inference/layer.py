@@ -6,18 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from pet_mlip.inference.blocks import Block
-from pet_mlip.inference.functions import silu
-from pet_mlip.inference.linear import Linear, linear
-from pet_mlip.inference.transformer import Activations, make_transformer_layer
+from pet_mlip.inference.encoder import Encoder
 from pet_mlip.model.layer import GNNLayer as Reference
 
 
 class LayerActivations(NamedTuple):
     """What the derivative of a layer on a block needs."""
 
-    slope: Tensor
-    """Of the token MLP, (P * M, D)."""
-    transformers: list[Activations]
+    encoder: list[Tensor]
+    """Of the encoder."""
     nodes: Tensor
     """Node features in each frame, (P, D_node); nothing if there is one frame per atom."""
     edges: Tensor
@@ -49,6 +46,7 @@ class GNNLayer(nn.Module):
     Args:
         reference: Where the weights come from.
         first_messages: Messages into the first layer by species, (n_species, D).
+        node_width: D_node.
     """
 
     of_species: Tensor
@@ -56,7 +54,7 @@ class GNNLayer(nn.Module):
     of_radial: Tensor
     of_coordinates: Tensor
 
-    def __init__(self, reference: Reference, first_messages: Tensor) -> None:
+    def __init__(self, reference: Reference, first_messages: Tensor, node_width: int) -> None:
         super().__init__()
         self.first = reference.first
         width = reference.width
@@ -74,8 +72,7 @@ class GNNLayer(nn.Module):
         of_radial = torch.cat([cartesian[:, 3:], radial], dim=1)
         self.register_buffer("of_radial", of_radial.detach().t().clone())
         self.register_buffer("of_coordinates", cartesian[:, :3].detach().t().clone())
-        self.compress_out: Linear = linear(reference.compress_out)
-        self.layers = nn.ModuleList(make_transformer_layer(x) for x in reference.layers)
+        self.encoder = Encoder(reference, node_width)
 
     def forward(
         self,
@@ -99,7 +96,7 @@ class GNNLayer(nn.Module):
             in each place, (n, M, D).
         """
         n_atoms, n_tokens = block.log_switch.shape
-        width = self.compress_out.weight.shape[0]
+        width = self.of_coordinates.shape[1]
         shape = [n_atoms, n_tokens - 1, width]
         averaging = block.weight.shape[0] > 0
         species = neighbor_species.index_select(0, block.padded)
@@ -114,30 +111,17 @@ class GNNLayer(nn.Module):
             nodes = nodes.index_select(0, block.owner)
             log_switch = log_switch.index_select(0, block.owner)
         tokens.addmm_(block.rotated, self.of_coordinates)
-        hidden, slope = silu(tokens)
-        edges = self.compress_out(hidden).view(nodes.shape[0], n_tokens - 1, width)
-        saved: list[Activations] = []
-        hidden = edges
-        n_layers = len(self.layers)
-        for i, layer in enumerate(self.layers):
-            if i + 1 < n_layers or not averaging:
-                nodes, edges, of_layer = layer(nodes, edges, log_switch)
-            else:
-                nodes, edges, hidden, of_layer = layer.open(  # type: ignore[operator]
-                    nodes, edges, log_switch
-                )
-            saved.append(of_layer)
+        nodes, edges, hidden, saved = self.encoder(
+            nodes, tokens.view(nodes.shape[0], n_tokens - 1, width), log_switch
+        )
         if not averaging:
-            return nodes, edges, LayerActivations(slope, saved, nodes[:0], edges[:0], edges[:0])
+            edges = self.encoder.close(edges, hidden, block.weight)
+            return nodes, edges, LayerActivations(saved, nodes[:0], edges[:0], edges[:0])
         total_nodes = sum_frames(nodes, block)
         total_edges, total_hidden = sum_frames(edges, block), sum_frames(hidden, block)
         total = block.weight.new_zeros(n_atoms).index_add_(0, block.owner, block.weight)
-        for i, layer in enumerate(self.layers):
-            if i + 1 == n_layers:
-                total_edges = layer.close(  # type: ignore[operator]
-                    total_edges, total_hidden, total
-                )
-        return total_nodes, total_edges, LayerActivations(slope, saved, nodes, edges, hidden)
+        total_edges = self.encoder.close(total_edges, total_hidden, total)
+        return total_nodes, total_edges, LayerActivations(saved, nodes, edges, hidden)
 
     def vjp(
         self, of_nodes: Tensor, of_edges: Tensor, block: Block, saved: LayerActivations
@@ -152,37 +136,21 @@ class GNNLayer(nn.Module):
             saved: What `forward` returned.
         """
         n_atoms, n_tokens = block.log_switch.shape
-        width = self.compress_out.weight.shape[0]
+        width = self.of_coordinates.shape[1]
         averaging = block.weight.shape[0] > 0
-        of_weight, of_hidden = of_nodes[:0, 0], of_edges[:0]
-        n_layers = len(saved.transformers)
+        of_hidden, of_weight = self.encoder.close_vjp(of_edges, averaging)
         if averaging:
-            for i, layer in enumerate(self.layers):
-                if i + 1 == n_layers:
-                    of_hidden, of_bias = layer.close_vjp(of_edges)  # type: ignore[operator]
-                    of_weight = of_bias.index_select(0, block.owner)
+            of_weight = of_weight.index_select(0, block.owner)
             of_nodes, of_frames = share_frames(of_nodes, saved.nodes, block)
-            of_weight = of_weight + of_frames
+            of_weight += of_frames
             of_edges, of_frames = share_frames(of_edges, saved.edges, block)
             of_weight += of_frames
             of_hidden, of_frames = share_frames(of_hidden, saved.hidden, block)
             of_weight += of_frames
-        of_log_switch = torch.zeros(
-            of_nodes.shape[0], n_tokens, dtype=of_nodes.dtype, device=of_nodes.device
+        of_nodes, of_tokens, of_log_switch = self.encoder.vjp(
+            of_nodes, of_edges, of_hidden, saved.encoder
         )
-        for step in range(n_layers):
-            for i, layer in enumerate(self.layers):
-                if i == n_layers - 1 - step:
-                    if step == 0 and averaging:
-                        of_nodes, of_edges, of_scores = layer.open_vjp(  # type: ignore[operator]
-                            of_nodes, of_edges, of_hidden, saved.transformers[i]
-                        )
-                    else:
-                        of_nodes, of_edges, of_scores = layer.vjp(  # type: ignore[operator]
-                            of_nodes, of_edges, saved.transformers[i]
-                        )
-                    of_log_switch += of_scores
-        of_tokens = self.compress_out.vjp(of_edges.reshape(-1, width)).mul_(saved.slope)
+        of_tokens = of_tokens.reshape(-1, width)
         of_rotated = of_tokens @ self.of_coordinates.t()
         if averaging:
             n_places = (n_tokens - 1) * width

@@ -63,7 +63,9 @@ class Network(nn.Module):
         for embedder in pet.node_embedders:
             node_width = cast(nn.Embedding, embedder).embedding_dim
         self.layers = nn.ModuleList(
-            LayerSweep(GNNLayer(cast(ReferenceLayer, layer), first_messages), i, node_width)
+            LayerSweep(
+                GNNLayer(cast(ReferenceLayer, layer), first_messages, node_width), i, node_width
+            )
             for i, layer in enumerate(pet.layers)
         )
         self.exchanges = make_exchanges(pet)

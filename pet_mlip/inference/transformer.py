@@ -37,6 +37,36 @@ class Activations(NamedTuple):
     """Of the central token's update."""
 
 
+def pack(saved: Activations) -> list[Tensor]:
+    """As a plain list."""
+    tensors = [
+        saved.normed,
+        saved.inverse,
+        saved.qkv,
+        saved.weights,
+        saved.normed_mlp,
+        saved.inverse_mlp,
+    ]
+    tensors.extend(saved.slopes)
+    tensors.extend(saved.center)
+    return tensors
+
+
+def unpack(tensors: list[Tensor], gated: bool) -> Activations:
+    """What `pack` made a list of; a gated MLP has two slopes, others one."""
+    first, n_slopes = tensors[:6], 2 if gated else 1
+    return Activations(
+        first[0],
+        first[1],
+        first[2],
+        first[3],
+        first[4],
+        first[5],
+        tensors[6 : 6 + n_slopes],
+        tensors[6 + n_slopes :],
+    )
+
+
 class PreNormLayer(nn.Module):
     """Normalises before attention and MLP (``PreLN``); see `pet_mlip.model.transformer`."""
 
@@ -82,13 +112,20 @@ class PreNormLayer(nn.Module):
         return nodes, edges, hidden, activations
 
     def close(self, edges: Tensor, hidden: Tensor, weight: Tensor) -> Tensor:
-        """Edges (n, M, D) after the layer from sums over frames whose weights add up to (n,)."""
+        """Edges (n, M, D) after the layer from sums over frames whose weights add up to (n,).
+
+        Without weights there is one frame, of weight 1.
+        """
+        if weight.shape[0] == 0:
+            return edges.add_(self.mlp.w_out(hidden))
         change = torch.matmul(hidden, self.mlp.w_out.weight.t())
         return edges.add_(change).addcmul_(weight[:, None, None], self.mlp.w_out.bias)
 
-    def close_vjp(self, of_edges: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradient over the hidden values (n, M, F) and the weights (n,)."""
-        of_weight = torch.matmul(of_edges, self.mlp.w_out.bias).sum(dim=1)
+    def close_vjp(self, of_edges: Tensor, averaging: bool) -> tuple[Tensor, Tensor]:
+        """Gradient over the hidden values (n, M, F) and, if averaging, the weights (n,)."""
+        of_weight = of_edges.new_zeros(0)
+        if averaging:
+            of_weight = torch.matmul(of_edges, self.mlp.w_out.bias).sum(dim=1)
         return self.mlp.w_out.vjp(of_edges), of_weight
 
     def vjp(
@@ -163,9 +200,9 @@ class PostNormLayer(nn.Module):
         """See `PreNormLayer.close`."""
         return edges
 
-    def close_vjp(self, of_edges: Tensor) -> tuple[Tensor, Tensor]:
+    def close_vjp(self, of_edges: Tensor, averaging: bool) -> tuple[Tensor, Tensor]:
         """See `PreNormLayer.close_vjp`."""
-        return of_edges[:, :, :0], of_edges.new_zeros(of_edges.shape[0])
+        return of_edges[:, :, :0], of_edges.new_zeros(of_edges.shape[0] if averaging else 0)
 
     def vjp(
         self, of_nodes: Tensor, of_edges: Tensor, saved: Activations

@@ -1,0 +1,62 @@
+"""Comparison of a package with the model that it was compiled from."""
+
+import torch
+from torch import Tensor
+
+from pet_mlip.errors import UserError
+from pet_mlip.export.archive import LoadedModel
+from pet_mlip.export.selfcheck import random_cluster
+from pet_mlip.model.graph import Graph, Topology, reverse_edges
+
+ENERGY_BOUND = {torch.float32: 1e-6, torch.float64: 1e-10}
+"""Allowed difference of atomic energies in eV, or of their ratio to the largest one."""
+FORCE_BOUND = {torch.float32: 1e-5, torch.float64: 1e-10}
+"""The same of gradients, in eV/Å."""
+
+
+def check_compiled(model: LoadedModel, compiled: LoadedModel) -> None:
+    """Refuse a package that does not reproduce its model, for clusters of several sizes.
+
+    Raises:
+        UserError: If energies or forces differ by more than round-off.
+    """
+    for n_atoms in (1, 2, 3, 12, 40):
+        positions, graph = random_cluster(
+            model.metadata.species, model.metadata.cutoff, n_atoms=n_atoms
+        )
+        positions = positions.to(model.device)
+        graph = Graph(*(x.to(model.device) for x in graph))
+        for chunk_size in (0, 64):
+            expected = model(*graph, chunk_size=chunk_size)
+            found = compiled(*graph, chunk_size=chunk_size)
+            _compare(n_atoms, found, expected, model.dtype)
+        topology = Topology(
+            graph.species,
+            graph.edge_index,
+            graph.edge_shifts.to(torch.float64),
+            reverse_edges(graph),
+            [n_atoms] * model.metadata.interaction_range,
+        )
+        cell = torch.zeros(3, 3, dtype=torch.float64, device=model.device)
+        _compare(
+            n_atoms,
+            compiled.drive(positions, cell, topology),
+            model.drive(positions, cell, topology),
+            model.dtype,
+        )
+
+
+def _compare(
+    n_atoms: int, found: tuple[Tensor, ...], expected: tuple[Tensor, ...], dtype: torch.dtype
+) -> None:
+    bounds = {"energies": ENERGY_BOUND[dtype], "forces": FORCE_BOUND[dtype]}
+    for (what, bound), a, b in zip(bounds.items(), found, expected, strict=False):
+        if b.numel() == 0:
+            continue
+        error, allowed = float((a - b).abs().max()), bound * max(1.0, float(b.abs().max()))
+        if not error <= allowed:
+            raise UserError(
+                f"The compiled model's {what} of {n_atoms} atoms differ from the model's by "
+                f"{error:.1e} (allowed {allowed:.1e}): nothing was written; please report this "
+                "with the model."
+            )
