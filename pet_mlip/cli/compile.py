@@ -20,11 +20,12 @@ def compile_(
     dtype: Dtype = None,
     force: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
 ) -> None:
-    """Compile an exported model for this computer, with C++ or on a GPU Triton code inside.
+    """Compile an exported model for this computer.
 
-    What is written runs in ASE and LAMMPS like the model itself, a little faster, but only with the
-    same kind of processor, device and version of torch; the .pt file stays the one to keep. Needs a
-    C++ compiler and a few minutes. The result is compared with the model before it is written.
+    What is written runs in ASE and LAMMPS like the model itself, on a CPU about as fast
+    (docs/compile.md), but only with the same kind of processor and the same version of torch: the
+    .pt file stays the one to keep. Needs a C++ compiler and some minutes. The result is compared
+    with the model before it is written.
     """
     from pet_mlip.compile import compile_model
 
