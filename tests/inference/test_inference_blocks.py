@@ -35,8 +35,9 @@ def test_blocks(inputs_of, ensemble, block_size):
     potential = make_potential(ensemble, num_gnn_layers=2, cutoff=CUTOFF)
     inputs = inputs_of(potential)
     evaluator = Evaluator(potential)
-    frames = evaluator.find_frames(inputs, evaluator.split(inputs))
-    blocks = make_blocks(inputs, frames, ensemble == "none", block_size, torch.float64)
+    plain = ensemble == "none"
+    frames = evaluator.find_frames(inputs, evaluator.split(inputs, plain), plain)
+    blocks = make_blocks(inputs, frames, plain, block_size, torch.float64)
     assert torch.equal(
         torch.cat([b.frames for b in blocks]).sort().values, torch.arange(len(frames.atom))
     )
