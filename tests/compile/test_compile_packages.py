@@ -11,7 +11,7 @@ import pytest
 import torch
 from ase.build import bulk, molecule
 from model_files import small_potential
-from model_tools import make_potential, structures
+from model_tools import graph_of, make_potential, structures
 
 from pet_mlip import PETCalculator
 from pet_mlip.cli.info import describe_model, kind_of
@@ -55,6 +55,13 @@ def test_same_as_the_model(packaged, name):
     in_chunks = PETCalculator(compiled_file, chunk_size=40).compute_batch(several)
     for a, b in zip(expected.compute_batch(several), in_chunks, strict=True):
         np.testing.assert_allclose(b["forces"], a["forces"], rtol=0, atol=1e-11)
+
+
+def test_the_plain_part(packaged):
+    graph = graph_of(structures()["ethanol"])
+    model, file = (load_model(f, "cpu") for f in packaged())
+    for a, b in zip(model(*graph, plain=True), file(*graph, plain=True), strict=True):
+        torch.testing.assert_close(b, a, rtol=0, atol=1e-11)
 
 
 @pytest.mark.slow
