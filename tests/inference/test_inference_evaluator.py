@@ -69,9 +69,14 @@ def some_graph(potential):
     return graph, torch.linspace(-1, 1, len(graph.species), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("chunk_size", [0, 1, 60, 10**6])
 @pytest.mark.parametrize(
-    "sizes", [{}, {"block_size_cpu": 30}, {"block_size_cpu": 30, "piece_size": 20}]
+    ("chunk_size", "sizes"),
+    [
+        (0, {}),
+        (1, {"block_size_cpu": 30}),
+        (60, {"block_size_cpu": 30, "piece_size": 20}),
+        (10**6, {"piece_size": 20}),
+    ],
 )
 def test_same_as_eager(potential, chunk_size, sizes):
     graph, weights = some_graph(potential)
