@@ -129,9 +129,9 @@ class Worker:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """Of a process with so many threads, which do not spin while others compute."""
+    """Of a process with so many threads; their wait policy stays as the caller has it."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return {**os.environ, **dict.fromkeys(names, str(threads)), "OMP_WAIT_POLICY": "PASSIVE"}
+    return {**os.environ, **dict.fromkeys(names, str(threads))}
 
 
 def give_way(memory: float | None) -> None:

@@ -122,10 +122,13 @@ def test_rounds_fit_into_the_time():
     assert n_rounds(200.0, 60.0, 9) == 1
 
 
-def test_threads_do_not_spin_while_others_compute():
+def test_threads_wait_as_the_caller_has_it(monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     found = environment(3)
     assert found["OMP_NUM_THREADS"] == "3"
     assert found["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    assert "OMP_WAIT_POLICY" not in environment(3)
 
 
 @pytest.mark.parametrize(

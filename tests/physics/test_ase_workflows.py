@@ -178,7 +178,11 @@ def test_nve_does_not_drift(calculator, dtype):
     swing = np.ptp(energies)
     first, last = energies[:50].mean(), energies[-50:].mean()
     assert swing < 1e-3 * len(atoms)
-    assert abs(last - first) < 0.5 * swing
+    # 0.1 meV per atom and picosecond. In single precision the swing itself is round-off.
+    elapsed = 1e-3 * 0.2 * (len(energies) - 50)
+    assert abs(last - first) < 1e-4 * len(atoms) * elapsed
+    if dtype == "float64":
+        assert abs(last - first) < 0.5 * swing
 
 
 @pytest.mark.slow
