@@ -14,7 +14,7 @@ from pet_mlip.model.inputs import Inputs
 from pet_mlip.model.layer import GNNLayer
 from pet_mlip.model.potential import Potential
 
-BLOCK_SIZE_CPU = 4096
+BLOCK_SIZE_CPU = 2048
 """Tokens that fit into the caches at the usual widths, and keep several cores busy."""
 BLOCK_SIZE_GPU = 131072
 """Tokens that keep a GPU busy."""
