@@ -5,8 +5,8 @@ from torch import Tensor
 
 from pet_mlip.errors import UserError
 from pet_mlip.export.archive import LoadedModel
-from pet_mlip.export.selfcheck import random_cluster
-from pet_mlip.model.graph import Graph, Topology, reverse_edges
+from pet_mlip.export.selfcheck import cluster_topology, random_cluster
+from pet_mlip.model.graph import Graph
 
 ENERGY_BOUND = {torch.float32: 1e-6, torch.float64: 1e-10}
 """Allowed difference of atomic energies in eV, or of their ratio to the largest one."""
@@ -30,13 +30,7 @@ def check_compiled(model: LoadedModel, compiled: LoadedModel) -> None:
             expected = model(*graph, chunk_size=chunk_size)
             found = compiled(*graph, chunk_size=chunk_size)
             _compare(n_atoms, found, expected, model.dtype)
-        topology = Topology(
-            graph.species,
-            graph.edge_index,
-            graph.edge_shifts.to(torch.float64),
-            reverse_edges(graph),
-            [n_atoms] * model.metadata.interaction_range,
-        )
+        topology = cluster_topology(graph, model.metadata.interaction_range)
         cell = torch.zeros(3, 3, dtype=torch.float64, device=model.device)
         _compare(
             n_atoms,

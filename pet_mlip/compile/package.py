@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +15,7 @@ from pet_mlip.compile.functions import check_compiler, compile_part
 from pet_mlip.compile.modules import find_parts, replace_parts, weights_of
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.errors import UserError
-from pet_mlip.export.archive import DTYPES, LoadedModel, choose_device, file_mode, load_model
+from pet_mlip.export.archive import DTYPES, LoadedModel, choose_device, load_model, write_checked
 from pet_mlip.export.compiled import TARGET_NAME, Target, read_target, register, target_here
 from pet_mlip.export.metadata import LINES_NAME, METADATA_NAME, Metadata
 from pet_mlip.export.module import ExportedModel
@@ -144,16 +142,9 @@ def _write(
         TARGET_NAME: target.to_lines(),
     }
     files |= {f"{name}.pt2": content for name, content in functions.items()}
-    output.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
-    os.close(handle)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # TorchScript is deprecated, and needed by LAMMPS.
-            torch.jit.script(exported).save(temporary, _extra_files=files)
-        os.chmod(temporary, file_mode())
-        check_compiled(model, load_model(temporary, device=str(model.device)))
-        os.replace(temporary, output)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
+    write_checked(
+        output,
+        exported,
+        files,
+        lambda written: check_compiled(model, load_model(written, device=str(model.device))),
+    )

@@ -3,7 +3,7 @@
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -178,22 +178,43 @@ def save_model(
         n_parameters=potential.n_parameters(),
         training=training_summary or {},
     )
+    files = {METADATA_NAME: metadata.to_json(), LINES_NAME: metadata.to_lines()}
+    write_checked(
+        path,
+        exported,
+        files,
+        lambda written: check_exported(eager, load_model(written, device="cpu")),
+    )
+    return metadata
+
+
+def write_checked(
+    path: Path,
+    exported: ExportedModel,
+    files: Mapping[str, str | bytes],
+    check: Callable[[str], None],
+) -> None:
+    """Script and write a model under another name, which becomes ``path`` if it passes the check.
+
+    Args:
+        path: File to write; an existing one stays until then.
+        exported: The model.
+        files: Extra files of the archive.
+        check: Called with the path of what was written; raises if it will not do.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # TorchScript is deprecated, and needed by LAMMPS.
-            files = {METADATA_NAME: metadata.to_json(), LINES_NAME: metadata.to_lines()}
-            scripted = torch.jit.script(exported)
-            scripted.save(temporary, _extra_files=files)
-        os.chmod(temporary, file_mode())
-        check_exported(eager, load_model(temporary, device="cpu"))
+            torch.jit.script(exported).save(temporary, _extra_files=files)
+        os.chmod(temporary, _file_mode())
+        check(temporary)
         os.replace(temporary, path)
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)
-    return metadata
 
 
 def load_model(path: str | Path, device: str = "auto", dtype: str | None = None) -> LoadedModel:
@@ -246,7 +267,7 @@ def _check_dtype(name: str) -> None:
         raise UserError(f"dtype {name!r} is not known; choose one of {', '.join(DTYPES)}.")
 
 
-def file_mode() -> int:
+def _file_mode() -> int:
     """The permissions that a new file gets; mkstemp makes private ones."""
     mask = os.umask(0)
     os.umask(mask)

@@ -39,13 +39,7 @@ def check_exported(eager: Potential, exported: "LoadedModel") -> None:
 
     n_atoms = len(graph.species)
     forces = forces_from_edge_gradient(gradient, graph.edge_index, n_atoms)
-    topology = Topology(
-        graph.species,
-        graph.edge_index,
-        graph.edge_shifts.to(torch.float64),
-        reverse_edges(graph),
-        [n_atoms] * exported.metadata.interaction_range,
-    )
+    topology = cluster_topology(graph, exported.metadata.interaction_range)
     cell = torch.zeros(3, 3, dtype=torch.float64)
     found, found_forces, *_ = exported.drive(positions, cell, topology)
     _compare("energies", found, energies, size, exported.dtype)
@@ -60,6 +54,17 @@ def _compare(what: str, found: Tensor, expected: Tensor, size: float, dtype: tor
             f"The exported model's {what} differ from the eager model's by {error:.1e} (allowed "
             f"{bound:.1e}): nothing was written; please report this with the checkpoint."
         )
+
+
+def cluster_topology(graph: Graph, interaction_range: int) -> Topology:
+    """A whole graph, as `drive` takes it."""
+    return Topology(
+        graph.species,
+        graph.edge_index,
+        graph.edge_shifts.to(torch.float64),
+        reverse_edges(graph),
+        [graph.species.shape[0]] * interaction_range,
+    )
 
 
 def random_cluster(species: list[int], cutoff: float, n_atoms: int = 12) -> tuple[Tensor, Graph]:

@@ -46,7 +46,7 @@ class Block(NamedTuple):
 
 
 def split_frames(
-    inputs: Inputs, n_frames: Tensor, first_frame: Tensor, block_size: int
+    inputs: Inputs, n_neighbors: Tensor, n_frames: Tensor, block_size: int
 ) -> tuple[list[Tensor], list[int], list[int]]:
     """Frames of each block, its largest number of neighbours, and its last layer.
 
@@ -55,8 +55,8 @@ def split_frames(
 
     Args:
         inputs: The graph.
-        n_frames: Frames of each atom, (N,) int64.
-        first_frame: Index of the first one, (N,) int64.
+        n_neighbors: Edges of each centre, (N,) int64.
+        n_frames: Frames of each centre, (N,) int64.
         block_size: Tokens of a block.
     """
     device = inputs.centre.device
@@ -65,7 +65,7 @@ def split_frames(
     frames: list[Tensor] = []
     widths: list[int] = []
     last_layers: list[int] = []
-    n_neighbors = torch.bincount(inputs.centre, minlength=reach[0])
+    first_frame = n_frames.cumsum(0) - n_frames
     start = 0
     for step in range(n_layers):
         layer = n_layers - 1 - step
@@ -79,10 +79,9 @@ def split_frames(
         of_shell = first + torch.arange(first.shape[0], device=device) - before
         width = torch.repeat_interleave(n_neighbors.index_select(0, order), count)
         block = torch.div((width + 1).cumsum(0) - 1, block_size, rounding_mode="floor")
-        sizes: list[int] = torch.bincount(block).tolist()
-        widest: list[int] = width.index_select(
-            0, (torch.bincount(block).cumsum(0) - 1).clamp(min=0)
-        ).tolist()
+        of_block = torch.bincount(block)
+        sizes: list[int] = of_block.tolist()
+        widest: list[int] = width.index_select(0, (of_block.cumsum(0) - 1).clamp(min=0)).tolist()
         done = 0
         for size, w in zip(sizes, widest):  # noqa: B905 (TorchScript)
             if size > 0:
@@ -111,7 +110,6 @@ def make_blocks(
     n_neighbors = torch.bincount(inputs.centre, minlength=n_atoms)
     first_edge = n_neighbors.cumsum(0) - n_neighbors
     n_frames = torch.bincount(frames.atom, minlength=n_atoms)
-    first_frame = n_frames.cumsum(0) - n_frames
     switch = inputs.switch.detach()
     vectors = inputs.vectors.detach()
     present = switch > 0.0
@@ -119,7 +117,7 @@ def make_blocks(
     log_switch = log_switch.masked_fill(~present, -float("inf")).to(dtype)
 
     blocks: list[Block] = []
-    split = split_frames(inputs, n_frames, first_frame, block_size)
+    split = split_frames(inputs, n_neighbors, n_frames, block_size)
     for of_block, width, last_layer in zip(split[0], split[1], split[2]):  # noqa: B905
         atom = frames.atom.index_select(0, of_block)
         atoms, owner = torch.unique_consecutive(atom, return_inverse=True)

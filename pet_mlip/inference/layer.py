@@ -119,8 +119,7 @@ class GNNLayer(nn.Module):
             return nodes, edges, LayerActivations(saved, nodes[:0], edges[:0], edges[:0])
         total_nodes = sum_frames(nodes, block)
         total_edges, total_hidden = sum_frames(edges, block), sum_frames(hidden, block)
-        total = block.weight.new_zeros(n_atoms).index_add_(0, block.owner, block.weight)
-        total_edges = self.encoder.close(total_edges, total_hidden, total)
+        total_edges = self.encoder.close(total_edges, total_hidden, add_frames(block.weight, block))
         return total_nodes, total_edges, LayerActivations(saved, nodes, edges, hidden)
 
     def vjp(
@@ -135,7 +134,7 @@ class GNNLayer(nn.Module):
             block: The block.
             saved: What `forward` returned.
         """
-        n_atoms, n_tokens = block.log_switch.shape
+        n_tokens = block.log_switch.shape[1]
         width = self.of_coordinates.shape[1]
         averaging = block.weight.shape[0] > 0
         of_hidden, of_weight = self.encoder.close_vjp(of_edges, averaging)
@@ -153,16 +152,10 @@ class GNNLayer(nn.Module):
         of_tokens = of_tokens.reshape(-1, width)
         of_rotated = of_tokens @ self.of_coordinates.t()
         if averaging:
-            n_places = (n_tokens - 1) * width
-            total = of_tokens.new_zeros(n_atoms, n_places)
-            total.index_add_(0, block.owner, of_tokens.view(of_nodes.shape[0], n_places))
-            of_tokens = total.view(-1, width)
-            of_nodes = of_nodes.new_zeros(n_atoms, of_nodes.shape[1]).index_add_(
-                0, block.owner, of_nodes
-            )
-            of_log_switch = of_log_switch.new_zeros(n_atoms, n_tokens).index_add_(
-                0, block.owner, of_log_switch
-            )
+            places = [of_nodes.shape[0], (n_tokens - 1) * width]
+            of_tokens = add_frames(of_tokens.view(places), block).view(-1, width)
+            of_nodes = add_frames(of_nodes, block)
+            of_log_switch = add_frames(of_log_switch, block)
         of_messages = of_tokens[:0]
         if not self.first:
             of_messages = of_tokens @ self.of_messages.t()
@@ -170,12 +163,17 @@ class GNNLayer(nn.Module):
         return LayerGradient(of_nodes, of_messages, of_radial, of_rotated, of_log_switch, of_weight)
 
 
+def add_frames(values: Tensor, block: Block) -> Tensor:
+    """Sums over the block's frames of each atom, (n, ...) of values (P, ...)."""
+    shape = list(values.shape)
+    shape[0] = block.atoms.shape[0]
+    return values.new_zeros(shape).index_add_(0, block.owner, values)
+
+
 def sum_frames(values: Tensor, block: Block) -> Tensor:
     """Weighted sums over the block's frames of each atom, (n, ...) of values (P, ...)."""
-    shape = list(values.shape)
-    weight = block.weight.view([shape[0]] + [1] * (len(shape) - 1))
-    shape[0] = block.atoms.shape[0]
-    return values.new_zeros(shape).index_add_(0, block.owner, values * weight)
+    shape = [values.shape[0]] + [1] * (values.dim() - 1)
+    return add_frames(values * block.weight.view(shape), block)
 
 
 def share_frames(given: Tensor, values: Tensor, block: Block) -> tuple[Tensor, Tensor]:
