@@ -83,6 +83,8 @@ void PairPET::load() {
     model_->set_electronic_state(charge_, spin_multiplicity_);
     tokens_held_ = chunk_size_ < 0 ? default_chunk_size(ranks_of_machine) : chunk_size_;
     check_part();
+    if (model_->device() == "cpu")
+      pet::keep_freed_memory();
   } catch (const std::exception &failure) {
     problem = failure.what();
   }

@@ -9,9 +9,13 @@
 #include <torch/script.h>
 #include <torch/version.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 namespace pet {
 
@@ -214,6 +218,18 @@ double available_memory() {
 
 int gpu_count() {
   return torch::cuda::is_available() ? static_cast<int>(torch::cuda::device_count()) : 0;
+}
+
+void keep_freed_memory() {
+#ifdef __GLIBC__
+  // What the user has chosen stands.
+  for (const char *name : {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"})
+    if (std::getenv(name) != nullptr)
+      return;
+  constexpr int largest_allowed = 32 << 20;
+  mallopt(M_MMAP_THRESHOLD, largest_allowed);
+  mallopt(M_TRIM_THRESHOLD, -1);
+#endif
 }
 
 void set_threads(int n_threads) {

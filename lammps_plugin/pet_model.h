@@ -74,6 +74,10 @@ public:
 // Memory that programs can take without swapping, in bytes; 0 where that is unknown.
 double available_memory();
 
+// Let the C library keep what this process frees, where it is glibc: it returns that to the system
+// otherwise, and page faults for it take a tenth of each evaluation on a CPU.
+void keep_freed_memory();
+
 // How many GPUs torch sees.
 int gpu_count();
 

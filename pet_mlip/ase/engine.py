@@ -14,6 +14,7 @@ from torch import Tensor
 from pet_mlip.ase.neighbours import Edges
 from pet_mlip.export import LoadedModel
 from pet_mlip.export.compiled import open_functions
+from pet_mlip.inference.allocator import keep_freed_memory
 from pet_mlip.model.derivatives import forces_from_edge_gradient
 
 Floats = NDArray[np.float64]
@@ -53,6 +54,8 @@ class Engine:
     def __init__(self, model: LoadedModel, chunk_size: int) -> None:
         self.model = model
         self.chunk_size = chunk_size
+        if model.device.type == "cpu":
+            keep_freed_memory()
 
     def __call__(
         self,

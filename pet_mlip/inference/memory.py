@@ -4,6 +4,7 @@ import os
 
 import torch
 
+from pet_mlip.inference.allocator import release_freed_memory
 from pet_mlip.model.hypers import PETHypers
 
 LARGEST_SHARE = 0.25
@@ -40,6 +41,8 @@ def default_chunk_size(hypers: PETHypers, dtype: str, device: torch.device) -> i
     if device.type == "cuda":
         allowed = LARGEST_SHARE * torch.cuda.mem_get_info(device)[0]
     else:
+        # What an earlier model's evaluations left in this process is available too.
+        release_freed_memory()
         allowed = min(LARGEST_SHARE * available_memory(), LARGEST_BYTES)
     return max(int(allowed / bytes_per_token(hypers, dtype)), 1024)
 

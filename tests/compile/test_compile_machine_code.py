@@ -18,6 +18,7 @@ from pet_mlip.model.derivatives import predict
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no compiler")
 
 
+@pytest.mark.slow
 def test_one_part(tmp_path):
     part = Evaluator(make_potential("none")).network.readouts[0].edge_head
     (tmp_path / "work").mkdir()

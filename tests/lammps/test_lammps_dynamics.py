@@ -32,12 +32,12 @@ def assert_same_path(found, expected, bound=1e-10):
 
 
 def test_nve_on_ranks_with_reneighbouring(lmp):
-    # A thin skin makes the list be built many times in 200 steps.
-    setup = f"{NVE}\nneighbor 0.1 bin\nneigh_modify every 1 delay 0 check yes"
-    serial = lmp(deck(NAMES, setup=setup, run="run 200"))
+    # A thin skin makes the list be built many times in 100 steps.
+    setup = f"{NVE}\nneighbor 0.05 bin\nneigh_modify every 1 delay 0 check yes"
+    serial = lmp(deck(NAMES, setup=setup, run="run 100"))
     assert int(serial.log.split("Neighbor list builds = ")[1].split()[0]) >= 3
     assert "Dangerous builds = 0" in serial.log
-    assert_same_path(lmp(deck(NAMES, setup=setup, run="run 200"), ranks=2), serial)
+    assert_same_path(lmp(deck(NAMES, setup=setup, run="run 100"), ranks=2), serial)
 
 
 @pytest.mark.slow
@@ -83,7 +83,7 @@ WORKFLOWS = {
 }
 
 
-LESS_COMMON = ("deform", "two runs")
+LESS_COMMON = ("minimize", "deform", "respa", "two runs")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_ranks_agree_on(lmp, name):
     assert_same_path(parallel, serial, loose)
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_restart_continues_bit_by_bit(lmp, ranks):
     # In a triclinic box LAMMPS itself loses the last bit in one more change of coordinates.
     atoms = bulk("SiO", "zincblende", a=5.0, cubic=True)

@@ -175,7 +175,9 @@ HYBRIDS = {
 }
 
 
-@pytest.mark.parametrize("name", HYBRIDS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "scaled" else n for n in HYBRIDS]
+)
 def test_hybrid(lmp, name):
     save(lmp.folder / "model.pt", "2 layers, residual")
     atoms = crystal()

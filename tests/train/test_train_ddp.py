@@ -14,7 +14,8 @@ from pet_mlip.train.checkpoint import read_checkpoint
 from pet_mlip.train.output import MetricsTable
 
 
-@pytest.mark.parametrize("mode", ["full", pytest.param("sample", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["full", "sample"])
 def test_two_processes_are_one(data: Path, tmp_path: Path, mode: str) -> None:
     """Batches of 3 leave one process with less than the other, and once with nothing."""
     for devices in (1, 2):
