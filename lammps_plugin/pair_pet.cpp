@@ -147,14 +147,14 @@ std::string PairPET::choose_device(int rank_of_machine) const {
   return "cuda:" + std::to_string(rank_of_machine % n_gpus);
 }
 
-// As the ASE calculator: what fits into a quarter of the memory, and into 5 GB. A GPU's memory is
+// As the ASE calculator: what fits into a quarter of the memory, and into 4 GB. A GPU's memory is
 // not known here.
 bigint PairPET::default_chunk_size(int ranks_of_machine) const {
   constexpr bigint on_gpu = 131072, smallest = 1024;
   if (model_->device() != "cpu")
     return on_gpu;
   const double available = pet::available_memory();
-  const double allowed = std::min(available > 0.0 ? 0.25 * available : 2e9, 5e9);
+  const double allowed = std::min(available > 0.0 ? 0.25 * available : 2e9, 4e9);
   const double bytes = std::max(model_->metadata().bytes_per_token, 1.0) * ranks_of_machine;
   return std::max(static_cast<bigint>(allowed / bytes), smallest);
 }

@@ -223,11 +223,10 @@ int gpu_count() {
 void keep_freed_memory() {
 #ifdef __GLIBC__
   // What the user has chosen stands.
-  for (const char *name : {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"})
+  for (const char *name : {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES"})
     if (std::getenv(name) != nullptr)
       return;
-  constexpr int largest_allowed = 32 << 20;
-  mallopt(M_MMAP_THRESHOLD, largest_allowed);
+  mallopt(M_MMAP_MAX, 0);
   mallopt(M_TRIM_THRESHOLD, -1);
 #endif
 }

@@ -69,7 +69,7 @@ class PETCalculator(Calculator):
         chunk_size: Largest number of attention tokens (frames times neighbours, summed over atoms)
             whose activations are held at once, which bounds the memory (about 30 kB each for the
             default model); those of further tokens are evaluated once more for the forces. 0 for
-            no bound; by default what a quarter of the available memory holds, at most 5 GB of it
+            no bound; by default what a quarter of the available memory holds, at most 4 GB of it
             on a CPU.
         symmetrization: For models that are not invariant (published PETs): "structure" (exact),
             "quadrature" or "random" (approximate), with a choice such as "structure:closest_pairs",

@@ -9,11 +9,9 @@ import os
 from functools import cache
 
 M_TRIM_THRESHOLD = -1
-M_MMAP_THRESHOLD = -3
+M_MMAP_MAX = -4
 NEVER = -1
-LARGEST_MMAP_THRESHOLD = 32 * 2**20
-"""What glibc allows on 64-bit machines; larger pieces always go back."""
-CHOSEN_BY_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+CHOSEN_BY_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES")
 
 
 @cache
@@ -26,8 +24,7 @@ def keep_freed_memory() -> bool:
     mallopt = _function("mallopt")
     if mallopt is None or any(name in os.environ for name in CHOSEN_BY_USER):
         return False
-    done = mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD) and mallopt(M_TRIM_THRESHOLD, NEVER)
-    return bool(done)
+    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, NEVER))
 
 
 def release_freed_memory() -> None:

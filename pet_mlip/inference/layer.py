@@ -85,6 +85,35 @@ class GNNLayer(nn.Module):
         """Evaluate a block.
 
         Args:
+            nodes: As in `open`.
+            messages: As in `open`.
+            neighbor_species: As in `open`.
+            radial: As in `open`.
+            block: As in `open`.
+
+        Returns:
+            Sums over the block's frames of each atom: node features (n, D_node), and edge features
+            in each place, (n, M, D).
+        """
+        nodes, edges, hidden, saved = self.open(nodes, messages, neighbor_species, radial, block)
+        if block.weight.shape[0] == 0:
+            return nodes, self.encoder.close(edges, hidden, block.weight), saved
+        total_nodes = sum_frames(nodes, block)
+        total_edges, total_hidden = sum_frames(edges, block), sum_frames(hidden, block)
+        total_edges = self.encoder.close(total_edges, total_hidden, add_frames(block.weight, block))
+        return total_nodes, total_edges, saved
+
+    def open(
+        self,
+        nodes: Tensor,
+        messages: Tensor,
+        neighbor_species: Tensor,
+        radial: Tensor,
+        block: Block,
+    ) -> tuple[Tensor, Tensor, Tensor, LayerActivations]:
+        """Evaluate a block up to the average over frames: all that the derivative needs.
+
+        Args:
             nodes: Node features of all atoms, (N, D_node).
             messages: Incoming messages of all edges, (E, D); not read by the first layer.
             neighbor_species: Species index of the neighbour on each edge, (E,) int64.
@@ -92,8 +121,8 @@ class GNNLayer(nn.Module):
             block: Some frames.
 
         Returns:
-            Sums over the block's frames of each atom: node features (n, D_node), and edge features
-            in each place, (n, M, D).
+            Of each frame nodes (P, D_node), edges and hidden values (P, M, ...) as the encoder
+            leaves them open, and the rest.
         """
         n_atoms, n_tokens = block.log_switch.shape
         width = self.of_coordinates.shape[1]
@@ -115,12 +144,8 @@ class GNNLayer(nn.Module):
             nodes, tokens.view(nodes.shape[0], n_tokens - 1, width), log_switch
         )
         if not averaging:
-            edges = self.encoder.close(edges, hidden, block.weight)
-            return nodes, edges, LayerActivations(saved, nodes[:0], edges[:0], edges[:0])
-        total_nodes = sum_frames(nodes, block)
-        total_edges, total_hidden = sum_frames(edges, block), sum_frames(hidden, block)
-        total_edges = self.encoder.close(total_edges, total_hidden, add_frames(block.weight, block))
-        return total_nodes, total_edges, LayerActivations(saved, nodes, edges, hidden)
+            return nodes, edges, hidden, LayerActivations(saved, nodes[:0], edges[:0], edges[:0])
+        return nodes, edges, hidden, LayerActivations(saved, nodes, edges, hidden)
 
     def vjp(
         self, of_nodes: Tensor, of_edges: Tensor, block: Block, saved: LayerActivations

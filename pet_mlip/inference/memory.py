@@ -9,7 +9,7 @@ from pet_mlip.model.hypers import PETHypers
 
 LARGEST_SHARE = 0.25
 """Of the memory that is available."""
-LARGEST_BYTES = 5 * 10**9
+LARGEST_BYTES = 4 * 10**9
 """By default never more, however much there is (on the CPU)."""
 USUAL_TOKENS = 48
 """Tokens that each token attends to, for the size of the attention weights."""

@@ -95,7 +95,7 @@ class LayerSweep(nn.Module):
                     saved = kept[n_done]
                     n_done += 1
                 else:
-                    _, _, saved = self.layer(
+                    _, _, _, saved = self.layer.open(
                         nodes, messages, inputs.neighbor_species, radial, block
                     )
                 n, n_tokens = block.log_switch.shape
