@@ -33,7 +33,6 @@ Results = dict[str, Any]
 
 ENERGIES = ("energy", "free_energy", "energies")
 STRESSES = ("stress", "stresses")
-# A CPU gains nothing from more at once, a GPU does.
 
 
 class PETCalculator(Calculator):

@@ -13,9 +13,8 @@ from model_files import CUTOFF
 from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.export import load_model, save_model
-from pet_mlip.export.selfcheck import random_cluster
+from pet_mlip.export.selfcheck import cluster_topology, random_cluster
 from pet_mlip.model.derivatives import forces_from_edge_gradient
-from pet_mlip.model.graph import Topology, reverse_edges
 from pet_mlip.model.potential import Potential
 
 
@@ -80,13 +79,7 @@ def test_plain_part_of_a_domain(model, plain):
     species = model.metadata.species
     positions, graph = random_cluster(species, CUTOFF)
     n_atoms = len(positions)
-    topology = Topology(
-        graph.species,
-        graph.edge_index,
-        graph.edge_shifts.to(torch.float64),
-        reverse_edges(graph),
-        [n_atoms] * model.metadata.interaction_range,
-    )
+    topology = cluster_topology(graph, model.metadata.interaction_range)
     cell = torch.zeros(3, 3, dtype=torch.float64)
     energies, forces, *_ = model.drive(positions, cell, topology, plain=True)
     expected, gradient = eager(plain, graph)

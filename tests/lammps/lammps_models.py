@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from model_files import read_directions_weakly
 
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.export import save_model
@@ -51,9 +52,7 @@ def small_potential(name: str, train: str | None = None) -> Potential:
 def save_parts(path: Path, name: str = "2 layers, residual") -> Path:
     """Export one of `MODELS` as trained in random orientations; its correction is small."""
     potential = small_potential(name, "environment")
-    with torch.no_grad():
-        for layer in potential.pet.layers:
-            layer.edge_embedder.weight[:, :3] *= 0.1
+    read_directions_weakly(potential)
     save_model(path, potential, dtype="float64")
     return path
 
