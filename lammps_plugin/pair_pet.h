@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-//   pair_style  pet [device auto|cpu|cuda|cuda:N] [dtype float32|float64] [chunk N]
-//                   [charge Q] [spin M] [part all|plain|correction]
+//   pair_style  pet [device auto|cpu|cuda|cuda:N] [dtype float64|float32|tf32|bf16-mixed]
+//                   [chunk N] [charge Q] [spin M] [part all|plain|correction]
 //   pair_coeff  * * model.pt El1 El2 ...        (one element, or NULL, per atom type)
 //
 // Energy, forces, global, per-atom and centroid virial of an exported PET model in units metal or

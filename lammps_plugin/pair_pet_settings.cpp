@@ -44,8 +44,10 @@ void PairPET::settings(int narg, char **arg) {
         error->all(FLERR, "pair_style pet: device {} is not one of auto, cpu, cuda, cuda:N", value);
       device_ = value;
     } else if (key == "dtype") {
-      if (value != "float32" && value != "float64")
-        error->all(FLERR, "pair_style pet: dtype {} is not one of float32, float64", value);
+      if (value != "float64" && value != "float32" && value != "tf32" && value != "bf16-mixed")
+        error->all(FLERR,
+                   "pair_style pet: dtype {} is not one of float64, float32, tf32, bf16-mixed",
+                   value);
       dtype_ = value;
     } else if (key == "part") {
       if (value != "all" && value != "plain" && value != "correction")

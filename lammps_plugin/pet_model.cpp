@@ -103,6 +103,36 @@ at::Tensor copy_of(const std::vector<int64_t> &values, const at::Device &device)
   return torch::tensor(values, torch::kInt64).reshape({size}).to(device);
 }
 
+bool rounds(const std::string &dtype) {
+  return dtype == "tf32" || dtype == "bf16-mixed";
+}
+
+// Of one number that the derivative needs.
+double size_of_number(const std::string &dtype) {
+  return dtype == "float64" ? 8.0 : dtype == "bf16-mixed" ? 2.0 : 4.0;
+}
+
+// The counterpart of pet_mlip/inference/precision.py: keep both in step.
+void set_precision(torch::jit::Module network, const std::string &dtype, const std::string &path) {
+  network.to(dtype == "float64" ? torch::kFloat64 : torch::kFloat32);
+  if (!rounds(dtype))
+    return;
+  for (const auto &sweep : network.attr("layers").toModule().children()) {
+    auto layer = sweep.attr("layer").toModule();
+    if (!layer.hasattr("rounding"))
+      throw Error(path + " was written by an older pet_mlip, whose code knows no dtype " + dtype +
+                  "; export the checkpoint again");
+    layer.setattr("rounding", true);
+  }
+  if (dtype == "bf16-mixed")
+    for (const auto *const part : {"layers", "exchanges"})
+      for (auto module : network.attr(part).toModule().modules()) {
+        const auto &name = module.type()->name()->name();
+        if (name == "Linear" || name == "Product")
+          module.to(torch::kBFloat16);
+      }
+}
+
 // The profiling executor recompiles during the first calls and gains nothing afterwards here.
 class WithoutProfiling {
 public:
@@ -117,10 +147,33 @@ private:
   bool before_;
 };
 
+// What matrix products round their factors to, which is global to torch.
+class MatrixProducts {
+public:
+  explicit MatrixProducts(const std::string &dtype)
+      : before_(at::globalContext().float32MatmulPrecision()) {
+    at::globalContext().setFloat32MatmulPrecision(rounds(dtype) ? "high" : "highest");
+  }
+  ~MatrixProducts() {
+    using Precision = at::Float32MatmulPrecision;
+    at::globalContext().setFloat32MatmulPrecision(before_ == Precision::HIGHEST ? "highest"
+                                                  : before_ == Precision::HIGH  ? "high"
+                                                                                : "medium");
+  }
+  MatrixProducts(const MatrixProducts &) = delete;
+  MatrixProducts &operator=(const MatrixProducts &) = delete;
+
+private:
+  at::Float32MatmulPrecision before_;
+};
+
 class TorchScriptModel final : public Model {
 public:
   TorchScriptModel(const std::string &path, const std::string &device, const std::string &dtype)
       : metadata_(read_metadata(path)), device_(device) {
+    if (dtype == "tf32" && !device_.is_cuda())
+      throw Error("dtype tf32 is a precision of NVIDIA's GPUs, and the model runs on the CPU; use "
+                  "float32");
     open_compiled(path, device_, dtype, metadata_.dtype);
     try {
       module_ = torch::jit::load(path, device_);
@@ -130,10 +183,8 @@ public:
     }
     module_.eval();
     if (!dtype.empty() && dtype != metadata_.dtype) {
-      // Only the network: geometry, baselines and sums are double precision always.
-      auto network = module_.attr("evaluator").toModule().attr("network").toModule();
-      network.to(dtype == "float64" ? torch::kFloat64 : torch::kFloat32);
-      metadata_.bytes_per_token *= dtype == "float64" ? 2.0 : 0.5;
+      set_precision(module_.attr("evaluator").toModule().attr("network").toModule(), dtype, path);
+      metadata_.bytes_per_token *= size_of_number(dtype) / size_of_number(metadata_.dtype);
       metadata_.dtype = dtype;
     }
   }
@@ -170,6 +221,7 @@ public:
   Result compute(const double *positions, const double *cell, bool atomic_virials,
                  int64_t chunk_size, bool plain) override {
     const WithoutProfiling executor;
+    const MatrixProducts products(metadata_.dtype);
     const c10::InferenceMode inference(false);
     const torch::AutoGradMode grad(true);
     // The pointers are only read, but from_blob knows no constants.

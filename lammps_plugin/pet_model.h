@@ -21,7 +21,7 @@ public:
 struct Metadata {
   int format_version = 0;
   std::string package_version;
-  std::string dtype;            // of the network: float32 or float64
+  std::string dtype;            // of the network: float64, float32, tf32 or bf16-mixed
   std::vector<int64_t> species; // atomic numbers the model knows
   double cutoff = 0.0;          // Angstrom
   int interaction_range = 0;    // how many cutoffs away an atom can influence an atomic energy
@@ -84,8 +84,8 @@ int gpu_count();
 // Number of threads that torch uses for one operation on the CPU.
 void set_threads(int n_threads);
 
-// Load an exported file. The device is "cpu" or "cuda:N"; dtype is "float32", "float64" or ""
-// for that of the file. Throws Error.
+// Load an exported file. The device is "cpu" or "cuda:N"; dtype is that of the network, as in
+// pet_mlip/inference/precision.py, or "" for that of the file. Throws Error.
 std::unique_ptr<Model> load_model(const std::string &path, const std::string &device,
                                   const std::string &dtype);
 

@@ -105,7 +105,7 @@ def morse_model(cutoff=CUTOFF):
         n_parameters=0,
     )
     module = torch.jit.script(MorseModel(cutoff))
-    return LoadedModel(module, metadata, torch.device("cpu"), torch.float64)
+    return LoadedModel(module, metadata, torch.device("cpu"), "float64")
 
 
 def morse_energy(atoms, cutoff=CUTOFF):

@@ -61,8 +61,8 @@ class PETCalculator(Calculator):
     Args:
         model: Path of an exported model, or what `pet_mlip.export.load_model` returned.
         device: "auto", "cpu" or "cuda[:N]"; of no effect on a loaded model.
-        dtype: "float32" or "float64" to run the network in another precision than it was exported
-            in; of no effect on a loaded model.
+        dtype: "float64", "float32", "tf32" (GPUs only) or "bf16-mixed", to run the network in
+            another precision than it was exported in; of no effect on a loaded model.
         skin: Distance in Å by which the neighbour list reaches beyond the cutoff, so that it can be
             kept while atoms move less than half of it; 0 builds it in every call.
         chunk_size: Largest number of attention tokens (frames times neighbours, summed over atoms)
@@ -104,7 +104,7 @@ class PETCalculator(Calculator):
             raise UserError(f"skin must be a length in Å, zero or more, not {skin}")
         if chunk_size is None:
             hypers = PETHypers(**model.metadata.hypers)
-            chunk_size = default_chunk_size(hypers, str(model.dtype)[6:], model.device)
+            chunk_size = default_chunk_size(hypers, model.precision, model.device)
         self.metadata = model.metadata
         if symmetrization is None:
             symmetrization = declared(model.metadata.symmetrization)

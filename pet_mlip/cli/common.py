@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda or cuda:N.")]
 Dtype = Annotated[
     str | None,
-    typer.Option(help="Precision of the network: float32 or float64; by default as exported."),
+    typer.Option(
+        help="Precision of the network: float64, float32, tf32 or bf16-mixed; default: the file's."
+    ),
 ]
 ChunkSize = Annotated[
     int | None,

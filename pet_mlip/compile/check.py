@@ -6,11 +6,22 @@ from torch import Tensor
 from pet_mlip.errors import UserError
 from pet_mlip.export.archive import LoadedModel
 from pet_mlip.export.selfcheck import cluster_topology, random_cluster
+from pet_mlip.inference.precision import Precision
 from pet_mlip.model.graph import Graph
 
-ENERGY_BOUND = {torch.float32: 1e-6, torch.float64: 1e-10}
+ENERGY_BOUND: dict[Precision, float] = {
+    "float64": 1e-10,
+    "float32": 1e-6,
+    "tf32": 1e-3,
+    "bf16-mixed": 1e-2,
+}
 """Allowed difference of atomic energies in eV, or of their ratio to the largest one."""
-FORCE_BOUND = {torch.float32: 1e-5, torch.float64: 1e-10}
+FORCE_BOUND: dict[Precision, float] = {
+    "float64": 1e-10,
+    "float32": 1e-5,
+    "tf32": 1e-2,
+    "bf16-mixed": 1e-1,
+}
 """The same of gradients, in eV/Å."""
 
 
@@ -29,21 +40,21 @@ def check_compiled(model: LoadedModel, compiled: LoadedModel) -> None:
         for chunk_size in (0, 64):
             expected = model(*graph, chunk_size=chunk_size)
             found = compiled(*graph, chunk_size=chunk_size)
-            _compare(n_atoms, found, expected, model.dtype)
+            _compare(n_atoms, found, expected, model.precision)
         topology = cluster_topology(graph, model.metadata.interaction_range)
         cell = torch.zeros(3, 3, dtype=torch.float64, device=model.device)
         _compare(
             n_atoms,
             compiled.drive(positions, cell, topology),
             model.drive(positions, cell, topology),
-            model.dtype,
+            model.precision,
         )
 
 
 def _compare(
-    n_atoms: int, found: tuple[Tensor, ...], expected: tuple[Tensor, ...], dtype: torch.dtype
+    n_atoms: int, found: tuple[Tensor, ...], expected: tuple[Tensor, ...], precision: Precision
 ) -> None:
-    bounds = {"energies": ENERGY_BOUND[dtype], "forces": FORCE_BOUND[dtype]}
+    bounds = {"energies": ENERGY_BOUND[precision], "forces": FORCE_BOUND[precision]}
     for (what, bound), a, b in zip(bounds.items(), found, expected, strict=False):
         if b.numel() == 0:
             continue

@@ -84,10 +84,12 @@ def flatten(found: Any) -> list[Tensor]:
 def sample_inputs(part: nn.Module, size: tuple[int, int]) -> tuple[list[Tensor], list[Tensor], int]:
     """Arguments of forward and of vjp, and how many of the latter are given before a list."""
     weight = next(iter(weights_of(part).values()))
+    # Features are not kept in less than that.
+    dtype = torch.promote_types(weight.dtype, torch.float32)
     rows, neighbors = size
 
     def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, dtype=weight.dtype, device=weight.device)
+        return torch.randn(*shape, dtype=dtype, device=weight.device)
 
     if isinstance(part, Encoder):
         width, node_width = part.compress_out.weight.shape[0], part.node_width

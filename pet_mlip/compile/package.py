@@ -15,10 +15,11 @@ from pet_mlip.compile.functions import check_compiler, compile_part
 from pet_mlip.compile.modules import find_parts, replace_parts, weights_of
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.errors import UserError
-from pet_mlip.export.archive import DTYPES, LoadedModel, choose_device, load_model, write_checked
+from pet_mlip.export.archive import LoadedModel, choose_device, load_model, write_checked
 from pet_mlip.export.compiled import TARGET_NAME, Target, read_target, register, target_here
 from pet_mlip.export.metadata import LINES_NAME, METADATA_NAME, Metadata
 from pet_mlip.export.module import ExportedModel
+from pet_mlip.inference.precision import matrix_products, set_precision
 from pet_mlip.model.hypers import PETHypers
 from pet_mlip.model.potential import Potential
 from pet_mlip.version import __version__
@@ -44,7 +45,7 @@ def compile_model(
         path: An exported file (.pt).
         output: File to write (.pt2).
         device: What to compile for: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
-        dtype: Of the network: float32 or float64; by default as in the file.
+        dtype: Of the network: float64, float32, tf32 or bf16-mixed; by default as in the file.
         overwrite: Whether to replace an existing file.
         progress: Told about every step.
 
@@ -80,7 +81,10 @@ def compile_model(
         say(done, n_steps, name)
 
     functions: dict[str, bytes] = {}
-    with tempfile.TemporaryDirectory(prefix="pet_mlip.") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="pet_mlip.") as folder,
+        matrix_products(model.precision),
+    ):
         for function, places in parts.items():
             owner, attribute = places[0]
             functions |= compile_part(getattr(owner, attribute), function, Path(folder), step)
@@ -108,7 +112,7 @@ def rebuild(path: str | Path, model: LoadedModel) -> ExportedModel:
     )
     potential = Potential(list(m.species), PETHypers(**m.hypers), symmetrization)
     exported = ExportedModel(potential.set_dtype(torch.float64).eval().requires_grad_(False))
-    exported.evaluator.network.to(model.dtype)
+    set_precision(exported.evaluator.network, model.precision)
     # TorchScript's state includes what is not saved in a checkpoint, such as tables of constants.
     own, given_numbers = weights_of(exported), dict(model.module.state_dict())
     if {k: x.shape for k, x in own.items()} != {k: x.shape for k, x in given_numbers.items()}:
@@ -129,10 +133,9 @@ def _write(
     target: Target,
     functions: dict[str, bytes],
 ) -> None:
-    dtype = next(name for name, value in DTYPES.items() if value == model.dtype)
     metadata: Metadata = replace(
         model.metadata,
-        dtype=dtype,
+        dtype=model.precision,
         package_version=__version__,
         torch_version=str(torch.__version__),
     )

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor
@@ -31,11 +31,19 @@ from pet_mlip.export.metadata import (
 )
 from pet_mlip.export.module import ExportedModel
 from pet_mlip.export.selfcheck import check_exported
+from pet_mlip.inference.precision import (
+    Precision,
+    dtype_of,
+    knows_rounding,
+    matrix_products,
+    set_precision,
+)
 from pet_mlip.model.graph import Topology
 from pet_mlip.model.potential import Potential
 from pet_mlip.version import __version__
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+"""Of the network in a file; it can be run in others."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +53,17 @@ class LoadedModel:
     module: torch.jit.ScriptModule
     metadata: Metadata
     device: torch.device
-    dtype: torch.dtype
+    precision: Precision
+    """Of the network."""
     target: Target | None = None
     """What it was compiled for, if it was."""
     functions: dict[str, bytes] = field(default_factory=dict)
     """Archives of its compiled functions."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what the network keeps between its layers."""
+        return dtype_of(self.precision)
 
     def __call__(
         self,
@@ -64,7 +78,7 @@ class LoadedModel:
         plain: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Energies, gradient and frame counts: see `pet_mlip.export.module.ExportedModel`."""
-        with _evaluation():
+        with self._evaluation():
             # Tensors made in inference mode can never be differentiated; their copies can.
             if edge_vectors.is_inference():
                 edge_vectors = edge_vectors.clone()
@@ -90,7 +104,7 @@ class LoadedModel:
         chunk_size: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Energies of some atoms: see `pet_mlip.export.module.ExportedModel.evaluate_domain`."""
-        with _evaluation():
+        with self._evaluation():
             return self.module.evaluate_domain(
                 edge_vectors, edge_distances, *topology, electronic, compute_gradient, chunk_size
             )
@@ -107,7 +121,7 @@ class LoadedModel:
         plain: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Energies, forces, virials: see `pet_mlip.export.module.ExportedModel.drive`."""
-        with _evaluation():
+        with self._evaluation():
             return self.module.drive(
                 positions,
                 cell,
@@ -119,12 +133,16 @@ class LoadedModel:
                 plain,
             )
 
-
-@contextmanager
-def _evaluation() -> Iterator[None]:
-    # Without the profiling executor there is no slow recompilation during the first calls.
-    with torch.inference_mode(False), torch.enable_grad(), torch.jit.optimized_execution(False):
-        yield
+    @contextmanager
+    def _evaluation(self) -> Iterator[None]:
+        # Without the profiling executor there is no slow recompilation during the first calls.
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.jit.optimized_execution(False),
+            matrix_products(self.precision),
+        ):
+            yield
 
 
 def save_model(
@@ -154,7 +172,8 @@ def save_model(
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{path} is a directory; give the path of the model file to write.")
-    _check_dtype(dtype)
+    if dtype not in DTYPES:
+        raise UserError(f"dtype {dtype!r} is not known; choose one of {', '.join(DTYPES)}.")
     eager = deepcopy(potential).cpu().eval().requires_grad_(False)
     # Weights are folded in float64, and rounded once.
     exported = ExportedModel(deepcopy(eager).set_dtype(torch.float64))
@@ -167,7 +186,7 @@ def save_model(
         species=list(potential.species),
         cutoff=potential.cutoff,
         interaction_range=potential.pet_hypers.interaction_range,
-        dtype=dtype,
+        dtype=cast(Precision, dtype),
         units=UNITS,
         symmetrization={
             **potential.symmetrization.model_dump(),
@@ -224,19 +243,19 @@ def load_model(path: str | Path, device: str = "auto", dtype: str | None = None)
         path: The file.
         device: ``auto`` (a GPU if there is one; of a compiled file, what it was compiled for),
             ``cpu``, ``cuda`` or ``cuda:N``.
-        dtype: Of the network: float32 or float64; by default as in the file.
+        dtype: Of the network: float64, float32, tf32 (GPUs only) or bf16-mixed; by default as in
+            the file. See `pet_mlip.inference.precision`.
 
     Raises:
         UserError: If the file cannot be used, the device or dtype do not exist, or it was compiled
             for other ones.
     """
     metadata = read_metadata(path)
-    name = dtype or metadata.dtype
-    _check_dtype(name)
     compiled_for = read_target(path)
     if compiled_for is not None and device == "auto":
         device = compiled_for.device
     target = choose_device(device)
+    name = choose_precision(dtype or metadata.dtype, target)
     functions: dict[str, bytes] = {}
     if compiled_for is not None:
         if name != metadata.dtype:
@@ -256,15 +275,33 @@ def load_model(path: str | Path, device: str = "auto", dtype: str | None = None)
             f"{metadata.torch_version}; the file may be damaged): export it again."
         ) from error
     module.eval()
-    # Only the network: baselines and geometry stay float64.
-    with torch.inference_mode(False):
-        module.evaluator.network.to(DTYPES[name])
-    return LoadedModel(module, metadata, target, DTYPES[name], compiled_for, functions)
+    if name != metadata.dtype:
+        network = module.evaluator.network
+        if name not in DTYPES and not knows_rounding(network):
+            raise UserError(
+                f"{path} was written by pet_mlip {metadata.package_version}, whose code knows no "
+                f"dtype {name}; export the checkpoint again, or use {' or '.join(DTYPES)}."
+            )
+        with torch.inference_mode(False):
+            set_precision(network, name)
+    return LoadedModel(module, metadata, target, name, compiled_for, functions)
 
 
-def _check_dtype(name: str) -> None:
-    if name not in DTYPES:
-        raise UserError(f"dtype {name!r} is not known; choose one of {', '.join(DTYPES)}.")
+def choose_precision(name: str, device: torch.device) -> Precision:
+    """The precision that a user's word means.
+
+    Raises:
+        UserError: There is none of this name, or not on this device.
+    """
+    for precision in get_args(Precision):
+        if name == precision:
+            if name == "tf32" and device.type != "cuda":
+                raise UserError(
+                    "dtype tf32 is a precision of NVIDIA's GPUs, and this model is on the CPU; use "
+                    "float32."
+                )
+            return precision
+    raise UserError(f"dtype {name!r} is not known; choose one of {', '.join(get_args(Precision))}.")
 
 
 def _file_mode() -> int:

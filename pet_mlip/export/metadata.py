@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pet_mlip.errors import UserError
 from pet_mlip.inference.memory import bytes_per_token
+from pet_mlip.inference.precision import Precision
 from pet_mlip.model.hypers import PETHypers
 
 FORMAT_VERSION = 4
@@ -34,8 +35,9 @@ class Metadata:
     """Å."""
     interaction_range: int
     """How many cutoffs away an atom can influence an atomic energy (ghost layers in MD)."""
-    dtype: str
-    """Of the network's weights: float32 or float64; geometry and sums are float64 always."""
+    dtype: Precision
+    """Of the network: float32 or float64, or, compiled, any; geometry and sums are float64 always.
+    """
     units: dict[str, str]
     symmetrization: dict[str, Any]
     hypers: dict[str, Any]

@@ -41,9 +41,9 @@ class Attention(nn.Module):
         heads, of_head = self.num_heads, width // self.num_heads
         qkv = self.input_linear(tokens).reshape(n_rows, n_tokens, 3, heads, of_head)
         qkv = qkv.permute(2, 0, 3, 1, 4).reshape(3, n_rows * heads, n_tokens, of_head)
-        scores = torch.bmm(qkv[0], qkv[1].transpose(1, 2))
+        scores = torch.bmm(qkv[0], qkv[1].transpose(1, 2)).to(log_switch.dtype)
         scores.view(n_rows, heads, n_tokens, n_tokens).add_(log_switch[:, None, None, :])
-        weights = torch.softmax(scores, dim=-1)
+        weights = torch.softmax(scores, dim=-1).to(qkv.dtype)
         mixed = torch.bmm(weights, qkv[2]).view(n_rows, heads, n_tokens, of_head)
         mixed = mixed.transpose(1, 2).reshape(n_rows, n_tokens, width)
         return self.output_linear(mixed), qkv, weights
@@ -55,7 +55,7 @@ class Attention(nn.Module):
         of_mixed = self.output_linear.vjp(given).reshape(n_rows, n_tokens, heads, of_head)
         of_mixed = of_mixed.transpose(1, 2).reshape(n_rows * heads, n_tokens, of_head)
         of_weights = torch.bmm(of_mixed, qkv[2].transpose(1, 2))
-        of_scores = torch._softmax_backward_data(of_weights, weights, 2, given.dtype)
+        of_scores = torch._softmax_backward_data(of_weights, weights, 2, weights.dtype)
         gradient = torch.empty_like(qkv)
         torch.bmm(of_scores, qkv[1], out=gradient[0])
         torch.bmm(of_scores.transpose(1, 2), qkv[0], out=gradient[1])

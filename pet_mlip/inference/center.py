@@ -14,7 +14,7 @@ class NarrowCenter(nn.Module):
     """Node features are the central token itself."""
 
     def contract(self, nodes: Tensor) -> Tensor:
-        """The central token (P, D) of nodes (P, D)."""
+        """The central token (P, D) of nodes (P, D), in their dtype."""
         return nodes
 
     def contract_vjp(self, given: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ class NarrowCenter(nn.Module):
 
     def update(self, nodes: Tensor, center: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Nodes after the attention, (P, D), and what the derivative needs."""
-        return center.contiguous(), []
+        return center.to(nodes.dtype).contiguous(), []
 
     def update_vjp(self, given: Tensor, saved: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Gradient over the nodes before and over the central token after the attention."""
@@ -45,7 +45,7 @@ class WideCenter(nn.Module):
 
     def contract(self, nodes: Tensor) -> Tensor:
         """See `NarrowCenter`."""
-        return self.contraction(nodes)
+        return self.contraction(nodes).to(nodes.dtype)
 
     def contract_vjp(self, given: Tensor) -> Tensor:
         """See `NarrowCenter`."""

@@ -42,7 +42,7 @@ class Encoder(nn.Module):
             values (P, M, F), and what the derivative needs.
         """
         hidden, slope = silu(tokens)
-        edges = self.compress_out(hidden)
+        edges = self.compress_out(hidden).to(tokens.dtype)
         saved = [slope]
         n_layers = len(self.layers)
         for i, layer in enumerate(self.layers):
@@ -85,7 +85,7 @@ class Encoder(nn.Module):
                             of_nodes, of_edges, of_layer
                         )
                     of_log_switch += of_scores
-        of_tokens = self.compress_out.vjp(of_edges).mul_(saved[0])
+        of_tokens = self.compress_out.vjp(of_edges).to(of_edges.dtype).mul_(saved[0])
         return of_nodes, of_tokens, of_log_switch
 
     def close(self, edges: Tensor, hidden: Tensor, weight: Tensor) -> Tensor:

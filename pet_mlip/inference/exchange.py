@@ -45,12 +45,14 @@ class LearnedMixing(nn.Module):
         """See `MeanMixing`."""
         both = torch.cat([edges, reverse], dim=1)
         inverse = normalise(both, True, both)
+        both = both.to(self.w_in.weight.dtype)
         hidden, slope = silu(self.w_in(both))
-        return self.w_out(hidden).add_(messages).add_(edges), [both, inverse, slope]
+        mixed = self.w_out(hidden).to(edges.dtype)
+        return mixed.add_(messages).add_(edges), [both, inverse, slope]
 
     def vjp(self, given: Tensor, saved: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """See `MeanMixing`."""
-        of_normed = self.w_in.vjp(self.w_out.vjp(given).mul_(saved[2]))
+        of_normed = self.w_in.vjp(self.w_out.vjp(given).mul_(saved[2])).to(given.dtype)
         of_both = normalise_vjp(of_normed, saved[0], saved[1], True)
         width = given.shape[1]
         return given, given + of_both[:, :width], of_both[:, width:]

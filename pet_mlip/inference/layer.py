@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from pet_mlip.inference.blocks import Block
 from pet_mlip.inference.encoder import Encoder
+from pet_mlip.inference.functions import add_exact_product
+from pet_mlip.inference.linear import Product
 from pet_mlip.model.layer import GNNLayer as Reference
 
 
@@ -50,7 +52,6 @@ class GNNLayer(nn.Module):
     """
 
     of_species: Tensor
-    of_messages: Tensor
     of_radial: Tensor
     of_coordinates: Tensor
 
@@ -68,11 +69,13 @@ class GNNLayer(nn.Module):
             of_species = reference.neighbor_embedder.weight @ weight[:, width : 2 * width].t()
         radial = of_edge @ reference.radial_embedder
         self.register_buffer("of_species", (of_species + constant).detach().clone())
-        self.register_buffer("of_messages", of_message.detach().t().clone())
+        self.of_messages = Product(of_message)
         of_radial = torch.cat([cartesian[:, 3:], radial], dim=1)
         self.register_buffer("of_radial", of_radial.detach().t().clone())
         self.register_buffer("of_coordinates", cartesian[:, :3].detach().t().clone())
         self.encoder = Encoder(reference, node_width)
+        # Whether products round their operands, which coordinates must not be.
+        self.rounding = False
 
     def forward(
         self,
@@ -131,21 +134,28 @@ class GNNLayer(nn.Module):
         species = neighbor_species.index_select(0, block.padded)
         tokens = self.of_species.index_select(0, species)
         if not self.first:
-            tokens.addmm_(messages.index_select(0, block.padded), self.of_messages)
-        tokens.addmm_(radial.index_select(0, block.padded), self.of_radial)
+            self.of_messages.add_to(tokens, messages.index_select(0, block.padded))
+        self.add_geometry(tokens, radial.index_select(0, block.padded), self.of_radial)
         nodes = nodes.index_select(0, block.atoms)
         log_switch = block.log_switch
         if averaging:
             tokens = tokens.view(shape).index_select(0, block.owner).view(-1, width)
             nodes = nodes.index_select(0, block.owner)
             log_switch = log_switch.index_select(0, block.owner)
-        tokens.addmm_(block.rotated, self.of_coordinates)
+        self.add_geometry(tokens, block.rotated, self.of_coordinates)
         nodes, edges, hidden, saved = self.encoder(
             nodes, tokens.view(nodes.shape[0], n_tokens - 1, width), log_switch
         )
         if not averaging:
             return nodes, edges, hidden, LayerActivations(saved, nodes[:0], edges[:0], edges[:0])
         return nodes, edges, hidden, LayerActivations(saved, nodes, edges, hidden)
+
+    def add_geometry(self, tokens: Tensor, features: Tensor, weight: Tensor) -> None:
+        """Add ``features weight`` to the tokens, without rounding either."""
+        if self.rounding:
+            add_exact_product(tokens, features, weight)
+        else:
+            tokens.addmm_(features, weight)
 
     def vjp(
         self, of_nodes: Tensor, of_edges: Tensor, block: Block, saved: LayerActivations
@@ -183,7 +193,7 @@ class GNNLayer(nn.Module):
             of_log_switch = add_frames(of_log_switch, block)
         of_messages = of_tokens[:0]
         if not self.first:
-            of_messages = of_tokens @ self.of_messages.t()
+            of_messages = self.of_messages.vjp(of_tokens).to(of_tokens.dtype)
         of_radial = of_tokens @ self.of_radial.t()
         return LayerGradient(of_nodes, of_messages, of_radial, of_rotated, of_log_switch, of_weight)
 

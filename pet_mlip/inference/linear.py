@@ -1,7 +1,27 @@
-"""A linear map with fixed weights."""
+"""Linear maps with fixed weights, evaluated in the precision that these are kept in."""
 
 import torch
 from torch import Tensor, nn
+
+
+class Product(nn.Module):
+    """x W^T."""
+
+    weight: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.detach().clone())
+
+    def add_to(self, out: Tensor, x: Tensor) -> Tensor:
+        """Add the product of x (R, D_in) to ``out`` (R, D_out)."""
+        if self.weight.dtype == out.dtype:
+            return out.addmm_(x, self.weight.t())
+        return out.add_(torch.matmul(x.to(self.weight.dtype), self.weight.t()))
+
+    def vjp(self, given: Tensor) -> Tensor:
+        """Gradient over x from that over the output, in the dtype of the weights."""
+        return torch.matmul(given.to(self.weight.dtype), self.weight)
 
 
 class Linear(nn.Module):
@@ -16,12 +36,12 @@ class Linear(nn.Module):
         self.register_buffer("bias", bias.detach().clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., D_out) of x (..., D_in)."""
-        return nn.functional.linear(x, self.weight, self.bias)
+        """(..., D_out) of x (..., D_in), in the dtype of the weights."""
+        return nn.functional.linear(x.to(self.weight.dtype), self.weight, self.bias)
 
     def vjp(self, given: Tensor) -> Tensor:
-        """Gradient over x from that over the output."""
-        return torch.matmul(given, self.weight)
+        """Gradient over x from that over the output, in the dtype of the weights."""
+        return torch.matmul(given.to(self.weight.dtype), self.weight)
 
 
 def linear(module: nn.Module) -> Linear:

@@ -94,15 +94,15 @@ class PreNormLayer(nn.Module):
             Nodes (P, D_node), edges (P, M, D), hidden values (P, M, F), and the rest.
         """
         n_rows, n_edges, width = edges.shape
-        normed = torch.empty(n_rows, n_edges + 1, width, dtype=edges.dtype, device=edges.device)
-        of_center = normalise(
-            self.center.contract(nodes).unsqueeze(1), self.layer_norm, normed[:, :1]
-        )
+        dtype = self.attention.input_linear.weight.dtype
+        normed = torch.empty(n_rows, n_edges + 1, width, dtype=dtype, device=edges.device)
+        center = self.center.contract(nodes).unsqueeze(1)
+        of_center = normalise(center, self.layer_norm, normed[:, :1])
         of_edges = normalise(edges, self.layer_norm, normed[:, 1:])
         mixed, qkv, weights = self.attention(normed, log_switch)
         nodes, saved = self.center.update(nodes, mixed[:, 0])
         edges.add_(mixed[:, 1:])
-        normed_mlp = torch.empty_like(edges)
+        normed_mlp = torch.empty_like(edges, dtype=dtype)
         inverse_mlp = normalise(edges, self.layer_norm, normed_mlp)
         hidden, slopes = self.mlp.hidden(normed_mlp)
         inverse = torch.cat([of_center, of_edges], dim=1)
@@ -118,14 +118,16 @@ class PreNormLayer(nn.Module):
         """
         if weight.shape[0] == 0:
             return edges.add_(self.mlp.w_out(hidden))
-        change = torch.matmul(hidden, self.mlp.w_out.weight.t())
+        weights = self.mlp.w_out.weight
+        change = torch.matmul(hidden.to(weights.dtype), weights.t())
         return edges.add_(change).addcmul_(weight[:, None, None], self.mlp.w_out.bias)
 
     def close_vjp(self, of_edges: Tensor, averaging: bool) -> tuple[Tensor, Tensor]:
         """Gradient over the hidden values (n, M, F) and, if averaging, the weights (n,)."""
         of_weight = of_edges.new_zeros(0)
         if averaging:
-            of_weight = torch.matmul(of_edges, self.mlp.w_out.bias).sum(dim=1)
+            bias = self.mlp.w_out.bias.to(of_edges.dtype)
+            of_weight = torch.matmul(of_edges, bias).sum(dim=1)
         return self.mlp.w_out.vjp(of_edges), of_weight
 
     def vjp(
@@ -183,11 +185,11 @@ class PostNormLayer(nn.Module):
         """See `PreNormLayer.open`; the last map is a norm, so that nothing is left open."""
         tokens = torch.cat([self.center.contract(nodes).unsqueeze(1), edges], dim=1)
         mixed, qkv, weights = self.attention(tokens, log_switch)
-        normed = mixed.add_(tokens)
+        normed = mixed.to(tokens.dtype).add_(tokens)
         inverse = normalise(normed, self.layer_norm, normed)
         tokens = torch.addcmul(self.offset_attention, normed, self.scale_attention)
-        normed_mlp, slopes = self.mlp(tokens)
-        normed_mlp.add_(tokens)
+        change, slopes = self.mlp(tokens)
+        normed_mlp = change.to(tokens.dtype).add_(tokens)
         inverse_mlp = normalise(normed_mlp, self.layer_norm, normed_mlp)
         tokens = torch.addcmul(self.offset_mlp, normed_mlp, self.scale_mlp)
         nodes, saved = self.center.update(nodes, tokens[:, 0])
@@ -220,7 +222,7 @@ class PostNormLayer(nn.Module):
         given = given.add_(self.mlp.vjp(given, saved.slopes)).mul_(self.scale_attention)
         given = normalise_vjp(given, saved.normed, saved.inverse, self.layer_norm)
         of_tokens, of_log_switch = self.attention.vjp(given, saved.qkv, saved.weights)
-        of_tokens.add_(given)
+        of_tokens = of_tokens.to(given.dtype).add_(given)
         of_nodes = of_nodes + self.center.contract_vjp(of_tokens[:, 0])
         return of_nodes, of_tokens[:, 1:], of_log_switch
 

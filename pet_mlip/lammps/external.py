@@ -125,8 +125,7 @@ def attach(
         model: Path of an exported model, or what `pet_mlip.export.load_model` returned.
         elements: Chemical symbol of each atom type, in order.
         device: "auto", "cpu" or "cuda[:N]".
-        dtype: "float32" or "float64" to run the network in another precision than it was exported
-            in.
+        dtype: As for `PETCalculator`.
         chunk_size: As for `PETCalculator`.
         skin: Distance in Å by which the neighbour list reaches beyond the cutoff.
         fix_id: Name of the fix; attaching again under the same name replaces the model.

@@ -68,10 +68,10 @@ def test_cut_short(model_file, tmp_path, part):
         PETCalculator(tmp_path / "short.pt")
 
 
-@pytest.mark.parametrize("wrong", [{"device": "abacus"}, {"dtype": "float16"}])
+@pytest.mark.parametrize("wrong", [{"device": "abacus"}, {"dtype": "float16"}, {"dtype": "tf32"}])
 def test_wrong_choice(model_file, wrong):
     with pytest.raises(UserError, match="|".join(wrong.values())):
-        PETCalculator(model_file, **wrong)
+        PETCalculator(model_file, **{"device": "cpu"} | wrong)
 
 
 def test_negative_skin(model_file):

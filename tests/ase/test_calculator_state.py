@@ -112,3 +112,19 @@ def test_precision_can_be_chosen(model_file, atoms):
     single = energy_and_forces(atoms, PETCalculator(model_file, dtype="float32"))
     assert single[0] != exact[0]
     assert single[0] == pytest.approx(exact[0], abs=1e-4)
+
+
+def test_mixed_precision_is_exactly_invariant_and_survives_pickling(model_file, atoms):
+    calculator = PETCalculator(model_file, dtype="bf16-mixed")
+    energy, forces = energy_and_forces(atoms, calculator)
+    again = pickle.loads(pickle.dumps(calculator))
+    assert again.engine.model.precision == "bf16-mixed"
+    assert_same(energy_and_forces(atoms, again), (energy, forces))
+    exact, exact_forces = energy_and_forces(atoms, PETCalculator(model_file, dtype="float64"))
+    assert 1e-4 < np.linalg.norm(forces - exact_forces) / np.linalg.norm(exact_forces) < 6e-2
+    turned = atoms.copy()
+    turned.rotate(40, (1, 2, 3), rotate_cell=True)
+    # Coordinates are rotated in float64, and the same ever after.
+    found, _ = energy_and_forces(turned, calculator)
+    assert found == pytest.approx(energy, abs=1e-5)
+    assert abs(energy - exact) > 1e-5

@@ -22,7 +22,7 @@ class Interpreted:
             self.method = self.methods[file.read()]
 
     def run(self, inputs):
-        assert all(x.is_contiguous() and x.dtype == torch.float64 for x in inputs)
+        assert all(x.is_contiguous() for x in inputs)
         return self.method(*inputs)
 
 

@@ -171,6 +171,20 @@ def test_another_precision(packaged):
     assert load_model(file, dtype="float64").dtype == torch.float64
 
 
+def test_mixed_precision(interpreted, packages, tmp_path):
+    model, _ = packages()
+    compile_model(model, tmp_path / "model.pt2", dtype="bf16-mixed")
+    expected = PETCalculator(model, dtype="bf16-mixed")
+    found = PETCalculator(tmp_path / "model.pt2")
+    assert found.engine.model.precision == "bf16-mixed"
+    for name in ("ethanol", "silicon", "atom"):
+        a, b = (x.compute_batch([structures()[name]])[0] for x in (expected, found))
+        assert b["energy"] == a["energy"]
+        np.testing.assert_array_equal(b["forces"], a["forces"])
+    with pytest.raises(UserError, match="was compiled in bf16-mixed"):
+        PETCalculator(tmp_path / "model.pt2", dtype="float32")
+
+
 def test_a_damaged_description(packaged, tmp_path):
     _, file = packaged(ensemble="none")
     copy = tmp_path / "damaged.pt2"

@@ -12,7 +12,8 @@ from model_files import CUTOFF
 
 from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.ecse.hypers import SymmetrizationHypers
-from pet_mlip.export import load_model, save_model
+from pet_mlip.errors import UserError
+from pet_mlip.export import archive, load_model, save_model
 from pet_mlip.export.selfcheck import cluster_topology, random_cluster
 from pet_mlip.model.derivatives import forces_from_edge_gradient
 from pet_mlip.model.potential import Potential
@@ -217,6 +218,30 @@ def test_dtype_of_file_and_of_loading(potential, path, graph, tmp_path):
             loaded = load_model(file, device="cpu", dtype=dtype)
             assert loaded.dtype == getattr(torch, dtype)
             assert_results(loaded(*graph), energies, gradient, bound)
+
+
+@pytest.mark.parametrize("written", ["float64", "float32"])
+def test_mixed_precision_of_any_file(potential, tmp_path, written):
+    save_model(tmp_path / "model.pt", potential, dtype=written)
+    positions, graph = random_cluster(potential.species, potential.cutoff)
+    _, gradient = eager(potential, graph)
+    model = load_model(tmp_path / "model.pt", device="cpu", dtype="bf16-mixed")
+    assert (model.precision, model.dtype) == ("bf16-mixed", torch.float32)
+    energies, found, _ = model(*graph)
+    assert 1e-4 < float((found - gradient).norm() / gradient.norm()) < 6e-2
+    topology = cluster_topology(graph, model.metadata.interaction_range)
+    cell = torch.zeros(3, 3, dtype=torch.float64)
+    driven, forces, *_ = model.drive(positions, cell, topology)
+    expected = forces_from_edge_gradient(found, graph.edge_index, len(positions))
+    torch.testing.assert_close(driven, energies, rtol=0, atol=0)
+    torch.testing.assert_close(forces, expected, rtol=0, atol=1e-12)
+
+
+def test_files_whose_code_knows_no_coarser_precision(path, monkeypatch):
+    monkeypatch.setattr(archive, "knows_rounding", lambda _: False)
+    with pytest.raises(UserError, match=r"knows no dtype bf16-mixed; export the checkpoint again"):
+        load_model(path, device="cpu", dtype="bf16-mixed")
+    assert load_model(path, device="cpu", dtype="float32").precision == "float32"
 
 
 def test_large_baselines_lose_nothing_in_single_precision(potential, graph, tmp_path):

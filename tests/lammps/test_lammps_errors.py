@@ -46,6 +46,7 @@ CASES = {
     "no value": ({"style": "device"}, "keyword device needs a value"),
     "device": ({"style": "device gpu"}, "device gpu is not one of auto, cpu, cuda, cuda:N"),
     "dtype": ({"style": "dtype half"}, "dtype half is not one of"),
+    "tf32": ({"style": "device cpu dtype tf32"}, "dtype tf32 is a precision of NVIDIA's GPUs"),
     "part": ({"style": "part half"}, "part half is not one of all, plain, correction"),
     "plain": ({"style": "part correction"}, "is a plain model: there is no correction to it"),
     "chunk": ({"style": "chunk -1"}, "chunk must not be negative"),

@@ -96,6 +96,10 @@ def test_single_precision(lmp):
     double = lmp(deck(NAMES, style="device cpu dtype float64"))
     atoms.calc = PETCalculator(model, device="cpu", dtype="float64")
     np.testing.assert_allclose(double.forces, atoms.get_forces(), rtol=0, atol=1e-11)
+    mixed = lmp(deck(NAMES, style="device cpu dtype bf16-mixed"))
+    atoms.calc = PETCalculator(model, device="cpu", dtype="bf16-mixed")
+    np.testing.assert_allclose(mixed.forces, atoms.get_forces(), rtol=0, atol=1e-5)
+    assert np.abs(mixed.forces - double.forces).max() > 1e-4
 
 
 STRUCTURES = {

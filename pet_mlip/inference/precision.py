@@ -1,0 +1,71 @@
+"""Precisions of the network, which is all that they concern: geometry and sums are float64."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, cast
+
+import torch
+from torch import nn
+
+from pet_mlip.inference.layer import GNNLayer
+
+Precision = Literal["float64", "float32", "tf32", "bf16-mixed"]
+"""What the numbers of the network are.
+
+``tf32`` keeps float32 and rounds the factors of its matrix products to 11 significant bits, which
+NVIDIA's GPUs multiply faster. ``bf16-mixed`` keeps the features of atoms and edges, what is summed
+over edges and frames, and the readout in float32, and everything between two sums in bfloat16, of
+8 significant bits. Neither rounds coordinates.
+"""
+ROUNDING: tuple[Precision, ...] = ("tf32", "bf16-mixed")
+
+
+def dtype_of(precision: Precision) -> torch.dtype:
+    """What the features of atoms and edges are kept in."""
+    return torch.float64 if precision == "float64" else torch.float32
+
+
+def set_precision(network: nn.Module, precision: Precision) -> None:
+    """Round the weights of a network that is in float32 or float64.
+
+    Args:
+        network: A `pet_mlip.inference.network.Network`, scripted or not.
+        precision: Of everything that is evaluated from now on.
+    """
+    network.to(dtype_of(precision))
+    if precision not in ROUNDING:
+        return
+    for layer in layers_of(network):
+        layer.rounding = True
+    if precision == "bf16-mixed":
+        for part in (network.layers, network.exchanges):
+            for module in cast(nn.Module, part).modules():
+                # Scripted modules are of another class, and know what they were made of.
+                if getattr(module, "original_name", type(module).__name__) in ("Linear", "Product"):
+                    module.to(torch.bfloat16)
+
+
+def knows_rounding(network: nn.Module) -> bool:
+    """Whether the code of a network, which may be from an old file, has the last two precisions."""
+    return all(hasattr(layer, "rounding") for layer in layers_of(network))
+
+
+def layers_of(network: nn.Module) -> list[GNNLayer]:
+    """The message-passing layers of a network, scripted or not."""
+    sweeps = cast(nn.Module, network.layers).children()
+    return [cast(GNNLayer, sweep.layer) for sweep in sweeps]
+
+
+@contextmanager
+def matrix_products(precision: Precision) -> Iterator[None]:
+    """Have float32 matrix products evaluated as a precision asks for, whatever torch is set to."""
+    before = torch.get_float32_matmul_precision()
+    wanted = "high" if precision in ROUNDING else "highest"
+    if before == wanted:
+        yield
+        return
+    torch.set_float32_matmul_precision(wanted)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
