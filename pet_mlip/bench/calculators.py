@@ -26,7 +26,7 @@ from pet_mlip.model.potential import Potential
 
 EAGER_TOKENS = 30_000
 """Attention tokens up to which the reference is the eager model, which takes 0.1 MB for each."""
-REFERENCE_TOKENS = 300_000
+REFERENCE_TOKENS = 100_000
 """Attention tokens up to which there is a reference at all: float64 takes its time."""
 
 

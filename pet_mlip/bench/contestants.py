@@ -38,6 +38,9 @@ class Contestant:
     """Whether it is given the largest structures; what evaluates them in one piece is not."""
     same_weights: bool = True
     """Whether it evaluates the same function as all others of its ensemble."""
+    coarse: bool = False
+    """Whether it rounds products for the sake of speed: its errors are told, not judged. Not timed
+    on CPUs, where nothing is gained."""
 
 
 def exported_path(folder: Path, ensemble: str) -> Path:
@@ -50,11 +53,15 @@ def compiled_path(folder: Path, ensemble: str) -> Path:
     return folder / f"{ensemble}.pt2"
 
 
-def _exported(ensemble: str, path: Callable[[Path, str], Path] = exported_path) -> Load:
+def _exported(
+    ensemble: str,
+    path: Callable[[Path, str], Path] = exported_path,
+    dtype: str | None = None,
+) -> Load:
     def load(folder: Path, device: str) -> Any:
         from pet_mlip import PETCalculator
 
-        return PETCalculator(path(folder, ensemble), device)
+        return PETCalculator(path(folder, ensemble), device, dtype)
 
     return load
 
@@ -116,6 +123,8 @@ CONTESTANTS = {
             programs=COMPILER,
             large=True,
         ),
+        Contestant("tf32", "TF32", _exported(PLAIN, dtype="tf32"), large=True, coarse=True),
+        Contestant("bf16", "bf16", _exported(PLAIN, dtype="bf16-mixed"), large=True, coarse=True),
         Contestant("eager", "eager", _eager(PLAIN)),
         Contestant("ecse", "ECSE, TorchScript", _exported(ECSE), ECSE, large=True),
         Contestant(
@@ -125,6 +134,17 @@ CONTESTANTS = {
             ECSE,
             programs=COMPILER,
             large=True,
+        ),
+        Contestant(
+            "ecse-tf32", "ECSE, TF32", _exported(ECSE, dtype="tf32"), ECSE, large=True, coarse=True
+        ),
+        Contestant(
+            "ecse-bf16",
+            "ECSE, bf16",
+            _exported(ECSE, dtype="bf16-mixed"),
+            ECSE,
+            large=True,
+            coarse=True,
         ),
         Contestant("ecse-eager", "ECSE, eager", _eager(ECSE), ECSE),
         Contestant("metatrain", "metatrain", _metatrain, packages=("metatrain", "metatomic_ase")),
@@ -139,11 +159,12 @@ REFERENCES = {
 }
 
 
-def choose(names: str, say: Callable[[str], None]) -> list[Contestant]:
+def choose(names: str, device: str, say: Callable[[str], None]) -> list[Contestant]:
     """The contestants that a list of names with commas between stands for, where installed.
 
     Args:
         names: ``all``, or some of `CONTESTANTS`.
+        device: cpu, cuda or cuda:N.
         say: Is told who is left out.
 
     Raises:
@@ -161,7 +182,9 @@ def choose(names: str, say: Callable[[str], None]) -> list[Contestant]:
             continue
         missing = [name for name in contestant.packages if find_spec(name) is None]
         missing += [name for name in contestant.programs if which(name) is None]
-        if missing:
+        if contestant.coarse and device == "cpu":
+            say(f"{contestant.title} is left out: it is for GPUs.")
+        elif missing:
             say(f"{contestant.title} is left out: {missing[0]} is not installed.")
         else:
             found.append(contestant)

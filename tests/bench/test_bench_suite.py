@@ -72,13 +72,14 @@ def test_a_run_leaves_a_page_and_a_picture_and_replaces_nothing(folder):
 def test_what_is_not_installed_is_left_out_with_a_sentence(monkeypatch):
     monkeypatch.setattr(contestants, "find_spec", lambda name: None)
     said = []
-    chosen = contestants.choose("plain,mace", said.append)
+    chosen = contestants.choose("plain,mace,tf32", "cpu", said.append)
     assert [c.name for c in chosen] == ["plain"]
-    assert said == ["MACE is left out: mace is not installed."]
+    assert said == ["TF32 is left out: it is for GPUs.", "MACE is left out: mace is not installed."]
+    assert [c.name for c in contestants.choose("bf16", "cuda:1", said.append)] == ["bf16"]
     with pytest.raises(UserError, match="none of them is installed"):
-        contestants.choose("mace", said.append)
+        contestants.choose("mace", "cpu", said.append)
     with pytest.raises(UserError, match="--contestants nequip is not known"):
-        contestants.choose("nequip", said.append)
+        contestants.choose("nequip", "cpu", said.append)
 
 
 def test_another_model_is_not_timed():
@@ -91,6 +92,8 @@ def test_another_model_is_not_timed():
     with pytest.raises(ContestantError, match="not the same model"):
         check({}, plain, call(energy=float("nan")), {"none": call()})
     check({}, contestants.CONTESTANTS["mace"], call(force=1.0), {"none": call()})
+    check(entry, contestants.CONTESTANTS["bf16"], call(force=2e-3), {"none": call()})
+    assert entry["errors"]["forces"] == 2e-3
 
 
 def test_a_process_that_fails_or_dies_is_an_error_of_the_contestant(tmp_path, monkeypatch):
