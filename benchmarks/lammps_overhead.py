@@ -67,12 +67,12 @@ def compare(folder: Path, n_atoms: int, ensemble: str, chunk: int, repeats: int)
     lmp.commands_string(DECK.format(folder=folder, skin=SKIN, chunk=chunk))
 
     model = load_model(folder / "model.pt", device="cpu")
-    edges = SkinNeighbours(model.metadata.cutoff, SKIN)(atoms)
+    edges = SkinNeighbours(model.metadata.cutoff, SKIN, model.device)(atoms)
     graph = Graph(
         torch.tensor(atoms.numbers, dtype=torch.int64),
-        torch.tensor(edges.pairs, dtype=torch.int64),
-        torch.tensor(edges.vectors),
-        torch.tensor(edges.shifts, dtype=torch.int64),
+        edges.pairs,
+        edges.vectors,
+        edges.shifts,
         electronic_state(len(atoms)),
     )
     reach = [len(atoms)] * model.metadata.interaction_range

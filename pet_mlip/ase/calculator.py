@@ -17,7 +17,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from pet_mlip.ase.checks import State, check_atoms, electronic_state, explain_not_finite
 from pet_mlip.ase.engine import Engine, Ints, Output, join
-from pet_mlip.ase.neighbours import SkinNeighbours, sorted_edges
+from pet_mlip.ase.neighbours import Edges, SkinNeighbours, sorted_edges
 from pet_mlip.ase.parts import Correction, Part, engine_of
 from pet_mlip.ase.symmetrize.modes import Symmetrization, declared
 from pet_mlip.ase.symmetrize.rotations import RandomRotation, RotationAverage
@@ -117,7 +117,7 @@ class PETCalculator(Calculator):
         self.info: dict[str, Any] = {}
         self._state: State | None = None
         self._announced = False
-        self._neighbours = SkinNeighbours(self.metadata.cutoff, skin)
+        self._neighbours = SkinNeighbours(self.metadata.cutoff, skin, model.device)
 
     def calculate(
         self,
@@ -198,10 +198,14 @@ class PETCalculator(Calculator):
             return Cost(count * len(atoms), count, float(count))
         if not isinstance(engine, StructureAverage):
             return Cost(len(atoms), 1, 1.0)
-        cutoff = self.metadata.cutoff
-        edges = sorted_edges(atoms.positions, atoms.cell.array, atoms.pbc, cutoff)
+        edges = self._edges_within_cutoff(atoms)
         electronic = self._per_atom([self._electronic_state(atoms)], [atoms])
         return engine.cost(atoms.numbers, edges, electronic)
+
+    def _edges_within_cutoff(self, atoms: Atoms) -> Edges:
+        """A new list without a skin, on the model's device."""
+        cutoff, device = self.metadata.cutoff, self._model.model.device
+        return sorted_edges(atoms.positions, atoms.cell.array, atoms.pbc, cutoff, device)
 
     def _announce_cost(self, atoms: Atoms) -> None:
         """Say once, before it is paid, what the structure average costs."""
@@ -253,9 +257,7 @@ class PETCalculator(Calculator):
         names = [f"structure {first + k}" for k in range(len(group))]
         for atoms, name in zip(group, names, strict=True):
             check_atoms(atoms, self.metadata.species, name)
-        edges = [
-            sorted_edges(a.positions, a.cell.array, a.pbc, self.metadata.cutoff) for a in group
-        ]
+        edges = [self._edges_within_cutoff(atoms) for atoms in group]
         numbers, joined = join([a.numbers for a in group], edges)
         states = [self._electronic_state(a, name) for a, name in zip(group, names, strict=True)]
         electronic = self._per_atom(states, group)

@@ -69,17 +69,16 @@ class Engine:
 
         Args:
             numbers: Atomic numbers, (N,).
-            edges: Its directed edges.
+            edges: Its directed edges, on the model's device.
             electronic: Charge and spin multiplicity, (N, 2); None for neutral singlets.
             gradient: Whether to compute forces and virials.
             plain: Evaluate every atom in one frame, the identity.
         """
-        # Some structures carry int32 numbers or read-only arrays: both are copied here.
-        arrays = [np.array(a, dtype=np.int64) for a in (numbers, edges.pairs, edges.shifts)]
+        index, shifts, vectors = edges
         # Tensors made in a caller's inference mode could not be differentiated.
         with torch.inference_mode(False), torch.no_grad():
-            species, index, shifts = (torch.from_numpy(a).to(self.model.device) for a in arrays)
-            vectors = torch.from_numpy(np.array(edges.vectors)).to(self.model.device)
+            # Some structures carry int32 numbers or read-only arrays: both are copied here.
+            species = torch.from_numpy(np.array(numbers, dtype=np.int64)).to(self.model.device)
             state = None if electronic is None else torch.tensor(electronic).to(self.model.device)
             energies, edge_gradient, n_frames = self.model(
                 species, index, vectors, shifts, state, None, gradient, self.chunk_size, plain
@@ -117,13 +116,13 @@ class Engine:
 
 def join(numbers: Sequence[Ints], edges: Sequence[Edges]) -> tuple[Ints, Edges]:
     """Several structures as one graph, their atom indices offset."""
-    offsets = np.cumsum([0, *(len(z) for z in numbers[:-1])])
-    pairs = [e.pairs + offset for e, offset in zip(edges, offsets, strict=True)]
-    joined = Edges(
-        np.concatenate(pairs, axis=1),
-        np.concatenate([e.shifts for e in edges]),
-        np.concatenate([e.vectors for e in edges]),
-    )
+    offsets = np.cumsum([0, *(len(z) for z in numbers[:-1])]).tolist()
+    with torch.inference_mode(False), torch.no_grad():
+        joined = Edges(
+            torch.cat([e.pairs + k for e, k in zip(edges, offsets, strict=True)], dim=1),
+            torch.cat([e.shifts for e in edges]),
+            torch.cat([e.vectors for e in edges]),
+        )
     return np.concatenate(numbers), joined
 
 

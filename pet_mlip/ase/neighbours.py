@@ -1,73 +1,106 @@
-"""A neighbour list that is kept while nothing moved far enough to matter."""
+"""A neighbour list that is kept on the device while nothing moved far enough to matter."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from ase import Atoms
 from numpy.typing import NDArray
+from torch import Tensor
 
-from pet_mlip.data.neighbours import complete_cell, edge_vectors, neighbour_list
+from pet_mlip.ase.finders import find_candidates
+from pet_mlip.data.neighbours import complete_cell
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
 class Edges(NamedTuple):
-    """Directed edges of one structure."""
+    """Directed edges of one structure, on the device of the model that they are for."""
 
-    pairs: Ints
-    """Centre i and neighbour j, (2, E)."""
-    shifts: Ints
-    """Cell shifts S, (E, 3)."""
-    vectors: Floats
-    """r_j - r_i + S @ cell in Å, (E, 3)."""
+    pairs: Tensor
+    """Centre i and neighbour j, (2, E) int64."""
+    shifts: Tensor
+    """Cell shifts S, (E, 3) int64."""
+    vectors: Tensor
+    """r_j - r_i + S @ cell in Å, (E, 3) float64."""
+
+
+class Crossing(NamedTuple):
+    """The edges whose shift is not zero."""
+
+    edges: Tensor
+    """Which they are, (C,) int64."""
+    shifts: Tensor
+    """Their shifts, (C, 3) float64."""
 
 
 class _Reference(NamedTuple):
-    """The structure that the kept list was built for."""
+    """The structure that the kept list was built for, on the host, and the list."""
 
     numbers: Ints
     pbc: NDArray[np.bool_]
     positions: Floats
     cell: Floats
-    pairs: Ints
-    shifts: Ints
+    pairs: Tensor
+    shifts: Tensor
+    crossing: Crossing
 
 
 class SkinNeighbours:
     """Edges within a cutoff, found anew only when a pair outside the list could have come inside.
 
-    The list reaches `skin` further than the cutoff. The vectors are computed from the current
-    positions and cell in every call, in an order that depends on nothing but the structure: what
-    a model that drops edges beyond its cutoff says never depends on when the list was built.
+    The list reaches `skin` further than the cutoff and stays on the device, where the vectors are
+    computed from the current positions and cell in every call, in an order that depends on nothing
+    but the structure: what a model that drops edges beyond its cutoff says never depends on when
+    the list was built. Copies and pickles build a list of their own.
 
     Args:
         cutoff: In Å.
         skin: In Å; 0 builds the list in every call.
+        device: Of the model that the edges are for.
     """
 
-    def __init__(self, cutoff: float, skin: float) -> None:
+    def __init__(self, cutoff: float, skin: float, device: torch.device) -> None:
         self.cutoff = cutoff
         self.skin = skin
+        self.device = device
         self.n_builds = 0
         self._reference: _Reference | None = None
 
     def __call__(self, atoms: Atoms) -> Edges:
         """The edges of the structure, those within the cutoff and possibly some beyond."""
         reference = self._reference
-        if reference is None or not self._is_valid(reference, atoms):
-            reference = self._build(atoms)
-        vectors = edge_vectors(atoms.positions, atoms.cell.array, reference.pairs, reference.shifts)
+        # What is kept must be of use to callers in inference mode and outside it.
+        with torch.inference_mode(False), torch.no_grad():
+            if reference is None or not self._is_valid(reference, atoms):
+                reference = self._build(atoms)
+            positions, cell = to_device(atoms.positions, atoms.cell.array, self.device)
+            vectors = edge_vectors(positions, cell, reference.pairs, reference.crossing)
         return Edges(reference.pairs, reference.shifts, vectors)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_reference": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if not torch.cuda.is_available():
+            self.device = torch.device("cpu")
 
     def _build(self, atoms: Atoms) -> _Reference:
         positions, cell = atoms.positions.copy(), atoms.cell.array.copy()
-        edges = sorted_edges(positions, cell, atoms.pbc, self.cutoff + self.skin)
+        edges = sorted_edges(positions, cell, atoms.pbc, self.cutoff + self.skin, self.device)
         self.n_builds += 1
         reference = _Reference(
-            atoms.numbers.copy(), atoms.pbc.copy(), positions, cell, edges.pairs, edges.shifts
+            atoms.numbers.copy(),
+            atoms.pbc.copy(),
+            positions,
+            cell,
+            edges.pairs,
+            edges.shifts,
+            crossing_edges(edges.shifts),
         )
         self._reference = reference if self.skin > 0 else None
         return reference
@@ -95,8 +128,45 @@ def deformation(old: Floats, new: Floats, pbc: NDArray[np.bool_]) -> Floats:
     return np.asarray(strain, dtype=np.float64)
 
 
-def sorted_edges(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutoff: float) -> Edges:
-    """The neighbour list ordered by centre, neighbour and shift, whatever order it was found in."""
-    pairs, shifts, vectors = neighbour_list(positions, cell, pbc, cutoff)
-    order = np.lexsort((shifts[:, 2], shifts[:, 1], shifts[:, 0], pairs[1], pairs[0]))
-    return Edges(pairs[:, order], shifts[order], vectors[order])
+def sorted_edges(
+    positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutoff: float, device: torch.device
+) -> Edges:
+    """The neighbour list ordered by centre, neighbour and shift, whatever order it was found in.
+
+    Arguments and errors are those of `pet_mlip.data.neighbours.neighbour_list`.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        pairs, shifts = find_candidates(positions, cell, pbc, cutoff, device)
+        moved, box = to_device(positions, cell, device)
+        vectors = edge_vectors(moved, box, pairs, crossing_edges(shifts))
+        order = torch.nonzero((vectors * vectors).sum(dim=1) < cutoff * cutoff).squeeze(1)
+        pair = pairs[0] * len(positions) + pairs[1]
+        for key in (shifts[:, 2], shifts[:, 1], shifts[:, 0], pair):
+            order = order[torch.argsort(key[order], stable=True)]
+        return Edges(pairs[:, order], shifts[order], vectors[order])
+
+
+def to_device(positions: Floats, cell: Floats, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Copies of positions and cell on the device, sent together."""
+    sent = torch.from_numpy(np.concatenate([positions, cell], dtype=np.float64)).to(device)
+    return sent[:-3], sent[-3:]
+
+
+def crossing_edges(shifts: Tensor) -> Crossing:
+    """The edges whose shift (E, 3) is not zero."""
+    edges = torch.nonzero((shifts != 0).any(dim=1)).squeeze(1)
+    return Crossing(edges, shifts[edges].to(torch.float64))
+
+
+def edge_vectors(positions: Tensor, cell: Tensor, pairs: Tensor, crossing: Crossing) -> Tensor:
+    """Vectors r_j - r_i + S @ cell of the edges, (E, 3) in Å, without waiting for the device.
+
+    Element-wise as in `pet_mlip.data.neighbours.edge_vectors`, so that reverse edges have bitwise
+    opposite vectors.
+    """
+    vectors = positions.index_select(0, pairs[1]) - positions.index_select(0, pairs[0])
+    if crossing.edges.shape[0] == 0:
+        return vectors
+    shifts = crossing.shifts
+    offset = shifts[:, 0:1] * cell[0] + shifts[:, 1:2] * cell[1]
+    return vectors.index_add_(0, crossing.edges, offset + shifts[:, 2:3] * cell[2])

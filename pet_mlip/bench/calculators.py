@@ -45,19 +45,18 @@ class EagerCalculator(Calculator):
         super().__init__()
         self.potential = potential.to(device)
         self.device = device
-        self._neighbours = SkinNeighbours(potential.cutoff, skin)
+        self._neighbours = SkinNeighbours(potential.cutoff, skin, torch.device(device))
 
     def graph(self, atoms: Atoms) -> Graph:
         """Atoms and edges."""
         edges = self._neighbours(atoms)
-        graph = Graph(
-            torch.tensor(np.asarray(atoms.numbers, np.int64)),
-            torch.tensor(edges.pairs),
-            torch.tensor(edges.vectors),
-            torch.tensor(edges.shifts),
-            electronic_state(len(atoms)),
+        return Graph(
+            torch.tensor(np.asarray(atoms.numbers, np.int64)).to(self.device),
+            edges.pairs,
+            edges.vectors,
+            edges.shifts,
+            electronic_state(len(atoms)).to(self.device),
         )
-        return Graph(*(tensor.to(self.device) for tensor in graph))
 
     def mean_frames(self, atoms: Atoms) -> float:
         """Frames per atom."""

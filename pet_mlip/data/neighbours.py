@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from ase.geometry import minkowski_reduce
 from matscipy.neighbours import neighbour_list as matscipy_neighbour_list
@@ -12,7 +14,7 @@ from pet_mlip.errors import UserError
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-# matscipy searches a little further than asked; the strict cutoff is applied to the final vectors.
+# The search goes a little further than asked; the strict cutoff is applied to the final vectors.
 # Positions up to 1e9 Å are thereby safe from rounding.
 SEARCH_MARGIN = 1e-5
 # Largest number of periodic images that may be visited before the cell is reduced.
@@ -46,12 +48,7 @@ def neighbour_list(
     """
     positions = np.ascontiguousarray(positions, dtype=np.float64).reshape(-1, 3)
     cell = np.ascontiguousarray(cell, dtype=np.float64).reshape(3, 3)
-    periodic = np.broadcast_to(np.asarray(pbc, dtype=bool), 3)
-    _check_finite(positions, cell, cutoff)
-    if len(positions) == 0:
-        return np.zeros((2, 0), np.int64), np.zeros((0, 3), np.int64), np.zeros((0, 3))
-
-    edge_index, shifts = _search(positions, cell, periodic, float(cutoff))
+    edge_index, shifts = candidate_edges(prepare_search(positions, cell, pbc, cutoff))
     vectors = edge_vectors(positions, cell, edge_index, shifts)
     inside = np.einsum("ij,ij->i", vectors, vectors) < cutoff * cutoff
     if inside.all():
@@ -113,43 +110,78 @@ def _check_finite(positions: Floats, cell: Floats, cutoff: float) -> None:
         raise UserError("The cell is not finite.")
 
 
-def _search(
-    positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutoff: float
-) -> tuple[Ints, Ints]:
-    """Candidate edges: every pair within the cutoff and some beyond, in a box matscipy can take.
+class Search(NamedTuple):
+    """A structure as finders of neighbours can take it: all atoms inside a box that spans a volume.
 
-    matscipy is slow for atoms outside the cell, wants a volume, and allocates bins for vacuum. It
-    is therefore given wrapped atoms in a box that is closely filled along non-periodic directions.
+    Finders are slow or wrong for atoms outside the cell, want a volume, and allocate bins for
+    vacuum. They are therefore given wrapped atoms in a box that is closely filled along
+    non-periodic directions, which are orthogonal to all others.
     """
-    reach = cutoff + SEARCH_MARGIN
-    box = complete_cell(cell, pbc)
-    reduction = None
-    if pbc.any() and _visited_images(box, pbc, reach) > MANY_IMAGES:
-        box, reduction = minkowski_reduce(box, pbc)
 
-    fractional = positions if not pbc.any() else positions @ np.linalg.inv(box)
-    wraps = _wraps(fractional, pbc)
+    positions: Floats
+    """(N, 3) in Å."""
+    box: Floats
+    """(3, 3); cell vectors as rows in Å."""
+    pbc: NDArray[np.bool_]
+    reach: float
+    """How far to search, in Å; a little beyond the cutoff."""
+    wraps: Ints
+    """Cells by which each atom was outside the box, (N, 3)."""
+    reduction: Ints | None
+    """Vectors of a reduced box in those of the cell, (3, 3); None if the cell was not reduced."""
+
+
+def prepare_search(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff: float) -> Search:
+    """What is to be searched for the neighbours of a structure.
+
+    Arguments and errors are those of `neighbour_list`.
+    """
+    positions = np.ascontiguousarray(positions, dtype=np.float64).reshape(-1, 3)
+    cell = np.ascontiguousarray(cell, dtype=np.float64).reshape(3, 3)
+    periodic = np.broadcast_to(np.asarray(pbc, dtype=bool), 3)
+    _check_finite(positions, cell, cutoff)
+    reach = float(cutoff) + SEARCH_MARGIN
+    if len(positions) == 0:
+        return Search(positions, np.eye(3), periodic, reach, np.zeros((0, 3), np.int64), None)
+    box = complete_cell(cell, periodic)
+    reduction = None
+    if periodic.any() and _visited_images(box, periodic, reach) > MANY_IMAGES:
+        box, reduction = minkowski_reduce(box, periodic)
+
+    fractional = positions if not periodic.any() else positions @ np.linalg.inv(box)
+    wraps = _wraps(fractional, periodic)
     fractional = fractional - wraps
-    for axis in np.flatnonzero(~pbc):
+    for axis in np.flatnonzero(~periodic):
         # The completed vectors have length one: fractional coordinates are lengths.
         filled = _close_gaps(fractional[:, axis], reach)
         extent = filled.max() + 1.0
         fractional[:, axis] = (filled + 0.5) / extent
         box[axis] *= extent
+    return Search(fractional @ box, box, periodic, reach, wraps, reduction)
 
+
+def candidate_edges(search: Search) -> tuple[Ints, Ints]:
+    """Every pair within the cutoff, and some beyond, found by matscipy; ordered by centre.
+
+    Returns:
+        edge_index (2, E) and shifts (E, 3) of the structure that the search was prepared for.
+    """
+    n_atoms = len(search.positions)
+    if n_atoms == 0:
+        return np.zeros((2, 0), np.int64), np.zeros((0, 3), np.int64)
     centre, neighbour, image = matscipy_neighbour_list(
         "ijS",
-        positions=fractional @ box,
-        cell=box,
-        pbc=pbc,
-        cutoff=_affordable_cutoff(box, reach, len(positions)),
+        positions=search.positions,
+        cell=search.box,
+        pbc=search.pbc,
+        cutoff=_affordable_cutoff(search.box, search.reach, n_atoms),
     )
     edge_index = np.empty((2, len(centre)), np.int64)
     edge_index[0], edge_index[1] = centre, neighbour
     shifts = image.astype(np.int64)
-    if wraps.any():
-        shifts += wraps[edge_index[0]] - wraps[edge_index[1]]
-    return edge_index, shifts if reduction is None else shifts @ reduction
+    if search.wraps.any():
+        shifts += search.wraps[edge_index[0]] - search.wraps[edge_index[1]]
+    return edge_index, shifts if search.reduction is None else shifts @ search.reduction
 
 
 def _wraps(fractional: Floats, pbc: NDArray[np.bool_]) -> Ints:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 from hypothesis import given
@@ -12,6 +13,7 @@ from pet_mlip import PETCalculator
 from pet_mlip.ase.neighbours import SkinNeighbours, sorted_edges
 
 CUTOFF = 4.0
+CPU = torch.device("cpu")
 
 
 def within(edges):
@@ -33,9 +35,9 @@ def random_structure(rng, pbc):
 def test_edges_are_those_of_a_new_list(seed, pbc, skin, size):
     rng = np.random.default_rng(seed)
     atoms = random_structure(rng, pbc)
-    neighbours = SkinNeighbours(CUTOFF, skin)
+    neighbours = SkinNeighbours(CUTOFF, skin, CPU)
     for _ in range(6):
-        fresh = sorted_edges(atoms.positions, atoms.cell.array, atoms.pbc, CUTOFF)
+        fresh = sorted_edges(atoms.positions, atoms.cell.array, atoms.pbc, CUTOFF, CPU)
         assert np.array_equal(within(neighbours(atoms)), fresh.vectors)
         strain = np.eye(3) + 0.3 * size * rng.normal(size=(3, 3))
         atoms.set_cell(atoms.cell.array @ strain, scale_atoms=bool(rng.integers(2)))
@@ -44,7 +46,7 @@ def test_edges_are_those_of_a_new_list(seed, pbc, skin, size):
 
 def test_small_moves_keep_the_list():
     atoms = bulk("Si", cubic=True)
-    neighbours = SkinNeighbours(CUTOFF, 0.5)
+    neighbours = SkinNeighbours(CUTOFF, 0.5, CPU)
     for seed in range(5):
         neighbours(atoms)
         atoms.rattle(0.02, seed=seed)
@@ -53,7 +55,7 @@ def test_small_moves_keep_the_list():
 
 def test_common_drift_and_small_strain_keep_the_list():
     atoms = bulk("Si", cubic=True)
-    neighbours = SkinNeighbours(CUTOFF, 0.5)
+    neighbours = SkinNeighbours(CUTOFF, 0.5, CPU)
     neighbours(atoms)
     atoms.positions += 100.0
     atoms.set_cell(atoms.cell * 1.02, scale_atoms=True)
@@ -64,7 +66,7 @@ def test_common_drift_and_small_strain_keep_the_list():
 @pytest.mark.parametrize("move", [0.26, 3.0])
 def test_large_moves_rebuild_the_list(move):
     atoms = molecule("CH3CH2OH")
-    neighbours = SkinNeighbours(CUTOFF, 0.5)
+    neighbours = SkinNeighbours(CUTOFF, 0.5, CPU)
     neighbours(atoms)
     atoms.positions[0] += [0, 0, 1.2 * move]
     neighbours(atoms)
@@ -72,7 +74,7 @@ def test_large_moves_rebuild_the_list(move):
 
 
 def test_without_a_skin_every_call_builds():
-    neighbours = SkinNeighbours(CUTOFF, 0.0)
+    neighbours = SkinNeighbours(CUTOFF, 0.0, CPU)
     for _ in range(3):
         neighbours(molecule("H2O"))
     assert neighbours.n_builds == 3

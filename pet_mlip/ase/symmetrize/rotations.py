@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.integrate import lebedev_rule
 from scipy.spatial.transform import Rotation
@@ -44,7 +45,9 @@ class RotationAverage:
         for start in range(0, len(self.matrices), at_once):
             matrices = self.matrices[start : start + at_once]
             weights = self.weights[start : start + at_once]
-            turned = [Edges(edges.pairs, edges.shifts, edges.vectors @ q) for q in matrices]
+            with torch.inference_mode(False), torch.no_grad():
+                vectors = edges.vectors @ torch.from_numpy(matrices).to(edges.vectors.device)
+            turned = [Edges(edges.pairs, edges.shifts, v) for v in vectors]
             all_numbers, all_edges = join([numbers] * len(matrices), turned)
             states = None if electronic is None else np.tile(electronic, (len(matrices), 1))
             output = self.engine(all_numbers, all_edges, states, gradient)

@@ -19,7 +19,14 @@ from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.model.chunks import split
 from pet_mlip.model.derivatives import forces_from_edge_gradient
 from pet_mlip.model.environment import build_environment
-from pet_mlip.model.graph import Graph, Topology, pad_edges, reverse_edges
+from pet_mlip.model.graph import (
+    Graph,
+    Topology,
+    edges_within,
+    pad_edges,
+    reverse_edges,
+    select_edges,
+)
 from pet_mlip.model.hypers import PETHypers
 from pet_mlip.model.inputs import EdgeCutoffs
 
@@ -115,19 +122,19 @@ class StructureAverage:
 
     def plan(self, numbers: Ints, edges: Edges, electronic: Ints | None) -> Plan:
         """The frames of a graph, and which of them are evaluated."""
-        cutoff = self.engine.model.metadata.cutoff
-        inside = np.flatnonzero(np.linalg.norm(edges.vectors, axis=1) < cutoff)
-        inside = inside[np.argsort(edges.pairs[0][inside], kind="stable")]
-        pairs = np.array(edges.pairs[:, inside], dtype=np.int64)
-        vectors = torch.from_numpy(np.array(edges.vectors[inside])).requires_grad_(True)
+        # Which receptive fields look alike is found out on the host.
+        everything = Edges(*(tensor.cpu() for tensor in edges))
         state = np.zeros((len(numbers), 2), dtype=np.int64) if electronic is None else electronic
         graph = Graph(
             torch.from_numpy(np.array(numbers, dtype=np.int64)),
-            torch.from_numpy(pairs),
-            vectors.detach(),
-            torch.from_numpy(np.array(edges.shifts[inside], dtype=np.int64)),
+            everything.pairs,
+            everything.vectors,
+            everything.shifts,
             torch.from_numpy(np.array(state)),
         )
+        graph = select_edges(graph, edges_within(graph, self.engine.model.metadata.cutoff))
+        vectors = graph.edge_vectors.clone().requires_grad_(True)
+        pairs = graph.edge_index.numpy()
         first = np.searchsorted(pairs[0], np.arange(len(numbers) + 1))
         bonds = Bonds(pairs, reverse_edges(graph).numpy(), first)
         fields = receptive_fields(bonds, self.depth)
