@@ -10,10 +10,12 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from pet_mlip.data.neighbours import Search, candidate_edges, prepare_search
+from pet_mlip.data.neighbours import Search, affordable_reach, candidate_edges, prepare_search
 
 FEWEST_ATOMS = 500
 """Below, matscipy is done before a GPU has launched its kernels; not measured on a GPU so far."""
+MOST_BINS = 100_000
+"""vesin 0.6 divides by zero (CPU) or overflows (GPU) in flat or huge boxes of more bins."""
 
 
 def find_candidates(
@@ -60,17 +62,21 @@ def vesin_candidates(search: Search, device: torch.device) -> tuple[Tensor, Tens
     """
     from vesin_torch import NeighborList
 
+    open_axes = np.flatnonzero(~search.pbc).tolist()
     box = search.box.copy()
-    for axis in np.flatnonzero(~search.pbc):
+    for axis in open_axes:
         box[axis] *= 1.0 + search.reach / np.linalg.norm(box[axis])
-    finder = NeighborList(search.reach, full_list=True, algorithm="cell_list")
+    reach = affordable_reach(box, search.reach, MOST_BINS)
+    finder = NeighborList(reach, full_list=True, algorithm="cell_list")
     pairs, images = finder.compute(
         torch.from_numpy(search.positions).to(device),
         torch.from_numpy(box).to(device),
         torch.ones(3, dtype=torch.bool, device=device),
         "PS",
     )
-    index, shifts = pairs.to(torch.int64).t().contiguous(), images.to(torch.int64)
+    # A reach that had to grow may go across the vacuum.
+    within = torch.nonzero((images[:, open_axes] == 0).all(dim=1)).squeeze(1)
+    index, shifts = pairs[within].to(torch.int64).t().contiguous(), images[within].to(torch.int64)
     if search.wraps.any():
         wraps = torch.from_numpy(search.wraps).to(device)
         shifts += wraps[index[0]] - wraps[index[1]]

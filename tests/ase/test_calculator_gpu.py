@@ -8,6 +8,8 @@ import torch
 from ase.build import bulk, molecule
 
 from pet_mlip import PETCalculator
+from pet_mlip.ase.neighbours import SkinNeighbours, sorted_edges
+from pet_mlip.bench.structures import water
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -37,3 +39,39 @@ def test_auto_is_the_gpu_and_pickles_return_to_it(model_file):
     assert calculator.engine.model.device.type == "cuda"
     again = pickle.loads(pickle.dumps(calculator))
     assert again.engine.model.device.type == "cuda"
+
+
+def test_the_kept_list_stays_on_the_gpu():
+    atoms = bulk("Si", cubic=True)
+    neighbours = SkinNeighbours(4.0, 0.5, torch.device("cuda"))
+    first = neighbours(atoms)
+    atoms.rattle(0.02)
+    second = neighbours(atoms)
+    assert all(tensor.device.type == "cuda" for tensor in second)
+    assert second.pairs is first.pairs and second.shifts is first.shifts
+    expected = SkinNeighbours(4.0, 0.5, torch.device("cpu"))
+    expected(bulk("Si", cubic=True))
+    for a, b in zip(expected(atoms), second, strict=True):
+        assert torch.equal(a, b.cpu())
+
+
+@pytest.mark.parametrize(
+    "pbc", [(1, 1, 1), (1, 1, 0), (0, 1, 0), (0, 0, 0)], ids=["bulk", "slab", "wire", "cluster"]
+)
+@pytest.mark.parametrize("skew", [0.0, 3.0])
+def test_vesin_finds_on_the_gpu_what_matscipy_finds(pbc, skew, recwarn):
+    pytest.importorskip("vesin_torch")
+    atoms = water(216)
+    atoms.pbc = pbc
+    cell = atoms.cell.array
+    cell[1] += skew * cell[0]
+    cell[2] -= skew * cell[1]
+    rng = np.random.default_rng(0)
+    atoms.positions += rng.integers(-3, 3, (len(atoms), 3)) * pbc @ cell
+    lists = [
+        sorted_edges(atoms.positions, cell, atoms.pbc, 5.5, torch.device(device))
+        for device in ("cpu", "cuda")
+    ]
+    for a, b in zip(*lists, strict=True):
+        assert torch.equal(a, b.cpu())
+    assert not recwarn.list

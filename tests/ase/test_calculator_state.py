@@ -107,6 +107,24 @@ def test_forces_in_any_grad_mode(model_file, atoms, mode):
         assert_same(energy_and_forces(atoms, PETCalculator(model_file)), expected)
 
 
+def test_a_list_from_inference_mode_serves_outside_it(model_file, atoms):
+    calculator = PETCalculator(model_file)
+    with torch.inference_mode():
+        energy_and_forces(atoms, calculator)
+    atoms.rattle(0.02, seed=1)
+    expected = energy_and_forces(atoms, PETCalculator(model_file))
+    assert_same(energy_and_forces(atoms, calculator), expected)
+    assert calculator.info["neighbour_builds"] == 1
+
+
+def test_batches_in_inference_mode(model_file, atoms):
+    calculator = PETCalculator(model_file)
+    expected = calculator.compute_batch([atoms, atoms])[1]
+    with torch.inference_mode():
+        found = calculator.compute_batch([atoms, atoms])[1]
+    assert np.array_equal(found["forces"], expected["forces"])
+
+
 def test_precision_can_be_chosen(model_file, atoms):
     exact = energy_and_forces(atoms, PETCalculator(model_file, dtype="float64"))
     single = energy_and_forces(atoms, PETCalculator(model_file, dtype="float32"))

@@ -1,5 +1,7 @@
 """The kept neighbour list is complete, and what it leads to does not depend on its age."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,8 @@ from model_files import morse_model
 
 from pet_mlip import PETCalculator
 from pet_mlip.ase.neighbours import SkinNeighbours, sorted_edges
+from pet_mlip.data.neighbours import edge_vectors, neighbour_list
+from pet_mlip.model.graph import Graph, electronic_state, reverse_edges
 
 CUTOFF = 4.0
 CPU = torch.device("cpu")
@@ -42,6 +46,73 @@ def test_edges_are_those_of_a_new_list(seed, pbc, skin, size):
         strain = np.eye(3) + 0.3 * size * rng.normal(size=(3, 3))
         atoms.set_cell(atoms.cell.array @ strain, scale_atoms=bool(rng.integers(2)))
         atoms.positions += 0.3 * size * rng.normal(size=(5, 3)) + rng.normal(size=3)
+
+
+@given(seed=st.integers(0, 2**32), pbc=st.tuples(st.booleans(), st.booleans(), st.booleans()))
+def test_vectors_of_a_kept_list(seed, pbc):
+    """They are those that training computes, and reverse edges have bitwise opposite ones."""
+    rng = np.random.default_rng(seed)
+    atoms = random_structure(rng, pbc)
+    neighbours = SkinNeighbours(CUTOFF, 1.5, CPU)
+    neighbours(atoms)
+    atoms.positions += 0.05 * rng.normal(size=(5, 3))
+    atoms.set_cell(atoms.cell.array @ (np.eye(3) + 0.01 * rng.normal(size=(3, 3))))
+    pairs, shifts, vectors = neighbours(atoms)
+    expected = edge_vectors(atoms.positions, atoms.cell.array, pairs.numpy(), shifts.numpy())
+    assert np.array_equal(vectors, expected)
+    species = torch.tensor(atoms.numbers)
+    reverse = reverse_edges(Graph(species, pairs, vectors, shifts, electronic_state(5)))
+    assert torch.equal(vectors[reverse], -vectors)
+
+
+@given(seed=st.integers(0, 2**32), pbc=st.tuples(st.booleans(), st.booleans(), st.booleans()))
+def test_edges_are_those_of_training_in_order(seed, pbc):
+    atoms = random_structure(np.random.default_rng(seed), pbc)
+    pairs, shifts, vectors = neighbour_list(atoms.positions, atoms.cell, atoms.pbc, CUTOFF)
+    order = np.lexsort((shifts[:, 2], shifts[:, 1], shifts[:, 0], pairs[1], pairs[0]))
+    found = sorted_edges(atoms.positions, atoms.cell.array, atoms.pbc, CUTOFF, CPU)
+    assert np.array_equal(found.pairs, pairs[:, order])
+    assert np.array_equal(found.shifts, shifts[order])
+    assert np.array_equal(found.vectors, vectors[order])
+
+
+def test_edges_do_not_follow_the_users_arrays():
+    atoms = bulk("Si", cubic=True)
+    neighbours = SkinNeighbours(CUTOFF, 0.5, CPU)
+    edges = neighbours(atoms)
+    before = [tensor.clone() for tensor in edges]
+    atoms.positions *= 2.0
+    atoms.cell *= 2.0
+    assert all(torch.equal(a, b) for a, b in zip(before, edges, strict=True))
+    atoms.positions *= 0.5
+    atoms.cell *= 0.5
+    assert all(torch.equal(a, b) for a, b in zip(before, neighbours(atoms), strict=True))
+    assert neighbours.n_builds == 1
+
+
+def test_a_list_built_in_inference_mode_serves_outside_it():
+    atoms = bulk("Si", cubic=True)
+    neighbours = SkinNeighbours(CUTOFF, 0.5, CPU)
+    with torch.inference_mode():
+        edges = neighbours(atoms)
+    assert not any(tensor.is_inference() for tensor in (*edges, *neighbours(atoms)))
+    assert neighbours.n_builds == 1
+
+
+def test_pickles_leave_the_list_behind():
+    atoms = bulk("Si", cubic=True) * 3
+    neighbours = SkinNeighbours(CUTOFF, 0.5, CPU)
+    edges = neighbours(atoms)
+    pickled = pickle.dumps(neighbours)
+    assert len(pickled) < 1000
+    assert all(torch.equal(a, b) for a, b in zip(edges, pickle.loads(pickled)(atoms), strict=True))
+
+
+def test_a_pickle_of_a_list_on_a_gpu_loads_without_one():
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    pickled = pickle.dumps(SkinNeighbours(CUTOFF, 0.5, torch.device("cuda")))
+    assert len(pickle.loads(pickled)(molecule("H2O")).vectors) == 6
 
 
 def test_small_moves_keep_the_list():

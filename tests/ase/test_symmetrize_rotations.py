@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from ase.build import bulk, molecule
 from model_files import small_potential
 from scipy.spatial.transform import Rotation
@@ -111,6 +112,16 @@ def test_the_average_of_random_orientations(model):
     atoms.calc = PETCalculator(model, symmetrization=Symmetrization("quadrature", degree=8))
     error = energies.mean() - atoms.get_potential_energy()
     assert abs(error) < 4 * energies.std() / len(energies) ** 0.5
+
+
+@pytest.mark.parametrize("mode", ["quadrature:0", "structure"])
+def test_averages_in_inference_mode(model, mode):
+    calculator = PETCalculator(model, symmetrization=mode)
+    expected = calculator.compute_batch([ethanol()])[0]
+    with torch.inference_mode():
+        found = calculator.compute_batch([ethanol()])[0]
+    assert found["energy"] == expected["energy"]
+    assert np.array_equal(found["forces"], expected["forces"])
 
 
 def test_costs(model):

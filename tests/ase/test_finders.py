@@ -1,0 +1,114 @@
+"""vesin, which a GPU would use, finds on the CPU what matscipy finds."""
+
+import itertools
+import sys
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, fcc111, molecule
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pet_mlip.ase import finders
+from pet_mlip.ase.neighbours import sorted_edges
+from pet_mlip.bench.structures import water
+
+CPU = torch.device("cpu")
+PBC = list(itertools.product([False, True], repeat=3))
+
+
+def assert_same(atoms, cutoff):
+    """The list is the same to the bit, whoever finds it; returns the number of edges."""
+    pytest.importorskip("vesin_torch")
+    arguments = (atoms.positions, atoms.cell.array, atoms.pbc, cutoff, CPU)
+    by_matscipy = sorted_edges(*arguments)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finders, "suits_vesin", lambda *_: True)
+        patch.setattr(finders, "candidate_edges", None)  # no way back to matscipy
+        by_vesin = sorted_edges(*arguments)
+    for a, b in zip(by_matscipy, by_vesin, strict=True):
+        assert a.dtype == b.dtype
+        assert torch.equal(a, b)
+    return len(by_vesin.vectors)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    pbc=st.sampled_from(PBC),
+    n_atoms=st.integers(1, 20),
+    size=st.tuples(*[st.floats(1.0, 8.0)] * 3),
+    skew=st.sampled_from([0.0, 0.5, 2.0, 20.0]),
+    left_handed=st.booleans(),
+    spread=st.sampled_from([0.5, 3.0, 30.0, 1e4]),
+    zero=st.booleans(),
+    on_a_grid=st.booleans(),
+    cutoff=st.floats(0.5, 5.0),
+)
+def test_random_structures(
+    seed, pbc, n_atoms, size, skew, left_handed, spread, zero, on_a_grid, cutoff
+):
+    generator = np.random.default_rng(seed)
+    cell = np.diag(size) + skew * np.tril(generator.uniform(-1, 1, (3, 3)), -1) * size
+    cell = cell @ np.linalg.qr(generator.normal(size=(3, 3)))[0]
+    cell *= -1 if (np.linalg.det(cell) < 0) != left_handed else 1
+    if zero:
+        cell[~np.array(pbc)] = 0.0
+    positions = generator.normal(size=(n_atoms, 3)) * spread
+    atoms = Atoms(numbers=[1] * n_atoms, positions=positions, cell=cell, pbc=pbc)
+    if on_a_grid:
+        atoms.positions[:] = atoms.positions.round()
+    assert_same(atoms, cutoff)
+
+
+@pytest.mark.parametrize("pbc", PBC)
+@pytest.mark.parametrize("sizes", [(5000, 4000, 4), (1e5, 1e5, 1e5), (1e4, 3, 1e4), (9, 2e6, 9)])
+def test_wide_vacuum(pbc, sizes):
+    """vesin 0.6.2 itself ends the process in the first of these boxes."""
+    atoms = molecule("CH3CH2OH", cell=sizes, pbc=pbc)
+    atoms.center()
+    far = atoms.copy()
+    far.positions += [0.4 * size for size in sizes]
+    assert assert_same(atoms + far, 2.5) > 60
+
+
+@pytest.mark.parametrize("pbc", PBC)
+def test_self_images(pbc):
+    atoms = Atoms(
+        "H", [[0.3, 0.1, 0.2]], cell=[[1.1, 0, 0], [0.7, 1.6, 0], [0.2, -0.9, 2]], pbc=pbc
+    )
+    assert (assert_same(atoms, 4.5) > 0) == any(pbc)
+
+
+@pytest.mark.parametrize(
+    ("atoms", "cutoff"),
+    [
+        (bulk("Cu", "fcc", a=3.6).repeat(6), 3.6 * np.sqrt(2)),
+        (fcc111("Al", (6, 6, 4), vacuum=10.0), 6.0),
+        (water(216), 5.5),
+    ],
+    ids=["exactly at the cutoff", "slab", "water"],
+)
+def test_many_atoms(atoms, cutoff):
+    assert assert_same(atoms, cutoff) > 20 * len(atoms) / 2
+    atoms.positions += np.random.default_rng(0).integers(-9, 9, (len(atoms), 3)) @ atoms.cell.array
+    assert_same(atoms, cutoff)
+
+
+def test_without_a_gpu_matscipy_is_asked(monkeypatch):
+    monkeypatch.setattr(finders, "vesin_candidates", None)
+    atoms = water(216)
+    assert len(sorted_edges(atoms.positions, atoms.cell.array, atoms.pbc, 3.0, CPU).vectors) > 0
+
+
+def test_where_vesin_fails_matscipy_helps_out(monkeypatch):
+    atoms = water(21)
+    arguments = (atoms.positions, atoms.cell.array, atoms.pbc, 4.0, CPU)
+    expected = sorted_edges(*arguments)
+    monkeypatch.setitem(sys.modules, "vesin_torch", None)
+    monkeypatch.setattr(finders, "suits_vesin", lambda *_: True)
+    with pytest.warns(RuntimeWarning, match="they are found on the CPU"):
+        found = sorted_edges(*arguments)
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
