@@ -10,12 +10,12 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from pet_mlip.data.neighbours import Search, affordable_reach, candidate_edges, prepare_search
+from pet_mlip.data.neighbours import Search, candidate_edges, count_bins, prepare_search
 
 FEWEST_ATOMS = 500
 """Below, matscipy is done before a GPU has launched its kernels; not measured on a GPU so far."""
-MOST_BINS = 100_000
-"""vesin 0.6 divides by zero (CPU) or overflows (GPU) in flat or huge boxes of more bins."""
+MOST_BINS = 10**8
+"""vesin 0.6 counts the bins of a box in 32 bits."""
 
 
 def find_candidates(
@@ -48,10 +48,13 @@ def find_candidates(
 
 
 def suits_vesin(search: Search, device: torch.device) -> bool:
-    """Whether vesin is there, and the quicker one."""
-    if device.type != "cuda" or len(search.positions) < FEWEST_ATOMS:
-        return False
-    return find_spec("vesin_torch") is not None
+    """Whether vesin is there, takes the structure, and is the quicker one."""
+    return (
+        device.type == "cuda"
+        and len(search.positions) >= FEWEST_ATOMS
+        and count_bins(search.box, search.reach) <= MOST_BINS
+        and find_spec("vesin_torch") is not None
+    )
 
 
 def vesin_candidates(search: Search, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -59,24 +62,27 @@ def vesin_candidates(search: Search, device: torch.device) -> tuple[Tensor, Tens
 
     vesin has separate code for mixed periodicity on each device. It is not used: every box is
     periodic in all directions, with vacuum where the structure is not.
+
+    Raises:
+        RuntimeError: More pairs than vesin has room for on a GPU, or atoms at the same place.
     """
     from vesin_torch import NeighborList
 
-    open_axes = np.flatnonzero(~search.pbc).tolist()
     box = search.box.copy()
-    for axis in open_axes:
+    for axis in np.flatnonzero(~search.pbc):
         box[axis] *= 1.0 + search.reach / np.linalg.norm(box[axis])
-    reach = affordable_reach(box, search.reach, MOST_BINS)
-    finder = NeighborList(reach, full_list=True, algorithm="cell_list")
+    points = torch.from_numpy(search.positions).to(device)
+    if len(torch.unique(points, dim=0)) < len(points):
+        # On a GPU vesin leaves such pairs out, and nobody would notice.
+        raise RuntimeError("some atoms are at the same place")
+    finder = NeighborList(search.reach, full_list=True, algorithm="cell_list")
     pairs, images = finder.compute(
-        torch.from_numpy(search.positions).to(device),
+        points,
         torch.from_numpy(box).to(device),
         torch.ones(3, dtype=torch.bool, device=device),
         "PS",
     )
-    # A reach that had to grow may go across the vacuum.
-    within = torch.nonzero((images[:, open_axes] == 0).all(dim=1)).squeeze(1)
-    index, shifts = pairs[within].to(torch.int64).t().contiguous(), images[within].to(torch.int64)
+    index, shifts = pairs.to(torch.int64).t().contiguous(), images.to(torch.int64)
     if search.wraps.any():
         wraps = torch.from_numpy(search.wraps).to(device)
         shifts += wraps[index[0]] - wraps[index[1]]

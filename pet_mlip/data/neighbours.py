@@ -174,7 +174,7 @@ def candidate_edges(search: Search) -> tuple[Ints, Ints]:
         positions=search.positions,
         cell=search.box,
         pbc=search.pbc,
-        cutoff=affordable_reach(search.box, search.reach, 100_000 + 64 * n_atoms),
+        cutoff=_affordable_cutoff(search.box, search.reach, n_atoms),
     )
     edge_index = np.empty((2, len(centre)), np.int64)
     edge_index[0], edge_index[1] = centre, neighbour
@@ -223,9 +223,13 @@ def _close_gaps(coordinates: Floats, reach: float) -> Floats:
     return coordinates
 
 
-def affordable_reach(box: Floats, reach: float, most_bins: int) -> float:
-    """A length, not below the reach, of which the box has no more than so many bins."""
-    heights = _heights(box)
-    while np.prod(np.maximum(np.floor(heights / reach), 1)) > most_bins:
+def count_bins(box: Floats, reach: float) -> float:
+    """Number of bins, each at least as wide as the reach, that fill the box."""
+    return float(np.prod(np.maximum(np.floor(_heights(box) / reach), 1)))
+
+
+def _affordable_cutoff(box: Floats, reach: float, n_atoms: int) -> float:
+    """A cutoff, not below the reach, for which matscipy's bins stay in proportion to the atoms."""
+    while count_bins(box, reach) > 100_000 + 64 * n_atoms:
         reach *= 1.25
     return reach
