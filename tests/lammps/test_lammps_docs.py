@@ -20,4 +20,4 @@ def test_deck(plugin, tmp_path, page):
     (tmp_path / "a.data").rename(tmp_path / "structure.data")
     short = deck.replace("run          1000", "run 5").replace("thermo       100", "thermo 5")
     assert short != deck
-    assert [row["Step"] for row in lmp(short).thermo] == [0, 5]
+    assert [row["Step"] for row in lmp(short, fresh=True).thermo] == [0, 5]

@@ -154,7 +154,7 @@ def test_unloading_and_loading_the_plugin(lmp):
         f"clear\nplugin unload pair pet\nplugin load {lmp.plugin}/petplugin.so\n"
         + deck(NAMES).replace("a.dump", "b.dump")
     )
-    energies = [row["PotEng"] for row in lmp(again).thermo]
+    energies = [row["PotEng"] for row in lmp(again, fresh=True).thermo]
     assert energies[0] == energies[1]
 
 

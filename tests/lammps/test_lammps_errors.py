@@ -87,7 +87,7 @@ def test_a_newer_format(lmp, monkeypatch):
         "to_lines",
         lambda self: lines(self).replace(f"format_version {FORMAT_VERSION}", newer),
     )
-    save(lmp.folder / "newer.pt", "plain")
+    save_model(lmp.folder / "newer.pt", small_potential("plain"), dtype="float64")
     message = lmp.fails(deck("", pair="pair_style pet\npair_coeff * * newer.pt Si O"))
     assert f"format {FORMAT_VERSION + 1}" in message
     assert "update pet_mlip" in message

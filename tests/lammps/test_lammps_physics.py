@@ -84,7 +84,7 @@ def test_charge_and_spin(lmp, state):
 def test_four_ranks(lmp):
     save(lmp.folder / "model.pt", "2 layers, feedforward")
     write_data(lmp.folder, crystal(3), ELEMENTS)
-    assert_equal(lmp(deck(NAMES), ranks=4), lmp(deck(NAMES)))
+    assert_equal(lmp(deck(NAMES), ranks=4, fresh=True), lmp(deck(NAMES)))
 
 
 def test_single_precision(lmp):
@@ -218,7 +218,7 @@ def test_no_atoms(lmp):
 def test_more_ranks_than_atoms(lmp):
     save(lmp.folder / "model.pt", "2 layers, residual")
     write_data(lmp.folder, STRUCTURES["two far atoms"], ELEMENTS)
-    assert_equal(lmp(deck(NAMES), ranks=4), lmp(deck(NAMES)))
+    assert_equal(lmp(deck(NAMES), ranks=4, fresh=True), lmp(deck(NAMES)))
 
 
 def test_a_ghost_shell_too_thin_is_noticed(lmp):

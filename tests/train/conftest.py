@@ -23,3 +23,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out export and report, which take longer than the training of a tiny model."""
     monkeypatch.setattr("pet_mlip.train.run.finish", lambda *_: None)
+
+
+@pytest.fixture
+def only_exported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the report, for tests of the model that is exported."""
+    monkeypatch.setattr("pet_mlip.train.run.write_report", lambda *_: None)

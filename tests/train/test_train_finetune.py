@@ -62,6 +62,12 @@ def energy_of(atoms: Atoms, file: Path) -> float:
         return potential(batch_from_atoms([atoms], potential.cutoff).graph).sum().item()
 
 
+def test_plain_models_train_in_random_orientations(plain: Path) -> None:
+    assert read_metadata(plain / "model.pt").symmetrization["ensemble"] == "none"
+    assert (plain / "report" / "errors.md").is_file()
+
+
+@pytest.mark.usefixtures("only_exported")
 @pytest.mark.parametrize("mode", ["environment", "sample", "full"])
 def test_a_plain_model_gets_an_ensemble(data: Path, plain: Path, tmp_path: Path, mode: str) -> None:
     tree = tuning(data, plain, epochs=2, learning_rate=1e-3)

@@ -23,7 +23,7 @@ from pet_mlip.train.checkpoint import read_checkpoint
 from pet_mlip.train.output import MetricsTable
 from pet_mlip.train.schedule import Progress
 
-EPOCHS = 30
+EPOCHS = 16
 ROOT = Path(__file__).parents[2]
 
 
@@ -40,7 +40,9 @@ def config(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def uninterrupted(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("uninterrupted")
-    assert start(config, folder).wait(300) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pet_mlip.train.run.finish", lambda *_: None)
+        run_training(load_config(config), folder)
     return folder
 
 
@@ -100,9 +102,10 @@ def assert_same_training(folder: Path, other: Path) -> None:
     assert_equal(*best)
 
 
+@pytest.mark.usefixtures("only_exported")
 def test_sigint(config: Path, uninterrupted: Path, tmp_path: Path) -> None:
     process = start(config, tmp_path)
-    said = interrupt(process, tmp_path, signal.SIGINT, after=random.randint(1, EPOCHS // 3))
+    said = interrupt(process, tmp_path, signal.SIGINT, after=random.randint(1, EPOCHS // 4))
     assert process.returncode == 130, said
     assert f"--output {tmp_path} --resume" in said.replace("\n", "")
     assert read_checkpoint(tmp_path / "last.ckpt")["progress"]["epoch"] < EPOCHS
@@ -116,7 +119,7 @@ def test_sigint(config: Path, uninterrupted: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_sigkill_twice(config: Path, uninterrupted: Path, tmp_path: Path) -> None:
     process = start(config, tmp_path)
-    interrupt(process, tmp_path, signal.SIGKILL, after=random.randint(1, EPOCHS // 3))
+    interrupt(process, tmp_path, signal.SIGKILL, after=random.randint(1, EPOCHS // 4))
     assert process.returncode == -signal.SIGKILL
     done = len(MetricsTable(tmp_path / "metrics.csv").rows())
     process = start(config, tmp_path, "--resume")

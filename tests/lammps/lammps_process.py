@@ -1,0 +1,33 @@
+"""Runs LAMMPS' decks one after another, each in a new instance of LAMMPS: a script, on each rank.
+
+Every line of the named pipe names a deck and the log to write. The first rank answers each with a
+line that begins with DONE or FAILED.
+"""
+
+import sys
+from pathlib import Path
+
+from pet_mlip.lammps.library import import_class
+
+DONE, FAILED = "DONE", "FAILED"
+
+
+def main(pipe: str) -> None:
+    create = import_class()
+    for line in open(pipe):  # noqa: SIM115
+        deck, log = line.rstrip("\n").split("\t")
+        lmp = create(cmdargs=["-screen", "none", "-log", log])
+        try:
+            lmp.command(f"shell cd {Path(deck).parent}")
+            lmp.file(deck)
+            answer = DONE
+        except Exception as error:
+            answer = f"{FAILED} {error!r}"
+        rank = lmp.extract_setting("world_rank")
+        lmp.close()
+        if rank == 0:
+            print(answer, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
