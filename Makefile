@@ -51,10 +51,10 @@ $(VENV)/.tools: $(VENV)/.package
 venv: $(VENV)/.tools
 
 test: venv
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-all: venv
-	$(BIN)/python -m pytest -n $(WORKERS) -m "slow or not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "slow or not slow"
 
 lint: venv
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,16 +26,24 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
-@pytest.fixture
-def model_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Small untrained models under the names that the pages use, in the current folder."""
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of small untrained models under the names that the pages use."""
+    folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
     hypers = PETHypers(d_pet=16, d_node=16, d_head=16, d_feedforward=16, num_heads=2)
-    save_model(tmp_path / "model.pt", Potential([1, 6, 8], hypers, SymmetrizationHypers()))
+    save_model(folder / "model.pt", Potential([1, 6, 8], hypers, SymmetrizationHypers()))
     plain = SymmetrizationHypers(ensemble="none", train="structure")
-    save_model(tmp_path / "published.pt", Potential([1, 6, 8], hypers, plain))
+    save_model(folder / "published.pt", Potential([1, 6, 8], hypers, plain))
     every = SymmetrizationHypers(train="environment")
-    save_model(tmp_path / "environment.pt", Potential([1, 6, 8], hypers, every))
+    save_model(folder / "environment.pt", Potential([1, 6, 8], hypers, every))
+    return folder
+
+
+@pytest.fixture
+def model_file(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One of these models, which are all in the current folder."""
+    shutil.copytree(models, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path / "model.pt"
 

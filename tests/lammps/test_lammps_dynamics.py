@@ -11,6 +11,7 @@ from simulation import Lammps, deck, oriented, write_data
 from pet_mlip import PETCalculator
 
 NAMES = " ".join(ELEMENTS)
+SHORT = "dump_modify d every 20\nrun 20"
 NVE = "velocity all create 600 7 loop geom\nfix 1 all nve\ntimestep 0.0005"
 
 
@@ -32,12 +33,12 @@ def assert_same_path(found, expected, bound=1e-10):
 
 
 def test_nve_on_ranks_with_reneighbouring(lmp):
-    # A thin skin makes the list be built many times in 100 steps.
+    # A thin skin makes the list be built many times in 50 steps.
     setup = f"{NVE}\nneighbor 0.05 bin\nneigh_modify every 1 delay 0 check yes"
-    serial = lmp(deck(NAMES, setup=setup, run="run 100"))
+    serial = lmp(deck(NAMES, setup=setup, run="run 50"))
     assert int(serial.log.split("Neighbor list builds = ")[1].split()[0]) >= 3
     assert "Dangerous builds = 0" in serial.log
-    assert_same_path(lmp(deck(NAMES, setup=setup, run="run 100"), ranks=2), serial)
+    assert_same_path(lmp(deck(NAMES, setup=setup, run="run 50"), ranks=2), serial)
 
 
 @pytest.mark.slow
@@ -52,12 +53,12 @@ def test_energy_is_conserved_to_second_order(lmp):
 
 def test_nve_follows_ase(lmp):
     start = lmp(deck(NAMES, run="run 0"))
-    found = lmp(deck(NAMES, setup="fix 1 all nve\ntimestep 0.001", run="run 50"))
+    found = lmp(deck(NAMES, setup="fix 1 all nve\ntimestep 0.001", run=SHORT))
     atoms = oriented(bulk("SiO", "zincblende", a=5.0) * 2)
     atoms.positions = start.positions
     atoms.calc = PETCalculator(lmp.folder / "model.pt", device="cpu")
     atoms.set_masses([28.085 if a.symbol == "Si" else 15.999 for a in atoms])
-    VelocityVerlet(atoms, 1.0 * units.fs).run(50)
+    VelocityVerlet(atoms, 1.0 * units.fs).run(20)
     moved = found.positions - atoms.positions
     moved -= np.round(moved @ np.linalg.inv(atoms.cell.array)) @ atoms.cell.array
     # The two programs differ in the eighth digit of their units.
@@ -104,13 +105,13 @@ def test_restart_continues_bit_by_bit(lmp, ranks):
     atoms = bulk("SiO", "zincblende", a=5.0, cubic=True)
     atoms.rattle(0.05, seed=3)
     write_data(lmp.folder, atoms, ELEMENTS)
-    through = lmp(deck(NAMES, setup=NVE, run="run 50\nwrite_restart r.bin\nrun 50"), ranks)
+    through = lmp(deck(NAMES, setup=NVE, run=f"{SHORT}\nwrite_restart r.bin\nrun 20"), ranks)
     again = deck(
         NAMES,
         read="read_restart r.bin",
         pair="# model and elements are in the restart file",
         setup="fix 1 all nve\ntimestep 0.0005",
-        run="run 50",
+        run=SHORT,
     )
     found = lmp(again, ranks)
     np.testing.assert_array_equal(found.positions, through.positions)
@@ -118,16 +119,16 @@ def test_restart_continues_bit_by_bit(lmp, ranks):
 
 
 def test_rerun(lmp):
-    wrapped = "dump e all custom 50 old.txt id type x y z"
+    wrapped = "dump e all custom 20 old.txt id type x y z"
     first = lmp(
         deck(
             NAMES,
-            setup=f"{NVE}\nthermo 50\n{wrapped}\ndump_modify e format float %22.15g",
-            run="run 100",
+            setup=f"{NVE}\nthermo 20\n{wrapped}\ndump_modify e format float %22.15g",
+            run="run 40",
         )
     )
-    found = lmp(deck(NAMES, run="thermo 50\nrerun old.txt dump x y z"))
-    assert [row["Step"] for row in found.thermo] == [0, 50, 100]
+    found = lmp(deck(NAMES, run="thermo 20\nrerun old.txt dump x y z"))
+    assert [row["Step"] for row in found.thermo] == [0, 20, 40]
     expected = [row["PotEng"] for row in first.thermo]
     np.testing.assert_allclose([row["PotEng"] for row in found.thermo], expected, atol=1e-9)
 

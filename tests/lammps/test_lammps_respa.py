@@ -17,8 +17,7 @@ PARTS = (
 TIME = np.sqrt(1.0364269e-4)
 """ASE's unit of time in ps, with LAMMPS' constant for amu (Å/ps)^2 in eV."""
 
-
-RUN = "dump_modify d every 20\nrun 20"
+RUN = "dump_modify d every 10\nrun 10"
 
 
 def respa(inner_steps):
@@ -109,7 +108,7 @@ def test_the_same_path_as_in_ase(lmp):
     atoms.positions = start.positions
     atoms.calc = PETCalculator(lmp.folder / "model.pt", device="cpu")
     atoms.set_masses([28.085 if a.symbol == "Si" else 15.999 for a in atoms])
-    Respa(atoms, 0.004 / TIME, inner_steps=4).run(20)
+    Respa(atoms, 0.004 / TIME, inner_steps=4).run(10)
     assert np.abs(atoms.positions - start.positions).max() > 0.01
     np.testing.assert_allclose(found.positions, atoms.positions, rtol=0, atol=1e-8)
 
