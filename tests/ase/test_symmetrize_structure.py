@@ -291,14 +291,13 @@ def test_copies_and_pickles(models):
     assert predictions(pickle.loads(pickle.dumps(calculator)), atoms)[0] == energy
 
 
-def test_bad_choices(models, tmp_path):
+def test_bad_choices(models, model_file):
     with pytest.raises(UserError, match="'structures' is not one of none, structure"):
         PETCalculator(models["published"], symmetrization="structures")
     with pytest.raises(UserError, match="ensemble 'none' is not one of"):
         Symmetrization(ensemble="none")
-    save_model(tmp_path / "model.pt", small_potential(), dtype="float64")
     with pytest.raises(UserError, match="invariant already"):
-        PETCalculator(tmp_path / "model.pt", symmetrization="structure")
+        PETCalculator(model_file, symmetrization="structure")
 
 
 def test_what_the_file_asks_for(tmp_path):
