@@ -4,6 +4,7 @@ Every line of the named pipe names a deck and the log to write. The first rank a
 line that begins with DONE or FAILED.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -16,9 +17,9 @@ def main(pipe: str) -> None:
     create = import_class()
     for line in open(pipe):  # noqa: SIM115
         deck, log = line.rstrip("\n").split("\t")
+        os.chdir(Path(deck).parent)
         lmp = create(cmdargs=["-screen", "none", "-log", log])
         try:
-            lmp.command(f"shell cd {Path(deck).parent}")
             lmp.file(deck)
             answer = DONE
         except Exception as error:

@@ -120,9 +120,6 @@ class Ready:
             os.write(pipe, f"{deck}\t{log}\n".encode())
         ready, _, _ = select.select([stdout], [], [], TIMEOUT)
         answer = stdout.readline().decode().strip() if ready else "it takes too long"
-        # An error leaves nothing behind but with several ranks, which may be anywhere.
-        if answer != DONE and not (len(self.inputs) == 1 and answer.startswith(FAILED)):
-            self.stop()
         return answer or "it died"
 
     def stop(self) -> None:
@@ -131,9 +128,6 @@ class Ready:
         for pipe in self.inputs:
             os.close(pipe)
         self.folder.cleanup()
-
-    def is_alive(self) -> bool:
-        return self.process.poll() is None
 
 
 READY: dict[tuple[Path, int], Ready] = {}
@@ -202,12 +196,15 @@ class Lammps:
     def run_in_ready(self, deck: str, ranks: int) -> tuple[str, str]:
         """Run a deck in a process that is there: DONE, or what went wrong, and the log."""
         key = (self.plugin, ranks)
-        if key not in READY or not READY[key].is_alive():
+        if key not in READY:
             READY[key] = Ready(*key)
         path, log = self.folder / "in.x", self.folder / "log.x"
         path.write_text(deck)
         log.unlink(missing_ok=True)
         answer = READY[key].run(path, log)
+        # An error leaves nothing behind but with several ranks, which may be anywhere.
+        if answer != DONE and not (ranks == 1 and answer.startswith(FAILED)):
+            READY.pop(key).stop()
         return answer, log.read_text() if log.exists() else ""
 
 
