@@ -4,7 +4,7 @@
 
 #include <ATen/Parallel.h>
 #include <caffe2/serialize/inline_container.h>
-#include <torch/csrc/jit/runtime/profiling_graph_executor_impl.h>
+#include <torch/csrc/jit/python/update_graph_executor_opt.h>
 #include <torch/cuda.h>
 #include <torch/script.h>
 #include <torch/version.h>
@@ -133,15 +133,16 @@ void set_precision(torch::jit::Module network, const std::string &dtype, const s
       }
 }
 
-// The profiling executor recompiles during the first calls and gains nothing afterwards here.
-class WithoutProfiling {
+// As torch.jit.optimized_execution(False): optimising takes up to a second in the first calls, and
+// gains nothing afterwards here.
+class WithoutOptimiser {
 public:
-  WithoutProfiling() : before_(torch::jit::getProfilingMode()) {
-    torch::jit::getProfilingMode() = false;
+  WithoutOptimiser() : before_(torch::jit::getGraphExecutorOptimize()) {
+    torch::jit::setGraphExecutorOptimize(false);
   }
-  ~WithoutProfiling() { torch::jit::getProfilingMode() = before_; }
-  WithoutProfiling(const WithoutProfiling &) = delete;
-  WithoutProfiling &operator=(const WithoutProfiling &) = delete;
+  ~WithoutOptimiser() { torch::jit::setGraphExecutorOptimize(before_); }
+  WithoutOptimiser(const WithoutOptimiser &) = delete;
+  WithoutOptimiser &operator=(const WithoutOptimiser &) = delete;
 
 private:
   bool before_;
@@ -220,7 +221,7 @@ public:
 
   Result compute(const double *positions, const double *cell, bool atomic_virials,
                  int64_t chunk_size, bool plain) override {
-    const WithoutProfiling executor;
+    const WithoutOptimiser executor;
     const MatrixProducts products(metadata_.dtype);
     const c10::InferenceMode inference(false);
     const torch::AutoGradMode grad(true);
