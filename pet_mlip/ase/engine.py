@@ -110,8 +110,8 @@ class Engine:
             open_functions("The pickled model", fields["target"], fields["functions"], device)
         with torch.inference_mode(False):
             module = torch.jit.load(io.BytesIO(fields["module"]), map_location=device)
-        self.model = LoadedModel(**{**fields, "module": module, "device": device})
-        self.chunk_size = state["chunk_size"]
+        model = LoadedModel(**{**fields, "module": module, "device": device})
+        Engine.__init__(self, model, state["chunk_size"])
 
 
 def join(numbers: Sequence[Ints], edges: Sequence[Edges]) -> tuple[Ints, Edges]:
