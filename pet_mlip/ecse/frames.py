@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pet_mlip.model.graph import count_each
+
 
 class Frames(NamedTuple):
     """The frames of N atoms, ordered by atom; every atom has at least one.
@@ -43,4 +45,4 @@ def rotations_from_normal(gaussian: Tensor) -> Tensor:
 
 def count_frames(frames: Frames, n_atoms: int) -> Tensor:
     """Number of frames of each atom, (N,) int64."""
-    return torch.bincount(frames.atom, minlength=n_atoms)
+    return count_each(frames.atom, n_atoms)

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pet_mlip.ecse.frames import Frames
+from pet_mlip.ecse.frames import Frames, count_frames
+from pet_mlip.model.graph import count_each
 from pet_mlip.model.inputs import Inputs
 
 
@@ -45,10 +46,22 @@ class Block(NamedTuple):
     """P * T."""
 
 
+class Share(NamedTuple):
+    """What a block is made of, and how large it is: all that the host has to know."""
+
+    frames: Tensor
+    """Index among all frames, (P,) int64."""
+    width: int
+    """Largest number of neighbours, M."""
+    n_atoms: int
+    n_edges: int
+    last_layer: int
+
+
 def split_frames(
-    inputs: Inputs, n_neighbors: Tensor, n_frames: Tensor, block_size: int
-) -> tuple[list[Tensor], list[int], list[int]]:
-    """Frames of each block, its largest number of neighbours, and its last layer.
+    inputs: Inputs, n_neighbors: Tensor, n_frames: Tensor, total: int, block_size: int
+) -> list[Share]:
+    """Shares of all blocks.
 
     Atoms are sorted by their number of neighbours, so that little is padded, and those that fewer
     layers need come in blocks of their own.
@@ -57,14 +70,13 @@ def split_frames(
         inputs: The graph.
         n_neighbors: Edges of each centre, (N,) int64.
         n_frames: Frames of each centre, (N,) int64.
+        total: Sum of these.
         block_size: Tokens of a block.
     """
     device = inputs.centre.device
     reach = inputs.reach.atoms
     n_layers = len(reach) - 1
-    frames: list[Tensor] = []
-    widths: list[int] = []
-    last_layers: list[int] = []
+    shares: list[Share] = []
     first_frame = n_frames.cumsum(0) - n_frames
     start = 0
     for step in range(n_layers):
@@ -74,23 +86,30 @@ def split_frames(
             continue
         order = start + torch.argsort(n_neighbors[start:end], stable=True)
         count = n_frames.index_select(0, order)
-        first = torch.repeat_interleave(first_frame.index_select(0, order), count)
-        before = torch.repeat_interleave(count.cumsum(0) - count, count)
-        of_shell = first + torch.arange(first.shape[0], device=device) - before
-        width = torch.repeat_interleave(n_neighbors.index_select(0, order), count)
+        n_rows = total if end - start == reach[0] else int(count.sum())
+        atom = torch.arange(end - start, device=device)
+        atom = torch.repeat_interleave(atom, count, output_size=n_rows)
+        before = first_frame.index_select(0, order) - count.cumsum(0) + count
+        of_shell = before.index_select(0, atom) + torch.arange(n_rows, device=device)
+        width = n_neighbors.index_select(0, order).index_select(0, atom)
         block = torch.div((width + 1).cumsum(0) - 1, block_size, rounding_mode="floor")
-        of_block = torch.bincount(block)
-        sizes: list[int] = of_block.tolist()
-        widest: list[int] = width.index_select(0, (of_block.cumsum(0) - 1).clamp(min=0)).tolist()
+        size = torch.bincount(block)
+        # The first frame of each atom in each block.
+        is_first = torch.ones_like(atom)
+        is_first[1:] = ((atom[1:] != atom[:-1]) | (block[1:] != block[:-1])).to(torch.int64)
+        widest = width.index_select(0, (size.cumsum(0) - 1).clamp(min=0))
+        n_atoms = torch.zeros_like(size).index_add_(0, block, is_first)
+        n_edges = torch.zeros_like(size).index_add_(0, block, is_first * width)
+        facts: list[list[int]] = torch.stack([size, widest, n_atoms, n_edges]).tolist()
         done = 0
-        for size, w in zip(sizes, widest):  # noqa: B905 (TorchScript)
-            if size > 0:
-                frames.append(of_shell[done : done + size])
-                widths.append(w)
-                last_layers.append(layer)
-            done += size
+        for k in range(len(facts[0])):
+            following = done + facts[0][k]
+            if following > done:
+                frames = of_shell[done:following]
+                shares.append(Share(frames, facts[1][k], facts[2][k], facts[3][k], layer))
+            done = following
         start = end
-    return frames, widths, last_layers
+    return shares
 
 
 def make_blocks(
@@ -107,9 +126,9 @@ def make_blocks(
     """
     device = inputs.centre.device
     n_atoms = inputs.reach.atoms[0]
-    n_neighbors = torch.bincount(inputs.centre, minlength=n_atoms)
+    n_neighbors = count_each(inputs.centre, n_atoms)
     first_edge = n_neighbors.cumsum(0) - n_neighbors
-    n_frames = torch.bincount(frames.atom, minlength=n_atoms)
+    n_frames = count_frames(frames, n_atoms)
     switch = inputs.switch.detach()
     vectors = inputs.vectors.detach()
     present = switch > 0.0
@@ -117,38 +136,40 @@ def make_blocks(
     log_switch = log_switch.masked_fill(~present, -float("inf")).to(dtype)
 
     blocks: list[Block] = []
-    split = split_frames(inputs, n_neighbors, n_frames, block_size)
-    for of_block, width, last_layer in zip(split[0], split[1], split[2]):  # noqa: B905
-        atom = frames.atom.index_select(0, of_block)
-        atoms, owner = torch.unique_consecutive(atom, return_inverse=True)
-        n, n_rows = atoms.shape[0], atom.shape[0]
+    for share in split_frames(inputs, n_neighbors, n_frames, frames.atom.shape[0], block_size):
+        atom = frames.atom.index_select(0, share.frames)
+        n, n_rows, width, n_edges = share.n_atoms, atom.shape[0], share.width, share.n_edges
+        owner = torch.zeros_like(atom)
+        owner[1:] = (atom[1:] != atom[:-1]).to(torch.int64).cumsum(0)
+        atoms = torch.zeros(n, dtype=torch.int64, device=device).scatter_(0, owner, atom)
         count, first = n_neighbors.index_select(0, atoms), first_edge.index_select(0, atoms)
         slot = torch.arange(width, device=device)
-        occupied = slot[None, :] < count[:, None]
         padded = (first[:, None] + slot[None, :]).reshape(-1)
-        places = torch.nonzero(occupied.reshape(-1)).squeeze(1)
-        edges = padded.index_select(0, places)
-        if width > 0:
+        places, edges = torch.arange(n_edges, device=device), padded
+        empty = torch.zeros(0, width, 1, dtype=torch.bool, device=device)
+        if n_edges < n * width:
+            row = torch.arange(n, device=device)
+            row = torch.repeat_interleave(row, count, output_size=n_edges)
+            places = places + (row * width - (count.cumsum(0) - count).index_select(0, row))
+            edges = padded.index_select(0, places)
+            empty = (slot[None, :] >= count[:, None]).unsqueeze(2)
             # Edges of other atoms may be out of the layer's reach.
-            padded = torch.where(occupied.reshape(-1), padded, edges[0])
-        is_full = places.shape[0] == padded.shape[0]
-        empty = occupied[:0].unsqueeze(2)
+            padded = torch.where(empty.reshape(-1), edges[:1], padded)
         logs = log_switch.index_select(0, padded).reshape(n, width)
-        if not is_full:
-            logs = logs.masked_fill(~occupied, -float("inf"))
-            empty = (~occupied).unsqueeze(2)
+        if empty.shape[0] > 0:
+            logs = logs.masked_fill(empty.squeeze(2), -float("inf"))
         center = torch.zeros(n, 1, dtype=dtype, device=device)
         of_places = vectors.index_select(0, padded).reshape(n, width, 3)
         rotated, matrix, weight = of_places, frames.matrix[:0], log_switch[:0]
         if not plain:
-            matrix = frames.matrix.index_select(0, of_block)
-            weight = frames.weight.index_select(0, of_block).to(dtype)
+            matrix = frames.matrix.index_select(0, share.frames)
+            weight = frames.weight.index_select(0, share.frames).to(dtype)
             # Rotated in float64: invariant before rounding, whatever the network's dtype.
             rotated = torch.bmm(of_places.index_select(0, owner), matrix)
         blocks.append(
             Block(
                 atoms,
-                of_block,
+                share.frames,
                 owner,
                 edges,
                 places,
@@ -159,7 +180,7 @@ def make_blocks(
                 weight,
                 rotated.reshape(-1, 3).to(dtype),
                 torch.cat([center, logs], dim=1),
-                last_layer,
+                share.last_layer,
                 n_rows * (width + 1),
             )
         )

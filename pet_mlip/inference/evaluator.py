@@ -9,7 +9,7 @@ from pet_mlip.inference.gradient import GeometryGradient
 from pet_mlip.inference.network import Network
 from pet_mlip.model.chunks import Chunk, slice_edges, split
 from pet_mlip.model.environment import build_environment
-from pet_mlip.model.graph import pad_edges
+from pet_mlip.model.graph import count_each, pad_edges
 from pet_mlip.model.inputs import Inputs
 from pet_mlip.model.layer import GNNLayer
 from pet_mlip.model.potential import Potential
@@ -18,8 +18,9 @@ BLOCK_SIZE_CPU = 2048
 """Tokens that fit into the caches at the usual widths, and keep several cores busy."""
 BLOCK_SIZE_GPU = 131072
 """Tokens that keep a GPU busy."""
-PIECE_SIZE = 16384
+PIECE_SIZE_CPU = 16384
 """Centres and neighbours whose frames are found at once."""
+PIECE_SIZE_GPU = 131072
 
 
 class Evaluator(nn.Module):
@@ -38,7 +39,8 @@ class Evaluator(nn.Module):
         self.network = Network(potential.pet)
         self.block_size_cpu = BLOCK_SIZE_CPU
         self.block_size_gpu = BLOCK_SIZE_GPU
-        self.piece_size = PIECE_SIZE
+        self.piece_size_cpu = PIECE_SIZE_CPU
+        self.piece_size_gpu = PIECE_SIZE_GPU
         self.register_buffer("composition", potential.composition.clone())
         self.register_buffer("scale", potential.scale.clone())
 
@@ -103,9 +105,10 @@ class Evaluator(nn.Module):
         n_atoms = inputs.reach.atoms[0]
         if plain or n_atoms == 0:
             return [Chunk(0, n_atoms, 0, inputs.centre.shape[0])]
-        n_neighbors = torch.bincount(inputs.centre, minlength=n_atoms)
+        n_neighbors = count_each(inputs.centre, n_atoms)
         first_edge = torch.cat([torch.zeros_like(n_neighbors[:1]), n_neighbors.cumsum(0)])
-        return split(n_neighbors + 1, first_edge, self.piece_size)
+        piece_size = self.piece_size_gpu if n_neighbors.is_cuda else self.piece_size_cpu
+        return split(n_neighbors + 1, first_edge, piece_size)
 
     def find_frames(self, inputs: Inputs, pieces: list[Chunk], plain: bool) -> Frames:
         """Frames of all centres; differentiable if they are found in one piece."""
@@ -149,7 +152,7 @@ class Evaluator(nn.Module):
         of_distance: Tensor,
     ) -> None:
         """Add what comes through the frames to the gradient over vectors, distance and switch."""
-        ends = torch.tensor([piece.atom_end for piece in pieces], device=frames.atom.device)
+        ends = torch.tensor([piece.atom_end for piece in pieces]).to(frames.atom.device)
         frame_ends: list[int] = torch.searchsorted(frames.atom, ends).tolist()
         start = 0
         for piece, end in zip(pieces, frame_ends):  # noqa: B905 (TorchScript)

@@ -33,18 +33,21 @@ def split(tokens: Tensor, first_edge: Tensor, chunk_size: int) -> list[Chunk]:
 
     Args:
         tokens: Tokens of each atom, (N,) int64.
-        first_edge: First edge of each atom, then their number, (N + 1,) int64.
+        first_edge: First edge of each atom, from 0 on, then their number, (N + 1,) int64.
         chunk_size: Bound; 0 for one chunk.
     """
     n_atoms = tokens.shape[0]
-    cumulative = tokens.cumsum(0)
+    # To the host at once.
+    both = torch.stack([tokens.cumsum(0), first_edge[1:]]).cpu()
+    cumulative, last_edge = both[0], both[1]
     chunks: list[Chunk] = []
-    start, done = 0, 0
+    start, done, edge = 0, 0, 0
     while start < n_atoms:
         end = n_atoms
         if chunk_size > 0:
-            bound = torch.full_like(tokens[:1], done + chunk_size)
+            bound = torch.full_like(cumulative[:1], done + chunk_size)
             end = max(int(torch.searchsorted(cumulative, bound, right=True)), start + 1)
-        chunks.append(Chunk(start, end, int(first_edge[start]), int(first_edge[end])))
-        start, done = end, int(cumulative[end - 1])
+        following = int(last_edge[end - 1])
+        chunks.append(Chunk(start, end, edge, following))
+        start, done, edge = end, int(cumulative[end - 1]), following
     return chunks

@@ -106,6 +106,12 @@ def reverse_edges(graph: Graph) -> Tensor:
     return torch.where(found, order[place], torch.full_like(place, -1))
 
 
+def count_each(index: Tensor, n: int) -> Tensor:
+    """How often each of 0 ... n - 1 occurs, (n,) int64; the host waits for nothing."""
+    count = torch.zeros(n, dtype=torch.int64, device=index.device)
+    return count.index_add_(0, index, torch.ones_like(index))
+
+
 def pad_edges(centre: Tensor, n_atoms: int) -> Padding:
     """Padded layout of edges that are ordered by centre.
 
@@ -114,7 +120,7 @@ def pad_edges(centre: Tensor, n_atoms: int) -> Padding:
         n_atoms: Number of atoms.
     """
     n_edges = centre.shape[0]
-    count = torch.bincount(centre, minlength=n_atoms)
+    count = count_each(centre, n_atoms)
     first = torch.cumsum(count, dim=0) - count
     width = int(count.max()) if n_edges > 0 else 0
     slot = torch.arange(n_edges, device=centre.device) - first[centre]

@@ -38,6 +38,6 @@ def domain_reach(
     atoms: list[int] = []
     for layer in range(n_layers + 1):
         atoms.append(atoms_within[max(message_range - 1 - layer, 0)])
-    starts = torch.searchsorted(centre, torch.tensor(atoms, device=centre.device))
+    starts = torch.searchsorted(centre, torch.tensor(atoms).to(centre.device))
     edges: list[int] = starts.tolist()
     return Reach(atoms, edges)

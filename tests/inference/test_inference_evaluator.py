@@ -74,8 +74,8 @@ def some_graph(potential):
     [
         (0, {}),
         (1, {"block_size_cpu": 30}),
-        (60, {"block_size_cpu": 30, "piece_size": 20}),
-        (10**6, {"piece_size": 20}),
+        (60, {"block_size_cpu": 30, "piece_size_cpu": 20}),
+        (10**6, {"piece_size_cpu": 20}),
     ],
 )
 def test_same_as_eager(potential, chunk_size, sizes):
