@@ -108,7 +108,7 @@ void PairPET::check_part() const {
   if (part_ == "all")
     return;
   const pet::Metadata &metadata = model_->metadata();
-  if (metadata.ensemble == "none")
+  if (metadata.ensemble == "none" && part_ == "correction")
     throw pet::Error(path_ + " is a plain model: there is no correction to it; leave out 'part'");
   if (metadata.train == "full" || metadata.train == "sample")
     throw pet::Error(path_ + " was trained in frames of its ensemble only (symmetrization.train: " +

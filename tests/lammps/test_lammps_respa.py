@@ -67,6 +67,11 @@ def test_parts_add_up(lmp):
     assert_equal(lmp(deck(NAMES, pair=PARTS)), whole, 1e-12)
 
 
+def test_a_plain_model_is_its_own_plain_part(lmp):
+    save(lmp.folder / "model.pt", "plain")
+    assert_equal(lmp(deck(NAMES, pair=part("plain"))), lmp(deck(NAMES)))
+
+
 def test_plain_part_is_that_of_ase(lmp):
     found = lmp(deck(NAMES, pair=part("plain")))
     atoms = oriented(bulk("SiO", "zincblende", a=5.0) * 2)
