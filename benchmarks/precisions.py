@@ -3,9 +3,10 @@
     python benchmarks/precisions.py MODEL STRUCTURES [--frames 20]
 
 The model is evaluated in each precision and compared with float64: root mean square errors of
-energies and forces, the largest error of a force, and the change of energy under rotations, divided
-by the number of atoms. TF32 exists on GPUs; on a CPU it is imitated: the factors of all float32
-matrix products are rounded to 11 significant bits, products are summed in float32.
+energies and forces, the largest error of a force, and the change of energy under rotations and
+reflections, divided by the number of atoms. TF32 exists on GPUs; on a CPU it is imitated: the
+factors of all float32 matrix products are rounded to 11 significant bits, products are summed in
+float32.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ from __future__ import annotations
 import argparse
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import torch
 from ase.io import iread
-from scipy.spatial.transform import Rotation
 
 from pet_mlip import PETCalculator
 from pet_mlip.bench.tf32 import ImitatedTF32
+from pet_mlip.evaluate.equivariance import random_operations, transformed
 from pet_mlip.export import load_model
 from pet_mlip.inference.precision import Precision, set_precision
 
-PRECISIONS: tuple[Precision, ...] = ("float64", "float32", "tf32", "bf16-mixed")
 PROPERTIES = ("energy", "forces")
 
 
@@ -42,15 +43,6 @@ def evaluate(path, precision, structures):
     return np.array(energies), np.concatenate([x["forces"] for x in found])
 
 
-def rotated(structures, seed):
-    """The structures in random orientations."""
-    turned = [atoms.copy() for atoms in structures]
-    for atoms, matrix in zip(turned, Rotation.random(len(turned), seed).as_matrix(), strict=True):
-        atoms.set_cell(atoms.cell.array @ matrix.T, scale_atoms=False)
-        atoms.positions = atoms.positions @ matrix.T
-    return turned
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", help="an exported model")
@@ -58,13 +50,14 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=20, help="structures to evaluate")
     arguments = parser.parse_args()
     structures = list(iread(arguments.structures, f":{arguments.frames}"))
-    turned = rotated(structures, seed=0)
+    operations = random_operations(len(structures), np.random.default_rng(0))
+    turned = [transformed(atoms, q) for atoms, q in zip(structures, operations, strict=True)]
     expected, expected_forces = evaluate(arguments.model, "float64", structures)
     size = np.sqrt(np.mean(expected_forces**2))
     print(f"{len(structures)} structures, forces {1e3 * size:.0f} meV/Å (rms)\n")
-    print("| precision | energy, meV/atom | forces, meV/Å | largest | rotations, meV/atom |")
+    print("| precision | energy, meV/atom | forces, meV/Å | largest | O(3), meV/atom |")
     print("|---|---|---|---|---|")
-    for precision in PRECISIONS:
+    for precision in get_args(Precision):
         energies, forces = evaluate(arguments.model, precision, structures)
         after, _ = evaluate(arguments.model, precision, turned)
         errors = forces - expected_forces

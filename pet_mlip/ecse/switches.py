@@ -55,7 +55,7 @@ def _solve(distance: Tensor, count: Tensor, width: float, largest: float) -> tup
     if radius.numel() == 0:
         return radius, slope
     # A GPU is not waited for after each iteration.
-    unchecked = 0 if radius.device.type == "cpu" else 3
+    between_checks = 1 if radius.device.type == "cpu" else 4
     # Newton's method, with bisection wherever its steps do not halve:
     # a dozen iterations as a rule, and bisection's pace at worst.
     for k in range(100):
@@ -69,6 +69,6 @@ def _solve(distance: Tensor, count: Tensor, width: float, largest: float) -> tup
         following = torch.where(good, newton, 0.5 * (low + high))
         step = (following - radius).abs()
         radius = following
-        if k % (unchecked + 1) == unchecked and float(step.max()) <= tolerance:
+        if (k + 1) % between_checks == 0 and float(step.max()) <= tolerance:
             break
     return radius, slope

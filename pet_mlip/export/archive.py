@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ from pet_mlip.export.module import ExportedModel
 from pet_mlip.export.selfcheck import check_exported
 from pet_mlip.inference.precision import (
     Precision,
+    choose_precision,
     dtype_of,
     knows_rounding,
     matrix_products,
@@ -285,23 +286,6 @@ def load_model(path: str | Path, device: str = "auto", dtype: str | None = None)
         with torch.inference_mode(False):
             set_precision(network, name)
     return LoadedModel(module, metadata, target, name, compiled_for, functions)
-
-
-def choose_precision(name: str, device: torch.device) -> Precision:
-    """The precision that a user's word means.
-
-    Raises:
-        UserError: There is none of this name, or not on this device.
-    """
-    for precision in get_args(Precision):
-        if name == precision:
-            if name == "tf32" and device.type != "cuda":
-                raise UserError(
-                    "dtype tf32 is a precision of NVIDIA's GPUs, and this model is on the CPU; use "
-                    "float32."
-                )
-            return precision
-    raise UserError(f"dtype {name!r} is not known; choose one of {', '.join(get_args(Precision))}.")
 
 
 def _file_mode() -> int:

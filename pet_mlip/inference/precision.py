@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import torch
 from torch import nn
 
+from pet_mlip.errors import UserError
 from pet_mlip.inference.layer import GNNLayer
 
 Precision = Literal["float64", "float32", "tf32", "bf16-mixed"]
@@ -23,6 +24,22 @@ ROUNDING: tuple[Precision, ...] = ("tf32", "bf16-mixed")
 def dtype_of(precision: Precision) -> torch.dtype:
     """What the features of atoms and edges are kept in."""
     return torch.float64 if precision == "float64" else torch.float32
+
+
+def choose_precision(name: str, device: torch.device) -> Precision:
+    """The precision that a user's word means.
+
+    Raises:
+        UserError: There is none of this name, or not on this device.
+    """
+    known = get_args(Precision)
+    if name not in known:
+        raise UserError(f"dtype {name!r} is not known; choose one of {', '.join(known)}.")
+    if name == "tf32" and device.type != "cuda":
+        raise UserError(
+            "dtype tf32 is a precision of NVIDIA's GPUs, and this model is on the CPU; use float32."
+        )
+    return cast(Precision, name)
 
 
 def set_precision(network: nn.Module, precision: Precision) -> None:

@@ -15,6 +15,7 @@ from model_tools import (
 )
 
 from pet_mlip.inference.evaluator import Evaluator
+from pet_mlip.inference.precision import set_precision
 from pet_mlip.model.chunks import split
 
 MODELS = [(e, f) for e in ENSEMBLES for f in FEATURIZERS]
@@ -42,9 +43,10 @@ def eager(potential, graph, weights):
     return energies.detach(), gradient
 
 
-def evaluate(potential, graph, weights, compute_gradient, chunk_size, **sizes):
+def evaluate(potential, graph, weights, compute_gradient, chunk_size, precision="float64", **sizes):
     """Energies, gradient over the given edges, and numbers of frames."""
     evaluator = Evaluator(potential)
+    set_precision(evaluator.network, precision)
     for name, size in sizes.items():
         assert hasattr(evaluator, name)
         setattr(evaluator, name, size)

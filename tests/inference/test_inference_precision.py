@@ -10,7 +10,7 @@ from model_tools import (
     make_potential,
     structures,
 )
-from test_inference_evaluator import VARIANTS
+from test_inference_evaluator import VARIANTS, evaluate
 
 from pet_mlip.bench.tf32 import ImitatedTF32, round_to_tf32
 from pet_mlip.inference.evaluator import Evaluator
@@ -28,15 +28,10 @@ def graph():
     return graph_of(*(structures()[name] for name in ("ethanol", "skewed", "slab", "atom")))
 
 
-def evaluate(potential, graph, precision, chunk_size=0):
-    """Energies and gradient, after what TF32 and bfloat16 do to the products."""
-    evaluator = Evaluator(potential)
-    set_precision(evaluator.network, precision)
-    vectors = graph.edge_vectors.clone().requires_grad_(True)
-    inputs = potential.preparation(graph._replace(edge_vectors=vectors))
+def energies_and_gradient(potential, graph, precision, chunk_size=0):
+    """Of all atoms together."""
     weights = torch.ones(len(graph.species), dtype=torch.float64)
-    energies, (gradient,), _ = evaluator([vectors], inputs, weights, True, chunk_size)
-    return energies, gradient
+    return evaluate(potential, graph, weights, True, chunk_size, precision)[:2]
 
 
 def error(found, expected):
@@ -47,11 +42,11 @@ def error(found, expected):
 @pytest.mark.parametrize(("ensemble", "featurizer", "variant"), MODELS, ids=IDS)
 def test_errors_are_those_of_the_precision(graph, ensemble, featurizer, variant):
     potential = make_potential(ensemble, featurizer, **variant)
-    _, exact = evaluate(potential, graph, "float64")
-    _, single = evaluate(potential, graph, "float32")
+    _, exact = energies_and_gradient(potential, graph, "float64")
+    _, single = energies_and_gradient(potential, graph, "float32")
     with ImitatedTF32():
-        _, tf32 = evaluate(potential, graph, "tf32")
-    _, mixed = evaluate(potential, graph, "bf16-mixed")
+        _, tf32 = energies_and_gradient(potential, graph, "tf32")
+    _, mixed = energies_and_gradient(potential, graph, "bf16-mixed")
     assert error(single, exact) < 1e-5
     assert 1e-4 < error(tf32, exact) < 6e-3
     assert error(tf32, exact) < error(mixed, exact) < 6e-2
@@ -61,8 +56,8 @@ def test_errors_are_those_of_the_precision(graph, ensemble, featurizer, variant)
 @pytest.mark.parametrize("featurizer", FEATURIZERS)
 def test_activations_that_are_evaluated_again_are_the_same(graph, featurizer, precision):
     potential = make_potential("axis_plane", featurizer, num_attention_layers=2)
-    energies, gradient = evaluate(potential, graph, precision, chunk_size=10**6)
-    again, same_gradient = evaluate(potential, graph, precision, chunk_size=60)
+    energies, gradient = energies_and_gradient(potential, graph, precision, chunk_size=10**6)
+    again, same_gradient = energies_and_gradient(potential, graph, precision, chunk_size=60)
     # Atoms are in blocks of other sizes, and summed in another order before they are rounded.
     assert_same(again, energies, 1e-2 * float(gradient.abs().max()))
     assert error(same_gradient, gradient) < 3e-2
