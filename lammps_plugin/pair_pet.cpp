@@ -10,6 +10,8 @@
 #include "neigh_list.h"
 #include "neighbor.h"
 #include "pet_elements.h"
+#include "pet_exclusions.h"
+#include "pet_machine.h"
 #include "update.h"
 
 #include <algorithm>
@@ -21,12 +23,25 @@ using namespace LAMMPS_NS;
 
 namespace {
 
-constexpr int share_size = 3 + 9; // force and virial of one atom, as ranks exchange them
+constexpr int share_size = 3 + 9 + 9; // force and virials of one atom, as ranks exchange them
 
 // Where LAMMPS keeps the components of virials, in matrices by rows.
 constexpr int voigt[6][2] = {{0, 0}, {1, 1}, {2, 2}, {0, 1}, {0, 2}, {1, 2}};
 constexpr int centroid[9][2] = {{0, 0}, {1, 1}, {2, 2}, {0, 1}, {0, 2},
                                 {1, 2}, {1, 0}, {2, 0}, {2, 1}};
+
+// Whether the model has the part that was asked for.
+void check_part(const pet::Metadata &metadata, const std::string &part, const std::string &path) {
+  if (part == "all")
+    return;
+  if (metadata.ensemble == "none" && part == "correction")
+    throw pet::Error(path + " is a plain model: there is no correction to it; leave out 'part'");
+  if (metadata.train == "full" || metadata.train == "sample")
+    throw pet::Error(path + " was trained in frames of its ensemble only (symmetrization.train: " +
+                     metadata.train +
+                     "), so that its plain part means nothing; train or "
+                     "fine-tune it with symmetrization.train: environment");
+}
 
 } // namespace
 
@@ -39,6 +54,7 @@ PairPET::PairPET(LAMMPS *lmp) : Pair(lmp) {
   unit_convert_flag = 0;
   no_virial_fdotr_compute = 1;
   centroidstressflag = CENTROID_AVAIL;
+  comm_forward = 1;
   comm_reverse = comm_reverse_off = share_size;
 }
 
@@ -61,6 +77,7 @@ void PairPET::allocate() {
       setflag[i][j] = 0;
 }
 
+// Commands that fail leave everything as it was: what may fail comes first.
 void PairPET::coeff(int narg, char **arg) {
   if (narg != 3 + atom->ntypes)
     error->all(FLERR,
@@ -69,21 +86,38 @@ void PairPET::coeff(int narg, char **arg) {
                atom->ntypes, narg);
   if (strcmp(arg[0], "*") != 0 || strcmp(arg[1], "*") != 0)
     error->all(FLERR, "pair_coeff of pair_style pet must start with * *");
-  path_ = arg[2];
-  elements_.assign(arg + 3, arg + narg);
-  load();
+  Coefficients coefficients{arg[2], {arg + 3, arg + narg}};
+  Loaded loaded = load(settings_, coefficients);
+  coefficients_ = std::move(coefficients);
+  source_ = "pair_coeff";
+  loaded_ = std::move(loaded);
+  set_flags(coefficients_.elements);
+  announce();
 }
 
-// Load the model on every rank and describe it; any rank's problem stops all of them.
-void PairPET::load() {
+void PairPET::set_flags(const std::vector<std::string> &elements) {
+  if (!allocated)
+    allocate();
+  for (int i = 1; i <= atom->ntypes; ++i)
+    for (int j = i; j <= atom->ntypes; ++j)
+      setflag[i][j] = elements[i - 1] != "NULL" && elements[j - 1] != "NULL";
+}
+
+// The model on every rank; any rank's problem stops all of them.
+PairPET::Loaded PairPET::load(const Settings &settings, const Coefficients &coefficients) {
+  Loaded loaded;
   std::string problem;
-  const auto [rank_of_machine, ranks_of_machine] = place_on_machine();
+  const auto [rank_of_machine, ranks_of_machine] = pet::place_on_machine(lmp);
   try {
-    model_ = pet::load_model(path_, choose_device(rank_of_machine), dtype_);
-    model_->set_electronic_state(charge_, spin_multiplicity_);
-    tokens_held_ = chunk_size_ < 0 ? default_chunk_size(ranks_of_machine) : chunk_size_;
-    check_part();
-    if (model_->device() == "cpu")
+    loaded.model = pet::load_model(coefficients.path,
+                                   choose_device(rank_of_machine, settings.device), settings.dtype);
+    loaded.model->set_electronic_state(settings.charge, settings.spin_multiplicity);
+    loaded.tokens_held = settings.chunk_size < 0
+                             ? default_chunk_size(*loaded.model, ranks_of_machine)
+                             : settings.chunk_size;
+    check_part(loaded.model->metadata(), settings.part, coefficients.path);
+    loaded.species = find_species(*loaded.model, coefficients);
+    if (loaded.model->device() == "cpu")
       pet::keep_freed_memory();
   } catch (const std::exception &failure) {
     problem = failure.what();
@@ -91,77 +125,57 @@ void PairPET::load() {
   problem = agree(problem);
   if (!problem.empty())
     error->all(FLERR, "pair_style pet: {}", problem);
-  map_elements();
+  return loaded;
+}
 
-  const pet::Metadata &metadata = model_->metadata();
+// Say what was loaded.
+void PairPET::announce() {
+  const pet::Metadata &metadata = loaded_.model->metadata();
   const std::string devices = devices_of_ranks();
+  const std::string held = loaded_.tokens_held == 0
+                               ? "all activations held"
+                               : fmt::format("activations of up to {} tokens held by a rank",
+                                             loaded_.tokens_held);
   if (comm->me == 0)
     utils::logmesg(lmp,
                    "pair_style pet: {} ({}, cutoff {} A, reach {} cutoffs) written by pet_mlip {}, "
-                   "on {} with {} thread(s)\n",
-                   path_, metadata.dtype, metadata.cutoff, metadata.interaction_range,
-                   metadata.package_version, devices, comm->nthreads);
-}
-
-// Whether the model has the part that was asked for.
-void PairPET::check_part() const {
-  if (part_ == "all")
-    return;
-  const pet::Metadata &metadata = model_->metadata();
-  if (metadata.ensemble == "none" && part_ == "correction")
-    throw pet::Error(path_ + " is a plain model: there is no correction to it; leave out 'part'");
-  if (metadata.train == "full" || metadata.train == "sample")
-    throw pet::Error(path_ + " was trained in frames of its ensemble only (symmetrization.train: " +
-                     metadata.train +
-                     "), so that its plain part means nothing; train or "
-                     "fine-tune it with symmetrization.train: environment");
-}
-
-// This rank's place among those of its machine, and how many they are. Collective.
-std::pair<int, int> PairPET::place_on_machine() const {
-  int rank = 0, size = 1;
-#if defined(MPI_VERSION) && MPI_VERSION >= 3 // LAMMPS' own stand-in for MPI has one rank only
-  MPI_Comm machine;
-  MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, comm->me, MPI_INFO_NULL, &machine);
-  MPI_Comm_rank(machine, &rank);
-  MPI_Comm_size(machine, &size);
-  MPI_Comm_free(&machine);
-#endif
-  return {rank, size};
+                   "on {} with {} thread(s), {}\n",
+                   coefficients_.path, metadata.dtype, metadata.cutoff, metadata.interaction_range,
+                   metadata.package_version, devices, comm->nthreads, held);
 }
 
 // Every rank of a machine takes the next GPU.
-std::string PairPET::choose_device(int rank_of_machine) const {
+std::string PairPET::choose_device(int rank_of_machine, const std::string &wanted) const {
   const int n_gpus = pet::gpu_count();
-  if (device_ == "cpu" || (device_ == "auto" && n_gpus == 0))
+  if (wanted == "cpu" || (wanted == "auto" && n_gpus == 0))
     return "cpu";
   if (n_gpus == 0)
-    throw pet::Error("device " + device_ + " was asked for, but torch sees no GPU; use device cpu");
-  if (device_.rfind("cuda:", 0) == 0) {
-    const int wanted = utils::is_integer(device_.substr(5)) ? std::stoi(device_.substr(5)) : -1;
-    if (wanted < 0 || wanted >= n_gpus)
-      throw pet::Error("device " + device_ + " does not exist; torch sees " +
+    throw pet::Error("device " + wanted + " was asked for, but torch sees no GPU; use device cpu");
+  if (wanted.rfind("cuda:", 0) == 0) {
+    const int index = utils::is_integer(wanted.substr(5)) ? std::stoi(wanted.substr(5)) : -1;
+    if (index < 0 || index >= n_gpus)
+      throw pet::Error("device " + wanted + " does not exist; torch sees " +
                        std::to_string(n_gpus) + " GPU(s)");
-    return device_;
+    return wanted;
   }
   return "cuda:" + std::to_string(rank_of_machine % n_gpus);
 }
 
 // As the ASE calculator: what fits into a quarter of the memory, and into 4 GB. A GPU's memory is
 // not known here.
-bigint PairPET::default_chunk_size(int ranks_of_machine) const {
+bigint PairPET::default_chunk_size(const pet::Model &model, int ranks_of_machine) {
   constexpr bigint on_gpu = 131072, smallest = 1024;
-  if (model_->device() != "cpu")
+  if (model.device() != "cpu")
     return on_gpu;
   const double available = pet::available_memory();
   const double allowed = std::min(available > 0.0 ? 0.25 * available : 2e9, 4e9);
-  const double bytes = std::max(model_->metadata().bytes_per_token, 1.0) * ranks_of_machine;
+  const double bytes = model.metadata().bytes_per_token * ranks_of_machine;
   return std::max(static_cast<bigint>(allowed / bytes), smallest);
 }
 
 // The device of each rank, on rank 0; one word if it is the same everywhere.
 std::string PairPET::devices_of_ranks() const {
-  const std::string device = model_->device();
+  const std::string device = loaded_.model->device();
   const auto colon = device.find(':');
   const int mine = colon == std::string::npos ? -1 : std::stoi(device.substr(colon + 1));
   std::vector<int> all(comm->nprocs);
@@ -174,36 +188,40 @@ std::string PairPET::devices_of_ranks() const {
   return list + " of the ranks in turn";
 }
 
-void PairPET::map_elements() {
-  const auto &known = model_->metadata().species;
-  species_.assign(atom->ntypes + 1, 0);
-  for (int type = 1; type <= atom->ntypes; ++type) {
-    const std::string &symbol = elements_[type - 1];
-    if (symbol == "NULL")
-      continue;
-    const int z = pet::atomic_number(symbol);
-    if (z == 0)
-      error->all(FLERR, "pair_style pet: {} is not a chemical element", symbol);
-    if (std::find(known.begin(), known.end(), z) == known.end()) {
+// The atomic number of each type, 0 for NULL.
+std::vector<int64_t> PairPET::find_species(const pet::Model &model,
+                                           const Coefficients &coefficients) const {
+  const auto &known = model.metadata().species;
+  std::vector<int64_t> species(1, 0);
+  for (const std::string &symbol : coefficients.elements) {
+    const int z = symbol == "NULL" ? 0 : pet::atomic_number(symbol);
+    if (z == 0 && symbol != "NULL")
+      throw pet::Error(symbol + " is not a chemical element");
+    if (z != 0 && std::find(known.begin(), known.end(), z) == known.end()) {
       std::string list;
       for (const auto k : known)
         list += fmt::format(" {}", pet::symbols[k]);
-      error->all(FLERR, "pair_style pet: {} does not know the element {}; it knows{}", path_,
-                 symbol, list);
+      throw pet::Error(coefficients.path + " does not know the element " + symbol + "; it knows" +
+                       list);
     }
-    species_[type] = z;
+    species.push_back(z);
   }
-
-  if (!allocated)
-    allocate();
-  for (int i = 1; i <= atom->ntypes; ++i)
-    for (int j = i; j <= atom->ntypes; ++j)
-      setflag[i][j] = species_[i] != 0 && species_[j] != 0;
+  return species;
 }
 
 void PairPET::init_style() {
-  if (!model_)
+  if (coefficients_.path.empty())
     error->all(FLERR, "pair_style pet: no model was given; add pair_coeff * * model.pt ...");
+  // After pair_style was given again, or a restart file was read.
+  if (!loaded_.model) {
+    if (source_ != "pair_coeff" && !platform::file_is_readable(coefficients_.path))
+      error->all(FLERR,
+                 "pair_style pet: {} names the model file {}, which cannot be read here; after "
+                 "read_restart, give pair_coeff * * and the path of the model",
+                 source_, coefficients_.path);
+    loaded_ = load(settings_, coefficients_);
+    announce();
+  }
   if (strcmp(update->unit_style, "metal") == 0)
     energy_unit_ = 1.0;
   else if (strcmp(update->unit_style, "real") == 0)
@@ -216,17 +234,18 @@ void PairPET::init_style() {
   if (atom->molecular != Atom::ATOMIC)
     for (int k = 1; k <= 3; ++k)
       if (force->special_lj[k] == 0.0 || force->special_coul[k] == 0.0)
-        error->all(FLERR, "pair_style pet needs all neighbours, but special_bonds removes bonded "
-                          "ones from the list; set special_bonds lj/coul 1 1 1");
-  graph_built_ = -1;
+        error->all(FLERR,
+                   "pair_style pet needs all neighbours, but special_bonds removes bonded ones from "
+                   "the list; set special_bonds lj/coul 1 1 1, or, if another style of a hybrid "
+                   "needs zeros, 1e-50 instead of 0, which keeps the pairs in the list");
+  step_of_list_ = -1;
+  warn_of_exclusions();
   if (comm->nprocs == 1) {
     neighbor->add_request(this, NeighConst::REQ_FULL);
     return;
   }
 
-  if (comm->mode != Comm::SINGLE)
-    error->all(FLERR, "pair_style pet needs comm_modify mode single on several ranks");
-  const pet::Metadata &metadata = model_->metadata();
+  const pet::Metadata &metadata = loaded_.model->metadata();
   const double shell = metadata.interaction_range * metadata.cutoff + neighbor->skin;
   if (comm->cutghostuser < shell) {
     comm->cutghostuser = shell;
@@ -236,20 +255,57 @@ void PairPET::init_style() {
                      "cutoffs of {} A away, plus the skin of {} A\n",
                      shell, metadata.interaction_range, metadata.cutoff, neighbor->skin);
   }
+  check_communication();
   neighbor->add_request(this, NeighConst::REQ_FULL | NeighConst::REQ_GHOST);
+}
+
+// What several ranks cannot do with the thick shell of ghosts and their neighbours.
+void PairPET::check_communication() const {
+  if (comm->mode != Comm::SINGLE)
+    error->all(FLERR, "pair_style pet needs comm_modify mode single on several ranks");
+  if (neighbor->style == Neighbor::MULTI || neighbor->style == Neighbor::MULTI_OLD)
+    error->all(FLERR, "pair_style pet needs the neighbours of ghost atoms on several ranks, which "
+                      "neighbor multi does not find; use neighbor {} bin",
+               neighbor->skin);
+  if (comm->style != Comm::TILED)
+    return;
+  // A triclinic box is as wide as its planes are apart.
+  const double *h = domain->h_inv;
+  const double width[3] = {1.0 / std::hypot(h[0], h[5], h[4]), 1.0 / std::hypot(h[1], h[3]),
+                           1.0 / h[2]};
+  for (int k = 0; k < 3; ++k)
+    if (domain->periodicity[k] && width[k] < comm->cutghostuser)
+      error->all(FLERR,
+                 "pair_style pet needs ghost atoms up to {} A, but with comm_style tiled no farther "
+                 "than one periodic box, which is {} A wide here; use comm_style brick, one rank, "
+                 "or replicate the box",
+                 comm->cutghostuser, width[k]);
+}
+
+// Once: an environment without its excluded atoms is another one.
+void PairPET::warn_of_exclusions() {
+  if (warned_of_exclusions_ || !pet::exclusions_in_force(lmp, loaded_.species))
+    return;
+  warned_of_exclusions_ = true;
+  if (comm->me == 0)
+    error->warning(FLERR,
+                   "pair_style pet: neigh_modify exclude is in force for atoms of this style: what "
+                   "an atom does not see as a neighbour is missing from its environment, so that "
+                   "energies are not those of the whole structure, and atoms excluded from all "
+                   "others have no energy and no force");
 }
 
 double PairPET::init_one(int i, int j) {
   if (setflag[i][j] == 0)
     error->all(FLERR, "pair_style pet: no pair_coeff for the types {} and {}", i, j);
-  const double cutoff = model_->metadata().cutoff;
+  const double cutoff = loaded_.model->metadata().cutoff;
   cutghost[i][j] = cutghost[j][i] = cutoff;
   return cutoff;
 }
 
 void PairPET::init_list(int id, NeighList *new_list) {
   Pair::init_list(id, new_list);
-  graph_built_ = -1;
+  step_of_list_ = -1;
 }
 
 void PairPET::compute(int eflag, int vflag) {
@@ -259,8 +315,10 @@ void PairPET::compute(int eflag, int vflag) {
   try {
     update_graph();
     if (graph_.topology.own_atoms() > 0) {
-      gather_positions();
-      result = evaluate();
+      const bool unfold = comm->nprocs == 1 && cvflag_atom;
+      if (unfold)
+        tally_unfolded();
+      result = evaluate(graph_, {vflag_atom != 0, cvflag_atom != 0 && !unfold});
       check_finite(result);
       tally(result);
     }
@@ -269,84 +327,161 @@ void PairPET::compute(int eflag, int vflag) {
   }
   // All ranks stop together: the message of one that aborts alone may never be printed.
   problem = agree(problem);
-  if (!problem.empty())
+  if (!problem.empty()) {
+    step_of_list_ = -1;
     error->all(FLERR, "pair_style pet: {}", problem);
+  }
   // With newton on, LAMMPS itself returns what ghosts got to their owners.
   if (comm->nprocs > 1 && !force->newton_pair)
     tally_ghosts(result);
 }
 
-// The topology follows LAMMPS' neighbour list and stays until that is built again.
+// The graph follows LAMMPS' neighbour list and the types of the atoms, which may change while the
+// list stays (set, fix atom/swap); then also on other ranks, whose ghosts they are.
 void PairPET::update_graph() {
-  if (neighbor->ago != 0 && graph_built_ == neighbor->lastcall)
-    return;
-  const double list_cutoff = model_->metadata().cutoff + neighbor->skin;
-  graph_ = pet::build_graph(lmp, list, species_, list_cutoff, model_->metadata().interaction_range);
-  if (graph_.topology.own_atoms() > 0)
-    model_->set_topology(graph_.topology);
-  graph_built_ = neighbor->lastcall;
+  // LAMMPS counts its lists from zero at times, and builds several of them in some steps.
+  const bool is_new = neighbor->ago == 0 || step_of_list_ != neighbor->lastcall ||
+                      count_of_list_ != neighbor->ncalls;
+  if (!is_new) {
+    int mine = types_changed(), any = mine;
+    if (comm->nprocs > 1)
+      MPI_Allreduce(&mine, &any, 1, MPI_INT, MPI_MAX, world);
+    if (!any)
+      return;
+  } else {
+    excluded_ = pet::excluded_from_all(lmp);
+  }
+  species_.assign(atom->nlocal + atom->nghost, 0);
+  for (int i = 0; i < atom->nlocal; ++i)
+    species_[i] = excluded_[i] ? 0 : loaded_.species[atom->type[i]];
+  if (comm->nprocs > 1)
+    comm->forward_comm(this);
+  if (!is_new)
+    check_lists_of_types();
+  step_of_list_ = -1;
+  unfolded_ = {};
+  current_ = nullptr;
+  const pet::Metadata &metadata = loaded_.model->metadata();
+  graph_ = pet::build_graph(
+      lmp, list, {species_, metadata.cutoff + neighbor->skin, metadata.interaction_range});
+  types_.assign(atom->type, atom->type + atom->nlocal);
+  step_of_list_ = neighbor->lastcall;
+  count_of_list_ = neighbor->ncalls;
 }
 
-void PairPET::gather_positions() {
-  positions_.resize(3 * graph_.atoms.size());
-  double *to = positions_.data();
-  for (const int i : graph_.atoms)
+bool PairPET::types_changed() const {
+  return !std::equal(types_.begin(), types_.end(), atom->type, atom->type + atom->nlocal);
+}
+
+// In a hybrid style LAMMPS has given each style the pairs of its types: atoms that change between
+// types which are listed in other ways are in the wrong lists until new ones are built.
+void PairPET::check_lists_of_types() const {
+  const NeighList *source = list;
+  while (source->copy && source->listcopy)
+    source = source->listcopy;
+  if (source->iskip == nullptr)
+    return;
+  for (int i = 0; i < atom->nlocal; ++i) {
+    const int before = types_[i], now = atom->type[i];
+    if (before == now)
+      continue;
+    bool same = source->iskip[before] == source->iskip[now];
+    for (int type = 1; type <= atom->ntypes; ++type)
+      same = same && source->ijskip[before][type] == source->ijskip[now][type];
+    if (!same)
+      throw pet::Error(fmt::format(
+          "atom {} changed from type {} to {}, which other styles of the hybrid handle, while the "
+          "neighbour lists stayed; let them be built in every step (neigh_modify every 1 delay 0 "
+          "check no)",
+          atom->tag[i], before, now));
+  }
+}
+
+// Centroid virials on one rank: the heat flux needs images of atoms apart. All else does not come
+// from here, so that a trajectory is the same whether or not somebody asks.
+void PairPET::tally_unfolded() {
+  if (unfolded_.atoms.empty()) {
+    const pet::Metadata &metadata = loaded_.model->metadata();
+    unfolded_ = pet::build_unfolded_graph(
+        lmp, list, {species_, metadata.cutoff + neighbor->skin, metadata.interaction_range});
+  }
+  const auto result = evaluate(unfolded_, {false, true});
+  for (size_t k = 0; k < unfolded_.atoms.size(); ++k)
+    add_centroid_virial(unfolded_.atoms[k], result.centroid_virials + 9 * k);
+}
+
+void PairPET::gather_points(const pet::Graph &graph) {
+  const auto &[topology, atoms, points, cells] = graph;
+  points_.resize(3 * points.size());
+  double *to = points_.data();
+  for (const int i : points)
     to = std::copy_n(atom->x[i], 3, to);
-  if (!std::all_of(positions_.begin(), positions_.end(), [](double x) { return std::isfinite(x); }))
+  const double *h = domain->h;
+  for (size_t k = 0; k < cells.size(); ++k) {
+    const auto [a, b, c] = cells[k];
+    points_[3 * k] += a * h[0] + b * h[5] + c * h[4];
+    points_[3 * k + 1] += b * h[1] + c * h[3];
+    points_[3 * k + 2] += c * h[2];
+  }
+  if (!std::all_of(points_.begin(), points_.end(), [](double x) { return std::isfinite(x); }))
     throw pet::Error("a position is not a finite number; look at the initial structure and the "
                      "time step");
 }
 
 // Energies and derivatives of the part of the model that was asked for.
-pet::Result PairPET::evaluate() {
-  const double *h = domain->h;
-  const double cell[9] = {h[0], 0.0, 0.0, h[5], h[1], 0.0, h[4], h[3], h[2]};
-  const bool atomic_virials = vflag_atom || cvflag_atom;
-  const auto result =
-      model_->compute(positions_.data(), cell, atomic_virials, tokens_held_, part_ == "plain");
-  return part_ == "correction" ? subtract_plain(result, cell, atomic_virials) : result;
+pet::Result PairPET::evaluate(const pet::Graph &graph, pet::Wanted wanted) {
+  if (current_ != &graph)
+    loaded_.model->set_topology(graph.topology);
+  current_ = &graph;
+  gather_points(graph);
+  const auto result = loaded_.model->compute(points_, wanted, loaded_.tokens_held,
+                                             settings_.part == "plain");
+  return settings_.part == "correction" ? subtract_plain(result, wanted) : result;
 }
 
 // What the ensemble adds to the plain model. The model keeps its last result only.
-pet::Result PairPET::subtract_plain(const pet::Result &whole, const double *cell,
-                                    bool atomic_virials) {
-  const size_t n_own = graph_.topology.own_atoms(), n_nodes = graph_.atoms.size();
-  energies_.assign(whole.energies, whole.energies + n_own);
-  forces_.assign(whole.forces, whole.forces + 3 * n_nodes);
-  virial_.assign(whole.virial, whole.virial + 9);
-  if (atomic_virials)
-    atomic_virials_.assign(whole.atomic_virials, whole.atomic_virials + 9 * n_nodes);
-  const auto plain = model_->compute(positions_.data(), cell, atomic_virials, tokens_held_, true);
-  const auto subtract = [](std::vector<double> &from, const double *what) {
-    std::transform(from.begin(), from.end(), what, from.begin(), std::minus<>());
+pet::Result PairPET::subtract_plain(const pet::Result &whole, pet::Wanted wanted) {
+  const size_t n_own = current_->topology.own_atoms(), n_nodes = current_->atoms.size();
+  const auto keep = [](std::vector<double> &kept, const double *values, size_t size) {
+    if (values != nullptr)
+      kept.assign(values, values + size);
   };
-  subtract(energies_, plain.energies);
-  subtract(forces_, plain.forces);
-  subtract(virial_, plain.virial);
-  if (atomic_virials)
-    subtract(atomic_virials_, plain.atomic_virials);
-  return {energies_.data(), forces_.data(), virial_.data(),
-          atomic_virials ? atomic_virials_.data() : nullptr};
+  keep(energies_, whole.energies, n_own);
+  keep(forces_, whole.forces, 3 * n_nodes);
+  keep(virial_, whole.virial, 9);
+  keep(atomic_virials_, whole.atomic_virials, 9 * n_nodes);
+  keep(centroid_virials_, whole.centroid_virials, 9 * n_nodes);
+  const auto plain = loaded_.model->compute(points_, wanted, loaded_.tokens_held, true);
+  const auto subtract = [](std::vector<double> &from, const double *what) -> const double * {
+    if (what == nullptr)
+      return nullptr;
+    std::transform(from.begin(), from.end(), what, from.begin(), std::minus<>());
+    return from.data();
+  };
+  return {subtract(energies_, plain.energies), subtract(forces_, plain.forces),
+          subtract(virial_, plain.virial), subtract(atomic_virials_, plain.atomic_virials),
+          subtract(centroid_virials_, plain.centroid_virials)};
 }
 
 void PairPET::check_finite(const pet::Result &result) const {
   double sum = 0.0;
   for (int64_t k = 0; k < graph_.topology.own_atoms(); ++k)
     sum += result.energies[k];
-  for (size_t k = 0; k < positions_.size(); ++k)
+  for (size_t k = 0; k < 3 * graph_.atoms.size(); ++k)
     sum += result.forces[k];
   if (!std::isfinite(sum))
     throw pet::Error("the energy or a force is not a finite number; do atoms lie on each other?");
 }
 
 void PairPET::tally(const pet::Result &result) {
+  const auto &atoms = graph_.atoms;
   const auto n_own = graph_.topology.own_atoms();
   for (int64_t k = 0; k < n_own; ++k) {
     const double energy = energy_unit_ * result.energies[k];
     if (eflag_global)
       eng_vdwl += energy;
     if (eflag_atom)
-      eatom[graph_.atoms[k]] += energy;
+      eatom[atoms[k]] += energy;
   }
   if (vflag_global)
     for (int k = 0; k < 6; ++k) {
@@ -354,44 +489,63 @@ void PairPET::tally(const pet::Result &result) {
       virial[k] -= 0.5 * energy_unit_ * (result.virial[3 * a + b] + result.virial[3 * b + a]);
     }
 
-  const size_t n_nodes = force->newton_pair ? graph_.atoms.size() : static_cast<size_t>(n_own);
+  const size_t n_nodes = force->newton_pair ? atoms.size() : static_cast<size_t>(n_own);
+  const auto of_node = [](const double *values, size_t k) {
+    return values == nullptr ? nullptr : values + 9 * k;
+  };
   for (size_t k = 0; k < n_nodes; ++k)
-    add_to_atom(graph_.atoms[k], result.forces + 3 * k,
-                result.atomic_virials ? result.atomic_virials + 9 * k : nullptr);
+    add_to_atom(atoms[k], result.forces + 3 * k, of_node(result.atomic_virials, k),
+                of_node(result.centroid_virials, k));
 }
 
-// Add a force in eV/A and, if given, a virial (3, 3) in eV with the model's sign.
-void PairPET::add_to_atom(int i, const double *of_force, const double *of_virial) {
+// Add a force in eV/A and, if given, virials (3, 3) in eV with the model's signs.
+void PairPET::add_to_atom(int i, const double *of_force, const double *of_virial,
+                          const double *of_centroid) {
   for (int a = 0; a < 3; ++a)
     atom->f[i][a] += energy_unit_ * of_force[a];
-  if (of_virial == nullptr)
-    return;
-  if (vflag_atom)
+  if (vflag_atom && of_virial != nullptr)
     for (int k = 0; k < 6; ++k) {
       const auto [a, b] = voigt[k];
       vatom[i][k] -= 0.5 * energy_unit_ * (of_virial[3 * a + b] + of_virial[3 * b + a]);
     }
-  if (cvflag_atom)
-    for (int k = 0; k < 9; ++k)
-      cvatom[i][k] -= energy_unit_ * of_virial[3 * centroid[k][0] + centroid[k][1]];
+  if (cvflag_atom && of_centroid != nullptr)
+    add_centroid_virial(i, of_centroid);
+}
+
+void PairPET::add_centroid_virial(int i, const double *of_centroid) {
+  for (int k = 0; k < 9; ++k)
+    cvatom[i][k] += energy_unit_ * of_centroid[3 * centroid[k][0] + centroid[k][1]];
 }
 
 // With newton off: send what this rank's ghosts got to the atoms they are images of.
 void PairPET::tally_ghosts(const pet::Result &result) {
   const int n_all = atom->nlocal + atom->nghost;
   of_ghosts_.assign(static_cast<size_t>(share_size) * n_all, 0.0);
-  for (size_t k = graph_.topology.own_atoms(); result.forces && k < graph_.atoms.size(); ++k) {
-    double *share = &of_ghosts_[static_cast<size_t>(share_size) * graph_.atoms[k]];
+  const auto &atoms = graph_.atoms;
+  for (size_t k = graph_.topology.own_atoms(); result.forces && k < atoms.size(); ++k) {
+    double *share = &of_ghosts_[static_cast<size_t>(share_size) * atoms[k]];
     std::copy_n(result.forces + 3 * k, 3, share);
     if (result.atomic_virials)
       std::copy_n(result.atomic_virials + 9 * k, 9, share + 3);
+    if (result.centroid_virials)
+      std::copy_n(result.centroid_virials + 9 * k, 9, share + 12);
   }
   comm->reverse_comm(this);
-  const bool virials = vflag_atom || cvflag_atom;
   for (int i = 0; i < atom->nlocal; ++i) {
     const double *share = &of_ghosts_[static_cast<size_t>(share_size) * i];
-    add_to_atom(i, share, virials ? share + 3 : nullptr);
+    add_to_atom(i, share, share + 3, share + 12);
   }
+}
+
+int PairPET::pack_forward_comm(int n, int *which, double *buf, int /*pbc_flag*/, int * /*pbc*/) {
+  for (int k = 0; k < n; ++k)
+    buf[k] = static_cast<double>(species_[which[k]]);
+  return n;
+}
+
+void PairPET::unpack_forward_comm(int n, int first, double *buf) {
+  for (int k = 0; k < n; ++k)
+    species_[first + k] = static_cast<int64_t>(buf[k]);
 }
 
 int PairPET::pack_reverse_comm(int n, int first, double *buf) {
@@ -399,10 +553,10 @@ int PairPET::pack_reverse_comm(int n, int first, double *buf) {
   return share_size * n;
 }
 
-void PairPET::unpack_reverse_comm(int n, int *list, double *buf) {
+void PairPET::unpack_reverse_comm(int n, int *which, double *buf) {
   for (int k = 0; k < n; ++k)
     for (int c = 0; c < share_size; ++c)
-      of_ghosts_[static_cast<size_t>(share_size) * list[k] + c] += *buf++;
+      of_ghosts_[static_cast<size_t>(share_size) * which[k] + c] += *buf++;
 }
 
 // The problem of the lowest rank that has one; the same text on every rank.
@@ -420,9 +574,8 @@ std::string PairPET::agree(const std::string &problem) const {
 }
 
 double PairPET::memory_usage() {
-  const pet::Topology &topology = graph_.topology;
-  const double bytes_per_edge = 3 * sizeof(int64_t) + 3 * sizeof(double);
-  return Pair::memory_usage() + bytes_per_edge * static_cast<double>(topology.centre.size()) +
-         sizeof(double) * static_cast<double>(positions_.size() + of_ghosts_.size() +
-                                              forces_.size() + atomic_virials_.size());
+  const auto n_edges = graph_.topology.centre.size() + unfolded_.topology.centre.size();
+  return Pair::memory_usage() + 4.0 * sizeof(int64_t) * static_cast<double>(n_edges) +
+         sizeof(double) * static_cast<double>(points_.size() + of_ghosts_.size() + forces_.size() +
+                                              atomic_virials_.size() + centroid_virials_.size());
 }

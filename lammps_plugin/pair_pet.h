@@ -40,6 +40,8 @@ public:
   void init_list(int id, class NeighList *list) override;
   void compute(int eflag, int vflag) override;
 
+  int pack_forward_comm(int n, int *list, double *buf, int pbc_flag, int *pbc) override;
+  void unpack_forward_comm(int n, int first, double *buf) override;
   int pack_reverse_comm(int n, int first, double *buf) override;
   void unpack_reverse_comm(int n, int *list, double *buf) override;
 
@@ -50,38 +52,68 @@ public:
   double memory_usage() override;
 
 private:
-  // As the user wrote them.
-  std::string device_ = "auto", dtype_, part_ = "all", path_;
-  std::vector<std::string> elements_; // of the types 1 ... ntypes
-  int charge_ = 0, spin_multiplicity_ = 1;
-  bigint chunk_size_ = -1; // tokens held at once; 0 for no bound, -1 for a default
-  bigint tokens_held_ = 0; // the same after the default has been chosen
+  // The keywords of pair_style.
+  struct Settings {
+    std::string device = "auto", dtype, part = "all";
+    int charge = 0, spin_multiplicity = 1;
+    bigint chunk_size = -1; // tokens held at once; 0 for no bound, -1 for a default
+  };
+  // The words of pair_coeff.
+  struct Coefficients {
+    std::string path;
+    std::vector<std::string> elements; // of the types 1 ... ntypes
+  };
+  // A model as settings and coefficients want it.
+  struct Loaded {
+    std::unique_ptr<pet::Model> model;
+    std::vector<int64_t> species; // atomic number of each type, 0 for NULL
+    bigint tokens_held = 0;
+  };
 
-  std::unique_ptr<pet::Model> model_;
-  std::vector<int64_t> species_; // atomic number of each type, 0 for NULL
-  double energy_unit_ = 1.0;     // LAMMPS' unit of energy per eV
-  pet::Graph graph_;
-  bigint graph_built_ = -1;       // time step of the neighbour list that graph_ is of
-  std::vector<double> positions_; // of the nodes
-  std::vector<double> of_ghosts_; // force and virial of every atom, to be sent to the owners
-  std::vector<double> energies_, forces_, virial_, atomic_virials_; // of the correction
+  Settings settings_;
+  Coefficients coefficients_; // no path: none were given
+  Loaded loaded_;             // no model: to be loaded before the next run
+  std::string source_;        // of the coefficients, for messages: the command or a restart file
+
+  double energy_unit_ = 1.0; // LAMMPS' unit of energy per eV
+  bool warned_of_exclusions_ = false;
+
+  pet::Graph graph_, unfolded_;         // the latter for the heat flux on one rank, or empty
+  const pet::Graph *current_ = nullptr; // that of the two whose topology the model has
+  // Step and count of LAMMPS' neighbour lists when the graph was built; -1: it has to be.
+  bigint step_of_list_ = -1, count_of_list_ = -1;
+  std::vector<int> types_;              // of the own atoms in the graph
+  std::vector<int64_t> species_;        // of each LAMMPS atom, 0 for those that are not the model's
+  std::vector<char> excluded_;          // own atoms that are excluded from all others
+
+  std::vector<double> points_;    // positions of the graph's points
+  std::vector<double> of_ghosts_; // forces and virials of every atom, to be sent to the owners
+  std::vector<double> energies_, forces_, virial_, atomic_virials_, centroid_virials_; // correction
 
   void allocate();
-  void load();
-  std::pair<int, int> place_on_machine() const;
-  std::string choose_device(int rank_of_machine) const;
+  void set_flags(const std::vector<std::string> &elements);
+  Loaded load(const Settings &settings, const Coefficients &coefficients);
+  void announce();
+  std::string choose_device(int rank_of_machine, const std::string &wanted) const;
   std::string devices_of_ranks() const;
-  bigint default_chunk_size(int ranks_of_machine) const;
-  void map_elements();
+  static bigint default_chunk_size(const pet::Model &model, int ranks_of_machine);
+  std::vector<int64_t> find_species(const pet::Model &model,
+                                    const Coefficients &coefficients) const;
+  void check_communication() const;
+  void warn_of_exclusions();
   void update_graph();
-  void gather_positions();
-  void check_part() const;
-  pet::Result evaluate();
-  pet::Result subtract_plain(const pet::Result &whole, const double *cell, bool atomic_virials);
+  bool types_changed() const;
+  void check_lists_of_types() const;
+  void gather_points(const pet::Graph &graph);
+  pet::Result evaluate(const pet::Graph &graph, pet::Wanted wanted);
+  pet::Result subtract_plain(const pet::Result &whole, pet::Wanted wanted);
+  void tally_unfolded();
   void check_finite(const pet::Result &result) const;
   void tally(const pet::Result &result);
   void tally_ghosts(const pet::Result &result);
-  void add_to_atom(int i, const double *force, const double *virial);
+  void add_to_atom(int i, const double *force, const double *virial, const double *centroid);
+  void add_centroid_virial(int i, const double *virial);
+  int read_int(FILE *fp);
   std::string read_string(FILE *fp);
   std::string agree(const std::string &problem) const;
 };

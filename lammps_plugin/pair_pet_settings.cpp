@@ -5,29 +5,33 @@
 #include "atom.h"
 #include "comm.h"
 #include "error.h"
+#include "pet_version.h"
 
 #include <set>
+#include <sstream>
 
 using namespace LAMMPS_NS;
 
 namespace {
 
-// Restart files hold strings with their length.
+// Settings in restart files begin with a number that no older pet_mlip wrote there, the number of
+// this layout, the version of the writer, and lines of "key value ..." with their length, so that
+// those of another layout can be passed over.
+constexpr int restart_mark = -20261126, restart_layout = 1;
+
+void write_int(FILE *fp, int value) {
+  fwrite(&value, sizeof(int), 1, fp);
+}
+
 void write_string(FILE *fp, const std::string &text) {
-  const auto size = static_cast<int>(text.size());
-  fwrite(&size, sizeof(int), 1, fp);
-  fwrite(text.data(), 1, size, fp);
+  write_int(fp, static_cast<int>(text.size()));
+  fwrite(text.data(), 1, text.size(), fp);
 }
 
 } // namespace
 
 void PairPET::settings(int narg, char **arg) {
-  device_ = "auto";
-  dtype_.clear();
-  part_ = "all";
-  chunk_size_ = -1;
-  charge_ = 0;
-  spin_multiplicity_ = 1;
+  Settings found;
   const std::set<std::string> keywords = {"device", "dtype", "chunk", "charge", "spin", "part"};
   for (int k = 0; k < narg; k += 2) {
     const std::string key = arg[k];
@@ -42,79 +46,123 @@ void PairPET::settings(int narg, char **arg) {
     if (key == "device") {
       if (value != "auto" && value != "cpu" && value != "cuda" && value.rfind("cuda:", 0) != 0)
         error->all(FLERR, "pair_style pet: device {} is not one of auto, cpu, cuda, cuda:N", value);
-      device_ = value;
+      found.device = value;
     } else if (key == "dtype") {
-      if (value != "float64" && value != "float32" && value != "tf32" && value != "bf16-mixed")
+      if (!pet::is_precision(value))
         error->all(FLERR,
                    "pair_style pet: dtype {} is not one of float64, float32, tf32, bf16-mixed",
                    value);
-      dtype_ = value;
+      found.dtype = value;
     } else if (key == "part") {
       if (value != "all" && value != "plain" && value != "correction")
         error->all(FLERR, "pair_style pet: part {} is not one of all, plain, correction", value);
-      part_ = value;
+      found.part = value;
     } else if (key == "charge") {
-      charge_ = utils::inumeric(FLERR, value, false, lmp);
+      found.charge = utils::inumeric(FLERR, value, false, lmp);
     } else if (key == "spin") {
-      spin_multiplicity_ = utils::inumeric(FLERR, value, false, lmp);
+      found.spin_multiplicity = utils::inumeric(FLERR, value, false, lmp);
     } else {
-      chunk_size_ = utils::bnumeric(FLERR, value, false, lmp);
-      if (chunk_size_ < 0)
+      found.chunk_size = utils::bnumeric(FLERR, value, false, lmp);
+      if (found.chunk_size < 0)
         error->all(FLERR, "pair_style pet: chunk must not be negative");
     }
   }
+  settings_ = found;
+  // A model that is there already is loaded again, as these settings want it, before the next run.
+  loaded_ = {};
   pet::set_threads(comm->nthreads);
 }
 
 void PairPET::write_restart_settings(FILE *fp) {
-  write_string(fp, device_);
-  write_string(fp, dtype_);
-  write_string(fp, part_);
-  fwrite(&chunk_size_, sizeof(bigint), 1, fp);
-  fwrite(&charge_, sizeof(int), 1, fp);
-  fwrite(&spin_multiplicity_, sizeof(int), 1, fp);
+  std::ostringstream lines;
+  lines << "device " << settings_.device << "\npart " << settings_.part << "\nchunk "
+        << settings_.chunk_size << "\ncharge " << settings_.charge << "\nspin "
+        << settings_.spin_multiplicity << "\n";
+  if (!settings_.dtype.empty())
+    lines << "dtype " << settings_.dtype << "\n";
+  if (!coefficients_.path.empty()) {
+    lines << "model " << coefficients_.path << "\nelements";
+    for (const auto &element : coefficients_.elements)
+      lines << " " << element;
+    lines << "\n";
+  }
+  write_int(fp, restart_mark);
+  write_int(fp, restart_layout);
+  write_string(fp, pet::version);
+  write_string(fp, lines.str());
 }
 
 void PairPET::read_restart_settings(FILE *fp) {
-  device_ = read_string(fp);
-  dtype_ = read_string(fp);
-  part_ = read_string(fp);
-  if (comm->me == 0) {
-    utils::sfread(FLERR, &chunk_size_, sizeof(bigint), 1, fp, nullptr, error);
-    utils::sfread(FLERR, &charge_, sizeof(int), 1, fp, nullptr, error);
-    utils::sfread(FLERR, &spin_multiplicity_, sizeof(int), 1, fp, nullptr, error);
-  }
-  MPI_Bcast(&chunk_size_, 1, MPI_LMP_BIGINT, 0, world);
-  MPI_Bcast(&charge_, 1, MPI_INT, 0, world);
-  MPI_Bcast(&spin_multiplicity_, 1, MPI_INT, 0, world);
+  if (read_int(fp) != restart_mark)
+    error->all(FLERR, "pair_style pet: this restart file was written by a pet_mlip that did not mark "
+                      "its settings, so that they cannot be told from other data; write the "
+                      "structure with write_data in the environment that wrote the restart file");
+  const int layout = read_int(fp);
+  const std::string writer = read_string(fp), text = read_string(fp);
+  settings_ = {};
+  coefficients_ = {};
+  loaded_ = {};
+  source_ = fmt::format("the restart file (written by pet_mlip {})", writer);
   pet::set_threads(comm->nthreads);
+  if (layout != restart_layout) {
+    if (comm->me == 0)
+      error->warning(FLERR,
+                     "pair_style pet: the settings in this restart file were written by pet_mlip {} "
+                     "in layout {}, which this version ({}) cannot read; give pair_style pet and "
+                     "pair_coeff again",
+                     writer, layout, pet::version);
+    return;
+  }
+  std::istringstream lines(text);
+  for (std::string key; lines >> key; lines >> std::ws) {
+    if (key == "device")
+      lines >> settings_.device;
+    else if (key == "dtype")
+      lines >> settings_.dtype;
+    else if (key == "part")
+      lines >> settings_.part;
+    else if (key == "chunk")
+      lines >> settings_.chunk_size;
+    else if (key == "charge")
+      lines >> settings_.charge;
+    else if (key == "spin")
+      lines >> settings_.spin_multiplicity;
+    else if (key == "model")
+      std::getline(lines >> std::ws, coefficients_.path);
+    else if (key == "elements") {
+      std::string rest;
+      std::getline(lines, rest);
+      std::istringstream words(rest);
+      for (std::string element; words >> element;)
+        coefficients_.elements.push_back(element);
+    }
+  }
 }
 
 void PairPET::write_restart(FILE *fp) {
   write_restart_settings(fp);
-  write_string(fp, path_);
-  for (const auto &element : elements_)
-    write_string(fp, element);
 }
 
+// The model is loaded before the next run, unless pair_coeff names another one until then.
 void PairPET::read_restart(FILE *fp) {
   read_restart_settings(fp);
-  path_ = read_string(fp);
-  elements_.clear();
-  for (int type = 1; type <= atom->ntypes; ++type)
-    elements_.push_back(read_string(fp));
-  load();
+  if (static_cast<int>(coefficients_.elements.size()) == atom->ntypes)
+    set_flags(coefficients_.elements);
+}
+
+int PairPET::read_int(FILE *fp) {
+  int value = 0;
+  if (comm->me == 0)
+    utils::sfread(FLERR, &value, sizeof(int), 1, fp, nullptr, error);
+  MPI_Bcast(&value, 1, MPI_INT, 0, world);
+  return value;
 }
 
 // On rank 0; the others receive it.
 std::string PairPET::read_string(FILE *fp) {
-  int size = 0;
+  std::string text(read_int(fp), ' ');
   if (comm->me == 0)
-    utils::sfread(FLERR, &size, sizeof(int), 1, fp, nullptr, error);
-  MPI_Bcast(&size, 1, MPI_INT, 0, world);
-  std::string text(size, ' ');
-  if (comm->me == 0)
-    utils::sfread(FLERR, text.data(), 1, size, fp, nullptr, error);
-  MPI_Bcast(text.data(), size, MPI_CHAR, 0, world);
+    utils::sfread(FLERR, text.data(), 1, text.size(), fp, nullptr, error);
+  MPI_Bcast(text.data(), static_cast<int>(text.size()), MPI_CHAR, 0, world);
   return text;
 }

@@ -10,6 +10,7 @@
 #include <torch/library.h>
 #include <torch/version.h>
 
+#include <dlfcn.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -81,7 +82,7 @@ void register_operators() {
 }
 
 struct Target {
-  std::string package, device, torch_version, machine;
+  std::string package, device, torch_version, machine, gpu;
   std::vector<std::string> functions, instructions;
 };
 
@@ -100,11 +101,33 @@ Target parse_target(const std::string &text) {
       words >> target.torch_version;
     else if (key == "machine")
       words >> target.machine;
+    else if (key == "gpu")
+      words >> target.gpu;
     else if (key == "functions" || key == "instructions")
       for (std::string word; words >> word;)
         (key == "functions" ? target.functions : target.instructions).push_back(word);
   }
   return target;
+}
+
+// Compute capability of a GPU such as 9.0, "-" for the CPU; "unknown" if the driver does not tell.
+// Asked of the driver itself, since torch's headers for it need a CUDA toolkit.
+std::string compute_capability(const at::Device &device) {
+  if (!device.is_cuda())
+    return "-";
+  constexpr int major_attribute = 75, minor_attribute = 76;
+  using GetDevice = int (*)(int *, int);
+  using GetAttribute = int (*)(int *, int, int);
+  void *driver = dlopen("libcuda.so.1", RTLD_NOW);
+  if (driver == nullptr)
+    return "unknown";
+  const auto get_device = reinterpret_cast<GetDevice>(dlsym(driver, "cuDeviceGet"));
+  const auto get = reinterpret_cast<GetAttribute>(dlsym(driver, "cuDeviceGetAttribute"));
+  int index = 0, major = 0, minor = 0;
+  if (get_device == nullptr || get == nullptr || get_device(&index, device.index()) != 0 ||
+      get(&major, major_attribute, index) != 0 || get(&minor, minor_attribute, index) != 0)
+    return "unknown";
+  return std::to_string(major) + "." + std::to_string(minor);
 }
 
 // What Linux says about the CPU; nothing elsewhere.
@@ -136,6 +159,10 @@ void check_target(const std::string &path, const Target &target, const at::Devic
     if (flags.count(instruction) == 0)
       throw Error(path + " was compiled for another CPU (this one has no " + instruction + ")" +
                   again);
+  const auto capability = compute_capability(device);
+  if (target.gpu != capability)
+    throw Error(path + " was compiled for GPUs of compute capability " + target.gpu +
+                ", but this one has " + capability + again);
 }
 
 // A folder of its own, which disappears in the end.

@@ -11,7 +11,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <map>
+#include <tuple>
 #include <unordered_map>
+#include <utility>
 
 using namespace LAMMPS_NS;
 
@@ -19,12 +22,17 @@ namespace pet {
 
 namespace {
 
+using Cells = std::array<int, 3>;
+
 // One neighbour of a node; the order groups what `find_reverse` searches.
 struct Edge {
   int64_t neighbour;
-  std::array<int, 3> shift;
+  Cells shift;
+  int64_t end; // point
 
-  auto operator<=>(const Edge &) const = default;
+  bool operator<(const Edge &other) const {
+    return std::tie(neighbour, shift) < std::tie(other.neighbour, other.shift);
+  }
 };
 
 // Edges of all centres, one centre after the other; first[i] is where those of centre i begin.
@@ -41,26 +49,51 @@ struct Edges {
 
 class Builder : protected Pointers {
 public:
-  Builder(LAMMPS *lmp, NeighList *list, const std::vector<int64_t> &species, double list_cutoff)
-      : Pointers(lmp), list_(list), species_(species), cutoff_squared_(list_cutoff * list_cutoff),
-        node_(atom->nlocal + atom->nghost, -1) {}
-
-  Graph build(int hops) {
+  Builder(LAMMPS *lmp, NeighList *list, const Atoms &atoms)
+      : Pointers(lmp), list_(list), species_(atoms.species), hops_(atoms.hops),
+        cutoff_squared_(atoms.list_cutoff * atoms.list_cutoff),
+        node_(atom->nlocal + atom->nghost, -1), point_(node_.size(), -1) {
+    // In a hybrid style the list covers only some of the own atoms: others are not the model's.
+    listed_.assign(node_.size(), 0);
+    for (int n = 0; n < list_->inum + list_->gnum; ++n)
+      listed_[list_->ilist[n]] = 1;
     for (int i = 0; i < atom->nlocal; ++i)
-      add_node(i);
-    Edges edges = comm->nprocs == 1 ? edges_to_owners(hops) : edges_to_ghosts(hops);
+      if (listed_[i] && species_[i] != 0)
+        add_node(i);
+  }
+
+  Graph build() {
+    Edges edges;
+    if (comm->nprocs == 1) {
+      edges = edges_to_owners();
+    } else {
+      edges = edges_to_ghosts();
+      graph_.points = graph_.atoms;
+    }
+    fill(edges);
+    return std::move(graph_);
+  }
+
+  Graph build_unfolded() {
+    const Edges edges = unfold(edges_to_owners());
     fill(edges);
     return std::move(graph_);
   }
 
 private:
-  bool is_ours(int i) const { return species_[atom->type[i]] != 0; }
-
   void add_node(int i) {
-    if (!is_ours(i) || node_[i] >= 0)
+    if (node_[i] >= 0)
       return;
     node_[i] = static_cast<int64_t>(graph_.atoms.size());
     graph_.atoms.push_back(i);
+  }
+
+  int64_t add_point(int i) {
+    if (point_[i] < 0) {
+      point_[i] = static_cast<int64_t>(graph_.points.size());
+      graph_.points.push_back(i);
+    }
+    return point_[i];
   }
 
   // Calls use(j) for each neighbour j of atom i within the list's cutoff.
@@ -69,53 +102,51 @@ private:
     for (int n = 0; n < list_->numneigh[i]; ++n) {
       const int j = list_->firstneigh[i][n] & NEIGHMASK;
       const double dx = x[j][0] - x[i][0], dy = x[j][1] - x[i][1], dz = x[j][2] - x[i][2];
-      if (is_ours(j) && dx * dx + dy * dy + dz * dz <= cutoff_squared_)
+      if (dx * dx + dy * dy + dz * dz <= cutoff_squared_)
         use(j);
     }
   }
 
-  // In a hybrid style the list covers only some of the own atoms.
-  std::vector<char> listed() const {
-    std::vector<char> has_list(node_.size(), 0);
-    for (int n = 0; n < list_->inum + list_->gnum; ++n)
-      has_list[list_->ilist[n]] = 1;
-    return has_list;
-  }
-
-  Edges edges_to_owners(int hops) {
+  Edges edges_to_owners() {
     std::unordered_map<tagint, int> owner;
     for (int i = 0; i < atom->nlocal; ++i)
-      owner.emplace(atom->tag[i], i);
-    const auto has_list = listed();
+      if (!owner.emplace(atom->tag[i], i).second)
+        throw Error("the atom ID " + std::to_string(atom->tag[i]) +
+                    " is given twice, so that images of its atoms cannot be told apart; give "
+                    "every atom an ID of its own (reset_atoms id)");
+    for (const int i : graph_.atoms)
+      add_point(i);
     Edges edges;
     for (const int i : graph_.atoms) {
-      if (has_list[i])
-        for_neighbours(i, [&](int j) {
-          const auto found = owner.find(atom->tag[j]);
-          if (found == owner.end())
-            throw Error("a ghost atom has no owner; give every atom its own ID");
-          edges.all.push_back({node_[found->second], image(j, found->second)});
-        });
+      for_neighbours(i, [&](int j) {
+        const auto found = owner.find(atom->tag[j]);
+        if (found == owner.end())
+          throw Error("a ghost atom has no owner; give every atom its own ID");
+        const int own = found->second;
+        if (node_[own] >= 0)
+          edges.all.push_back({node_[own], image(j, own), add_point(j)});
+      });
       edges.finish_centre();
     }
-    graph_.topology.atoms_within.assign(hops, static_cast<int64_t>(graph_.atoms.size()));
+    graph_.topology.atoms_within.assign(hops_, static_cast<int64_t>(graph_.atoms.size()));
     return edges;
   }
 
-  // Breadth first: centres are the own atoms and ghosts fewer than `hops` edges away.
-  Edges edges_to_ghosts(int hops) {
-    const auto has_list = listed();
+  // Breadth first: centres are the own atoms and ghosts fewer than `hops_` edges away.
+  Edges edges_to_ghosts() {
     Edges edges;
     size_t centre = 0;
-    for (int hop = 0; hop < hops; ++hop) {
+    for (int hop = 0; hop < hops_; ++hop) {
       const size_t end = graph_.atoms.size();
       graph_.topology.atoms_within.push_back(static_cast<int64_t>(end));
       for (; centre < end; ++centre) {
         const int i = graph_.atoms[centre];
-        if (has_list[i])
+        if (listed_[i])
           for_neighbours(i, [&](int j) {
+            if (species_[j] == 0)
+              return;
             add_node(j);
-            edges.all.push_back({node_[j], {0, 0, 0}});
+            edges.all.push_back({node_[j], {0, 0, 0}, node_[j]});
           });
         edges.finish_centre();
       }
@@ -123,8 +154,47 @@ private:
     return edges;
   }
 
-  // Cell shift that takes an atom to its ghost.
-  std::array<int, 3> image(int ghost, int own) const {
+  // Breadth first through the images of the own atoms, which become nodes.
+  Edges unfold(const Edges &folded) {
+    const std::vector<int> owners = std::move(graph_.atoms);
+    graph_.atoms.clear();
+    graph_.topology.atoms_within.clear();
+    std::vector<int64_t> folded_node;
+    std::map<std::pair<int64_t, Cells>, int64_t> index;
+    const auto add_image = [&](int64_t own, const Cells &cells) {
+      const auto [found, is_new] = index.try_emplace({own, cells}, folded_node.size());
+      if (is_new) {
+        folded_node.push_back(own);
+        graph_.atoms.push_back(owners[own]);
+        graph_.cells.push_back(cells);
+      }
+      return found->second;
+    };
+    for (size_t own = 0; own < owners.size(); ++own)
+      add_image(static_cast<int64_t>(own), {0, 0, 0});
+    Edges edges;
+    size_t centre = 0;
+    for (int hop = 0; hop < hops_; ++hop) {
+      const size_t last = folded_node.size();
+      graph_.topology.atoms_within.push_back(static_cast<int64_t>(last));
+      for (; centre < last; ++centre) {
+        const int64_t own = folded_node[centre];
+        const Cells from = graph_.cells[centre];
+        for (int64_t e = folded.first[own]; e < folded.first[own + 1]; ++e) {
+          const auto &[neighbour, step, ignored] = folded.all[e];
+          const int64_t node =
+              add_image(neighbour, {from[0] + step[0], from[1] + step[1], from[2] + step[2]});
+          edges.all.push_back({node, {0, 0, 0}, node});
+        }
+        edges.finish_centre();
+      }
+    }
+    graph_.points = graph_.atoms;
+    return edges;
+  }
+
+  // Cells between an atom and its ghost.
+  Cells image(int ghost, int own) const {
     const double *h = domain->h_inv;
     const double *a = atom->x[own], *b = atom->x[ghost];
     const double dx = b[0] - a[0], dy = b[1] - a[1], dz = b[2] - a[2];
@@ -136,18 +206,17 @@ private:
   void fill(const Edges &edges) {
     Topology &topology = graph_.topology;
     for (const int i : graph_.atoms)
-      topology.species.push_back(species_[atom->type[i]]);
+      topology.species.push_back(species_[i]);
     const size_t n_edges = edges.all.size();
-    topology.centre.reserve(n_edges);
-    topology.neighbour.reserve(n_edges);
-    topology.shifts.reserve(3 * n_edges);
-    topology.reverse.reserve(n_edges);
+    for (auto *const values :
+         {&topology.centre, &topology.neighbour, &topology.ends, &topology.reverse})
+      values->reserve(n_edges);
     for (int64_t i = 0; i < edges.centres(); ++i)
       for (int64_t e = edges.first[i]; e < edges.first[i + 1]; ++e) {
         const Edge &edge = edges.all[e];
         topology.centre.push_back(i);
         topology.neighbour.push_back(edge.neighbour);
-        topology.shifts.insert(topology.shifts.end(), edge.shift.begin(), edge.shift.end());
+        topology.ends.push_back(edge.end);
         topology.reverse.push_back(find_reverse(edges, i, edge));
       }
   }
@@ -155,25 +224,30 @@ private:
   static int64_t find_reverse(const Edges &edges, int64_t centre, const Edge &edge) {
     if (edge.neighbour >= edges.centres())
       return -1;
-    const Edge wanted{centre, {-edge.shift[0], -edge.shift[1], -edge.shift[2]}};
+    const Edge wanted{centre, {-edge.shift[0], -edge.shift[1], -edge.shift[2]}, 0};
     const auto begin = edges.all.begin() + edges.first[edge.neighbour];
     const auto end = edges.all.begin() + edges.first[edge.neighbour + 1];
     const auto found = std::lower_bound(begin, end, wanted);
-    return found != end && *found == wanted ? found - edges.all.begin() : -1;
+    return found != end && !(wanted < *found) ? found - edges.all.begin() : -1;
   }
 
   NeighList *list_;
   const std::vector<int64_t> &species_;
+  int hops_;
   double cutoff_squared_;
-  std::vector<int64_t> node_; // of each LAMMPS atom, -1 for none
+  std::vector<int64_t> node_, point_; // of each LAMMPS atom, -1 for none
+  std::vector<char> listed_;          // whether it has neighbours of its own in the list
   Graph graph_;
 };
 
 } // namespace
 
-Graph build_graph(LAMMPS *lmp, NeighList *list, const std::vector<int64_t> &species,
-                  double list_cutoff, int hops) {
-  return Builder(lmp, list, species, list_cutoff).build(hops);
+Graph build_graph(LAMMPS *lmp, NeighList *list, const Atoms &atoms) {
+  return Builder(lmp, list, atoms).build();
+}
+
+Graph build_unfolded_graph(LAMMPS *lmp, NeighList *list, const Atoms &atoms) {
+  return Builder(lmp, list, atoms).build_unfolded();
 }
 
 } // namespace pet

@@ -3,16 +3,13 @@
 #include "pet_compiled.h"
 
 #include <ATen/Parallel.h>
-#include <caffe2/serialize/inline_container.h>
 #include <torch/csrc/jit/python/update_graph_executor_opt.h>
 #include <torch/cuda.h>
 #include <torch/script.h>
 #include <torch/version.h>
 
 #include <cstdlib>
-#include <filesystem>
 #include <fstream>
-#include <sstream>
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
@@ -21,81 +18,12 @@ namespace pet {
 
 namespace {
 
-constexpr int newest_format = 4;
-const std::string metadata_record = "extra/pet_mlip.txt";
-
 // c10's messages carry a backtrace and the TorchScript source; the last line says what is wrong.
 std::string last_line(std::string text) {
   while (!text.empty() && (text.back() == '\n' || text.back() == ' '))
     text.pop_back();
   const auto end = text.rfind('\n');
   return end == std::string::npos ? text : text.substr(end + 1);
-}
-
-Metadata parse_metadata(const std::string &path, const std::string &text) {
-  Metadata metadata;
-  std::string orientations = "none";
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) {
-    std::istringstream words(line);
-    std::string key;
-    words >> key;
-    if (key == "format_version")
-      words >> metadata.format_version;
-    else if (key == "package_version")
-      words >> metadata.package_version;
-    else if (key == "dtype")
-      words >> metadata.dtype;
-    else if (key == "cutoff")
-      words >> metadata.cutoff;
-    else if (key == "interaction_range")
-      words >> metadata.interaction_range;
-    else if (key == "orientations")
-      words >> orientations;
-    else if (key == "bytes_per_token")
-      words >> metadata.bytes_per_token;
-    else if (key == "ensemble")
-      words >> metadata.ensemble;
-    else if (key == "train")
-      words >> metadata.train;
-    else if (key == "max_charge")
-      words >> metadata.max_charge;
-    else if (key == "max_spin_multiplicity")
-      words >> metadata.max_spin_multiplicity;
-    else if (key == "species")
-      for (int64_t z; words >> z;)
-        metadata.species.push_back(z);
-  }
-  if (metadata.format_version > newest_format)
-    throw Error(path + " is of format " + std::to_string(metadata.format_version) + " (pet_mlip " +
-                metadata.package_version + "), this pair style reads formats up to " +
-                std::to_string(newest_format) + "; update pet_mlip and build the plugin again");
-  if (orientations != "none")
-    throw Error(path + " asks for an average over orientations of the whole structure (" +
-                orientations +
-                "), which only the ASE calculator takes; to run it in LAMMPS as it "
-                "is, write it again with --symmetrization none");
-  if (metadata.species.empty() || metadata.cutoff <= 0.0 || metadata.interaction_range < 1)
-    throw Error(path + ": its metadata are damaged; export the model again");
-  return metadata;
-}
-
-Metadata read_metadata(const std::string &path) {
-  if (!std::filesystem::is_regular_file(path))
-    throw Error("there is no model file " + path);
-  std::string text;
-  try {
-    caffe2::serialize::PyTorchStreamReader reader(path);
-    if (reader.hasRecord(metadata_record)) {
-      const auto [data, size] = reader.getRecord(metadata_record);
-      text.assign(static_cast<const char *>(data.get()), size);
-    }
-  } catch (const c10::Error &) {
-    throw Error(path + " is not a pet_mlip model, or a file cut short");
-  }
-  if (text.empty())
-    throw Error(path + " is not a model for this pair style; write one with 'pet-mlip export'");
-  return parse_metadata(path, text);
 }
 
 at::Tensor copy_of(const std::vector<int64_t> &values, const at::Device &device) {
@@ -194,11 +122,10 @@ public:
   std::string device() const override { return device_.str(); }
 
   void set_topology(const Topology &topology) override {
-    const auto n_edges = static_cast<int64_t>(topology.centre.size());
     species_ = copy_of(topology.species, device_);
     edges_ =
         torch::stack({copy_of(topology.centre, device_), copy_of(topology.neighbour, device_)});
-    shifts_ = torch::tensor(topology.shifts, torch::kFloat64).reshape({n_edges, 3}).to(device_);
+    ends_ = copy_of(topology.ends, device_);
     reverse_ = copy_of(topology.reverse, device_);
     atoms_within_ = c10::List<int64_t>();
     for (const auto count : topology.atoms_within)
@@ -219,22 +146,21 @@ public:
     spin_multiplicity_ = spin_multiplicity;
   }
 
-  Result compute(const double *positions, const double *cell, bool atomic_virials,
-                 int64_t chunk_size, bool plain) override {
+  Result compute(const std::vector<double> &points, Wanted wanted, int64_t chunk_size,
+                 bool plain) override {
     const WithoutOptimiser executor;
     const MatrixProducts products(metadata_.dtype);
     const c10::InferenceMode inference(false);
     const torch::AutoGradMode grad(true);
-    // The pointers are only read, but from_blob knows no constants.
-    const auto x =
-        torch::from_blob(const_cast<double *>(positions), {species_.size(0), 3}, torch::kFloat64);
-    const auto box = torch::from_blob(const_cast<double *>(cell), {3, 3}, torch::kFloat64);
+    // The pointer is only read, but from_blob knows no constants.
+    const auto x = torch::from_blob(const_cast<double *>(points.data()),
+                                    {static_cast<int64_t>(points.size()) / 3, 3}, torch::kFloat64);
     try {
       const auto outputs =
           module_
-              .get_method("drive")({x.to(device_), box.to(device_), species_, edges_, shifts_,
-                                    reverse_, atoms_within_, atomic_virials, chunk_size, charge_,
-                                    spin_multiplicity_, plain})
+              .get_method("drive")({x.to(device_), ends_, species_, edges_, reverse_, atoms_within_,
+                                    wanted.atomic_virials, wanted.centroid_virials, chunk_size,
+                                    charge_, spin_multiplicity_, plain})
               .toTuple();
       for (size_t k = 0; k < host_.size(); ++k)
         host_[k] = outputs->elements()[k].toTensor().to(torch::kCPU).contiguous();
@@ -245,17 +171,18 @@ public:
       throw Error("the model failed: " + last_line(error.what()));
     }
     return {host_[0].data_ptr<double>(), host_[1].data_ptr<double>(), host_[2].data_ptr<double>(),
-            atomic_virials ? host_[3].data_ptr<double>() : nullptr};
+            wanted.atomic_virials ? host_[3].data_ptr<double>() : nullptr,
+            wanted.centroid_virials ? host_[4].data_ptr<double>() : nullptr};
   }
 
 private:
   Metadata metadata_;
   at::Device device_;
   torch::jit::Module module_;
-  at::Tensor species_, edges_, shifts_, reverse_;
+  at::Tensor species_, edges_, ends_, reverse_;
   c10::List<int64_t> atoms_within_;
   int64_t charge_ = 0, spin_multiplicity_ = 1;
-  std::array<at::Tensor, 4> host_; // energies, forces, virial, atomic virials
+  std::array<at::Tensor, 5> host_; // energies, forces, virial, atomic and centroid virials
 };
 
 } // namespace

@@ -14,13 +14,16 @@ class Domain(NamedTuple):
     """Own atoms first, then ghosts by their number of edges away."""
 
     topology: Topology
-    positions: Tensor
+    points: Tensor
+    """Of the atoms and, behind them, of images, (P, 3)."""
+    ends: Tensor
+    """Point at which each edge ends, (E,) int64."""
     source: Tensor
     """Atom of the structure that each one is (an image of), (N,) int64."""
 
 
 def whole_system(atoms: Atoms, list_cutoff: float, interaction_range: int) -> Domain:
-    """A structure whose edges carry cell shifts, without ghosts."""
+    """A structure whose edges may end at images of atoms, without ghosts."""
     graph = batch_from_atoms([atoms], list_cutoff).graph
     order = torch.argsort(graph.edge_index[0], stable=True)
     graph = graph._replace(
@@ -31,11 +34,14 @@ def whole_system(atoms: Atoms, list_cutoff: float, interaction_range: int) -> Do
     topology = Topology(
         graph.species,
         graph.edge_index,
-        graph.edge_shifts.double(),
         reverse_edges(graph),
         [len(atoms)] * interaction_range,
     )
-    return Domain(topology, torch.tensor(atoms.positions), torch.arange(len(atoms)))
+    # An image for each edge.
+    positions, cell = torch.tensor(atoms.positions), torch.tensor(atoms.cell.array)
+    images = positions[graph.edge_index[1]] + graph.edge_shifts.double() @ cell
+    ends = len(atoms) + torch.arange(len(images))
+    return Domain(topology, torch.cat([positions, images]), ends, torch.arange(len(atoms)))
 
 
 def domain_of(
@@ -72,9 +78,9 @@ def domain_of(
     topology = Topology(
         graph.species[source],
         torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).t().contiguous(),
-        torch.zeros(len(pairs), 3, dtype=torch.float64),
         torch.tensor([place.get((j, i), -1) for i, j in pairs], dtype=torch.int64),
         atoms_within,
     )
     cell = torch.tensor(atoms.cell.array)
-    return Domain(topology, torch.tensor(atoms.positions)[source] + shifts @ cell, source)
+    points = torch.tensor(atoms.positions)[source] + shifts @ cell
+    return Domain(topology, points, topology.edge_index[1], source)

@@ -112,22 +112,24 @@ class LoadedModel:
 
     def drive(
         self,
-        positions: Tensor,
-        cell: Tensor,
+        points: Tensor,
+        ends: Tensor,
         topology: Topology,
         atomic_virials: bool = False,
+        centroid_virials: bool = False,
         chunk_size: int = 0,
         charge: int = 0,
         spin_multiplicity: int = 1,
         plain: bool = False,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Energies, forces, virials: see `pet_mlip.export.module.ExportedModel.drive`."""
         with self._evaluation():
             return self.module.drive(
-                positions,
-                cell,
+                points,
+                ends,
                 *topology,
                 atomic_virials,
+                centroid_virials,
                 chunk_size,
                 charge,
                 spin_multiplicity,

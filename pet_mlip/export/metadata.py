@@ -11,7 +11,7 @@ from pet_mlip.inference.memory import bytes_per_token
 from pet_mlip.inference.precision import Precision
 from pet_mlip.model.hypers import PETHypers
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 METADATA_NAME = "pet_mlip.json"
 LINES_NAME = "pet_mlip.txt"
 REFERENCES = [

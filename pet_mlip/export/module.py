@@ -77,7 +77,6 @@ class ExportedModel(nn.Module):
         edge_distances: Tensor,
         species: Tensor,
         edge_index: Tensor,
-        edge_shifts: Tensor,
         reverse: Tensor,
         atoms_within: list[int],
         electronic: Tensor | None = None,
@@ -91,7 +90,6 @@ class ExportedModel(nn.Module):
             edge_distances: Lengths in Å before any projection, (E,) float64.
             species: Atomic numbers, (N,) int64; the atoms asked for come first.
             edge_index: As in `drive`.
-            edge_shifts: As in `drive`.
             reverse: As in `drive`.
             atoms_within: As in `drive`.
             electronic: As in `forward`.
@@ -105,7 +103,7 @@ class ExportedModel(nn.Module):
         require_autograd(compute_gradient)
         if electronic is None:
             electronic = electronic_state(species.shape[0]).to(species.device)
-        topology = Topology(species, edge_index, edge_shifts, reverse, atoms_within)
+        topology = Topology(species, edge_index, reverse, atoms_within)
         vectors = edge_vectors.detach().requires_grad_(compute_gradient)
         distances = edge_distances.detach().requires_grad_(compute_gradient)
         inputs = self.preparation.of_domain(topology, vectors, distances, electronic)
@@ -118,36 +116,46 @@ class ExportedModel(nn.Module):
     @torch.jit.export
     def drive(
         self,
-        positions: Tensor,
-        cell: Tensor,
+        points: Tensor,
+        ends: Tensor,
         species: Tensor,
         edge_index: Tensor,
-        edge_shifts: Tensor,
         reverse: Tensor,
         atoms_within: list[int],
         atomic_virials: bool = False,
+        centroid_virials: bool = False,
         chunk_size: int = 0,
         charge: int = 0,
         spin_multiplicity: int = 1,
         plain: bool = False,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Energies, forces and virial of a domain of a molecular dynamics simulation.
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Energies, forces and virials of a domain of a molecular dynamics simulation.
 
         The domain's own atoms come first, then ghosts in the order of how many edges away they
-        are; a whole periodic system has no ghosts. Everything but positions and cell stays the
-        same as long as the neighbour list does.
+        are; a whole periodic system has no ghosts. Edges lead to points: the atoms, and images of
+        them that are no atoms of their own. Everything but the points stays the same as long as
+        the neighbour list does.
+
+        Two divisions of the virial among the atoms are known. The atomic virials share each edge
+        equally between its two atoms. The centroid virials are those that the heat flux needs,
+
+            W_j = sum_k (r_k - r_j) (x) dE_k/dr_j ,
+
+        so that sum_k r_k dE_k/dt is sum_j W_j v_j plus what the forces do to kinetic energies.
+        They take three more derivatives, those of sum_k r_k^a E_k for a = x, y, z, and need a
+        domain without images: r_k - r_j is that of the atom and the image it acts on.
 
         Args:
-            positions: In Å, (N, 3) float64.
-            cell: Cell vectors as rows in Å, (3, 3) float64.
+            points: Where the N atoms are and, after them, those images, in Å, (P, 3) float64.
+            ends: Point at which each edge ends: the neighbour or one of its images, (E,) int64.
             species: Atomic numbers, (N,) int64; all known to the model.
             edge_index: Directed edges of all atoms but the farthest ghosts, ordered by centre,
                 (2, E) int64; those beyond the cutoff have no effect.
-            edge_shifts: Cell shifts, (E, 3) float64.
-            reverse: Edge (j, i, -shift) of each edge, (E,) int64; -1 if j is a farthest ghost.
+            reverse: The edge back of each edge, (E,) int64; -1 if j is a farthest ghost.
             atoms_within: How many atoms are at most 0, 1, ... (the model's interaction range less
                 one) edges away from the domain's own.
-            atomic_virials: Whether to compute virials per atom.
+            atomic_virials: Whether to compute atomic virials.
+            centroid_virials: Whether to compute centroid virials.
             chunk_size: As in `forward`.
             charge: Total charge of the whole system, for models that depend on it.
             spin_multiplicity: 2S + 1 of the whole system, for models that depend on it.
@@ -155,39 +163,72 @@ class ExportedModel(nn.Module):
 
         Returns:
             Atomic energies of the domain's own atoms in eV, (atoms_within[0],); minus the gradient
-            of their sum over all positions in eV/Å, (N, 3); its virial sum r_ij (x) dE/dr_ij in
-            eV, (3, 3); its share of each atom, half of each edge for both of its atoms, (N, 3, 3)
-            or (0, 3, 3); all float64; and the number of frames of each evaluated atom, int64.
+            of their sum over all atoms in eV/Å, (N, 3); its virial sum r_ij (x) dE/dr_ij in
+            eV, (3, 3); atomic virials of the same sign, (N, 3, 3) or (0, 3, 3); centroid virials
+            W_j of the opposite sign, that of r (x) F, (N, 3, 3) or (0, 3, 3); all float64; and the
+            number of frames of each evaluated atom, int64.
+
+        Raises:
+            RuntimeError: Autograd is off, or centroid virials are asked for with images.
         """
         require_autograd(True)
-        electronic = electronic_state(species.shape[0], charge, spin_multiplicity)
-        topology = Topology(species, edge_index, edge_shifts, reverse, atoms_within)
+        state = electronic_state(species.shape[0], charge, spin_multiplicity).to(species.device)
+        topology = Topology(species, edge_index, reverse, atoms_within)
+        n_atoms, n_own = species.shape[0], atoms_within[0]
         centre, neighbor = edge_index[0], edge_index[1]
-        positions, cell = positions.detach(), cell.detach()
-        vectors = positions.index_select(0, neighbor) - positions.index_select(0, centre)
-        vectors = (vectors + edge_shifts @ cell).requires_grad_(True)
-        inputs = self.preparation.of_domain(
-            topology,
-            vectors,
-            torch.linalg.vector_norm(vectors, dim=-1),
-            electronic.to(species.device),
+        points = points.detach()
+        vectors = points.index_select(0, ends) - points.index_select(0, centre)
+        weights = torch.ones_like(species[:n_own], dtype=torch.float64)
+        energies, gradient, n_frames = self.differentiate(
+            topology, vectors, state, weights, chunk_size, plain
         )
-        weights = torch.ones_like(species[: atoms_within[0]], dtype=torch.float64)
-        energies, gradients, n_frames = self.evaluator(
-            [vectors], inputs, weights, True, chunk_size, plain
-        )
-        gradient = gradients[0]
-
-        n_atoms = positions.shape[0]
-        vectors = vectors.detach()
         forces = forces_from_edge_gradient(gradient, edge_index, n_atoms)
         virial = vectors.t() @ gradient
-        of_atoms = torch.zeros_like(positions[:0]).reshape(0, 3, 3)
+        none = torch.zeros(0, 3, 3, dtype=torch.float64, device=points.device)
+        of_atoms, of_centroids = none, none
         if atomic_virials:
             outer = 0.5 * vectors.unsqueeze(2) * gradient.unsqueeze(1)
             of_atoms = torch.zeros(n_atoms, 3, 3, dtype=outer.dtype, device=outer.device)
             of_atoms = of_atoms.index_add(0, centre, outer).index_add(0, neighbor, outer)
-        return energies, forces, virial, of_atoms, n_frames
+        if centroid_virials:
+            if not torch.equal(ends, neighbor):
+                raise RuntimeError("centroid virials need a domain whose images are atoms")
+            # Products with positions stay small if these are measured from the domain's middle.
+            positions = points[:n_atoms] - points[:n_own].mean(dim=0)
+            moments: list[Tensor] = []
+            for axis in range(3):
+                _, of_moment, _ = self.differentiate(
+                    topology, vectors, state, positions[:n_own, axis], chunk_size, plain
+                )
+                moments.append(of_moment)
+            # sum_k (r_k - r_i) (x) dE_k/dr_e of the edge e from i to j; then r_k - r_j.
+            of_edges = torch.stack(moments, dim=1)
+            of_edges = of_edges - positions.index_select(0, centre).unsqueeze(
+                2
+            ) * gradient.unsqueeze(1)
+            at_neighbor = of_edges - vectors.unsqueeze(2) * gradient.unsqueeze(1)
+            of_centroids = torch.zeros(n_atoms, 3, 3, dtype=vectors.dtype, device=vectors.device)
+            of_centroids = of_centroids.index_add(0, neighbor, at_neighbor)
+            of_centroids = of_centroids.index_add(0, centre, -of_edges)
+        return energies, forces, virial, of_atoms, of_centroids, n_frames
+
+    def differentiate(
+        self,
+        topology: Topology,
+        vectors: Tensor,
+        electronic: Tensor,
+        weights: Tensor,
+        chunk_size: int,
+        plain: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Energies of a domain's own atoms, d(sum_i w_i E_i)/d(vectors) (E, 3), frames."""
+        vectors = vectors.detach().requires_grad_(True)
+        distances = torch.linalg.vector_norm(vectors, dim=-1)
+        inputs = self.preparation.of_domain(topology, vectors, distances, electronic)
+        energies, gradient, n_frames = self.evaluator(
+            [vectors], inputs, weights, True, chunk_size, plain
+        )
+        return energies, gradient[0], n_frames
 
 
 def require_autograd(compute_gradient: bool) -> None:

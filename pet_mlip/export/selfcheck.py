@@ -40,8 +40,7 @@ def check_exported(eager: Potential, exported: "LoadedModel") -> None:
     n_atoms = len(graph.species)
     forces = forces_from_edge_gradient(gradient, graph.edge_index, n_atoms)
     topology = cluster_topology(graph, exported.metadata.interaction_range)
-    cell = torch.zeros(3, 3, dtype=torch.float64)
-    found, found_forces, *_ = exported.drive(positions, cell, topology)
+    found, found_forces, *_ = exported.drive(positions, graph.edge_index[1], topology)
     _compare("energies", found, energies, size, exported.dtype)
     _compare("forces", found_forces, forces, float(gradient.abs().max()), exported.dtype)
 
@@ -57,11 +56,10 @@ def _compare(what: str, found: Tensor, expected: Tensor, size: float, dtype: tor
 
 
 def cluster_topology(graph: Graph, interaction_range: int) -> Topology:
-    """A whole graph, as `drive` takes it."""
+    """A whole molecule, as `drive` takes it."""
     return Topology(
         graph.species,
         graph.edge_index,
-        graph.edge_shifts.to(torch.float64),
         reverse_edges(graph),
         [graph.species.shape[0]] * interaction_range,
     )

@@ -35,8 +35,6 @@ class Topology(NamedTuple):
     """Atomic numbers, (N,) int64; the domain's own atoms first, then those 1, 2, ... edges away."""
     edge_index: Tensor
     """Centre i and neighbour j of each directed edge, ordered by centre, (2, E) int64."""
-    edge_shifts: Tensor
-    """Cell shifts S, (E, 3) float64."""
     reverse: Tensor
     """Edge (j, i, -S) of each edge, (E,) int64; -1 where j is too far away to be a centre."""
     atoms_within: list[int]

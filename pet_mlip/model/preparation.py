@@ -48,7 +48,6 @@ class Preparation(nn.Module):
             Topology(
                 near.species,
                 near.edge_index,
-                near.edge_shifts,
                 reverse_edges(near),
                 [n_atoms] * self.interaction_range,
             ),

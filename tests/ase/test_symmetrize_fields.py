@@ -60,7 +60,6 @@ def test_energies_from_fields_alone(atoms, layers):
         torch.linalg.vector_norm(vectors, dim=1),
         graph.species[torch.from_numpy(domain.atom)],
         torch.from_numpy(domain.pairs),
-        torch.zeros_like(vectors),
         torch.from_numpy(domain.reverse),
         domain.atoms_within,
     )

@@ -69,15 +69,15 @@ def test_domains_are_too(ensemble):
     model = exported(ensemble)
     positions, graph = random_cluster([1, 6, 8], 3.0)
     topology = cluster_topology(graph, model.preparation.interaction_range)
-    cell = torch.zeros(3, 3, dtype=torch.float64)
+    ends, virials = graph.edge_index[1], {"atomic_virials": True, "centroid_virials": True}
     vectors = graph.edge_vectors
     distances = torch.linalg.vector_norm(vectors, dim=1)
-    expected = model.drive(positions, cell, *topology, atomic_virials=True)
+    expected = model.drive(positions, ends, *topology, **virials)
     of_domain = model.evaluate_domain(vectors, distances, *topology)
     with PretendedDevice():
         moved = move(model)
         place = sent(topology)
-        found = moved.drive(*sent((positions, cell, *place)), atomic_virials=True)
+        found = moved.drive(*sent((positions, ends, *place)), **virials)
         again = moved.evaluate_domain(vectors.to(DEVICE), distances.to(DEVICE), *place)
     for x, y in zip([*found, *again], [*expected, *of_domain], strict=True):
         assert isinstance(x, Elsewhere)

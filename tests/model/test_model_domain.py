@@ -26,11 +26,10 @@ def crystal() -> Atoms:
     return rattled(atoms, 2)
 
 
-def drive(potential, domain, atoms, chunk_size=0, virials=True):
+def drive(potential, domain, chunk_size=0, centroids=False):
     """The exported module, not scripted."""
-    cell = torch.tensor(atoms.cell.array)
     return ExportedModel(potential).drive(
-        domain.positions, cell, *domain.topology, virials, chunk_size
+        domain.points, domain.ends, *domain.topology, True, centroids, chunk_size
     )
 
 
@@ -46,7 +45,7 @@ def test_a_whole_system(ensemble, chunk_size):
     potential, atoms = make_potential(ensemble), crystal()
     expected = reference(potential, atoms)
     domain = whole_system(atoms, CUTOFF + SKIN, potential.pet_hypers.interaction_range)
-    energies, forces, virial, of_atoms, n_frames = drive(potential, domain, atoms, chunk_size)
+    energies, forces, virial, of_atoms, _, n_frames = drive(potential, domain, chunk_size)
     assert_same(energies, expected.atomic_energies, 1e-11)
     assert_same(forces, expected.forces, 1e-11)
     assert_same(0.5 * (virial + virial.t()), expected.virial[0], 1e-10)
@@ -66,7 +65,7 @@ def test_domains_add_up(ensemble, layers, featurizer, chunk_size):
     forces, virial = torch.zeros_like(expected.forces), torch.zeros(3, 3, dtype=torch.float64)
     for own in ([0, 3, 4], [1, 2], [5], []):
         domain = domain_of(atoms, own, CUTOFF + SKIN, reach, reach)
-        energies, of_domain, of_edges, of_atoms, _ = drive(potential, domain, atoms, chunk_size)
+        energies, of_domain, of_edges, of_atoms, *_ = drive(potential, domain, chunk_size)
         assert_same(energies, expected.atomic_energies[own], 1e-11)
         assert_same(of_atoms.sum(dim=0), of_edges, 1e-10)
         forces.index_add_(0, domain.source, of_domain)
@@ -82,7 +81,7 @@ def test_a_shell_too_thin_is_noticed(featurizer):
     reach = potential.pet_hypers.interaction_range
     own = [0, 3, 4]
     domain = domain_of(atoms, own, CUTOFF, reach, reach - 1)
-    energies, *_ = drive(potential, domain, atoms)
+    energies, *_ = drive(potential, domain)
     difference = energies - reference(potential, atoms).atomic_energies[own]
     assert difference.abs().max() > 1e-9
 
@@ -98,10 +97,10 @@ def test_layers_are_evaluated_no_further_than_needed(monkeypatch):
         return forward(layer, nodes, messages, species, radial, block)
 
     monkeypatch.setattr(GNNLayer, "forward", counted)
-    drive(potential, domain, crystal())
+    drive(potential, domain)
     within = domain.topology.atoms_within
     assert list(sizes.values()) == [within[2], within[1]]
-    assert 1 == within[0] < within[1] < within[2] < len(domain.positions)
+    assert 1 == within[0] < within[1] < within[2] < len(domain.points)
 
 
 def test_atoms_may_move_within_the_skin():
@@ -111,8 +110,8 @@ def test_atoms_may_move_within_the_skin():
     moved = rattled(atoms.copy(), 5)
     step = torch.tensor(moved.positions - atoms.positions)
     assert 0 < step.norm(dim=1).max() < SKIN / 2
-    domain = domain._replace(positions=domain.positions + step[domain.source])
-    energies, *_ = drive(potential, domain, atoms)
+    domain = domain._replace(points=domain.points + step[domain.source])
+    energies, *_ = drive(potential, domain)
     assert_same(energies, reference(potential, moved).atomic_energies, 1e-11)
 
 
@@ -120,16 +119,15 @@ def test_derivatives_are_refused_without_autograd():
     potential, atoms = make_potential(), crystal()
     domain = whole_system(atoms, CUTOFF, potential.pet_hypers.interaction_range)
     with torch.no_grad(), pytest.raises(RuntimeError, match="autograd is switched off"):
-        drive(potential, domain, atoms)
+        drive(potential, domain)
 
 
 def test_weights_of_a_domain():
     potential, atoms = make_potential(), crystal()
     domain = domain_of(atoms, [0, 1], CUTOFF, 3, 3)
-    vectors = domain.positions[domain.topology.edge_index[1]]
-    vectors = vectors - domain.positions[domain.topology.edge_index[0]]
+    vectors = domain.points[domain.ends] - domain.points[domain.topology.edge_index[0]]
     vectors.requires_grad_(True)
-    electronic = electronic_state(len(domain.positions))
+    electronic = electronic_state(len(domain.points))
 
     def prepare():
         distances = torch.linalg.vector_norm(vectors, dim=-1)
@@ -142,3 +140,80 @@ def test_weights_of_a_domain():
     inputs = prepare()
     whole = evaluate([vectors], inputs, weights, True, 0)[1][0]
     assert_same(whole, chunked, 1e-12)
+
+
+def test_edges_end_where_the_images_are():
+    """Images need not be where the cell would put them: a program may displace them."""
+    potential, atoms = make_potential(num_gnn_layers=2), crystal()
+    reach = potential.pet_hypers.interaction_range
+    strain = torch.tensor([[1.01, 0, 0.02], [-0.01, 1, 0], [0, 0.02, 0.99]], dtype=torch.float64)
+    strained = atoms.copy()
+    strained.set_cell(atoms.cell.array @ strain.numpy(), scale_atoms=True)
+    domain = whole_system(atoms, CUTOFF + SKIN, reach)
+    energies, *_ = drive(potential, domain._replace(points=domain.points @ strain))
+    assert_same(energies, reference(potential, strained).atomic_energies, 1e-11)
+
+
+MODELS_OF_FLUX = [
+    ("none", "residual", {"num_gnn_layers": 1}),
+    ("axis_plane", "feedforward", {"num_gnn_layers": 2}),
+    ("axis_plane", "residual", {"num_gnn_layers": 3}),
+    ("none", "feedforward", {"num_gnn_layers": 1, "num_neighbors_adaptive": 4.0}),
+]
+
+
+@pytest.mark.parametrize(("ensemble", "featurizer", "options"), MODELS_OF_FLUX)
+def test_centroid_virials_move_energy(ensemble, featurizer, options):
+    """d/dt sum_k r_k E_k - sum_k v_k E_k = sum_j (W_j v_j + r_j (F_j v_j)) in a molecule."""
+    potential = make_potential(ensemble, featurizer, **options)
+    atoms = rattled(bulk("SiO", "zincblende", a=4.8) * (3, 1, 1), 1)
+    atoms.pbc = False
+    velocities = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    reach = potential.pet_hypers.interaction_range
+    domain = whole_system(atoms, CUTOFF + SKIN, reach)
+    domain = domain._replace(ends=domain.topology.edge_index[1], points=domain.points[:6])
+
+    def at(time):
+        moved = domain.points + time * velocities
+        return moved, *drive(potential, domain._replace(points=moved), centroids=True)
+
+    step = 1e-4
+    (later, e_later, *_), (sooner, e_sooner, *_) = at(step), at(-step)
+    now, energies, forces, virial, _, of_centroids, _ = at(0.0)
+    change = (later.t() @ e_later - sooner.t() @ e_sooner) / (2 * step)
+    power = (forces * velocities).sum(dim=1)
+    expected = change - velocities.t() @ energies
+    found = torch.einsum("jab,jb->a", of_centroids, velocities) - now.t() @ power
+    assert_same(found, expected, 1e-6 * float(expected.abs().max()))
+    assert_same(of_centroids.sum(dim=0), -virial, 1e-10)
+    # Halves of the edges are something else.
+    halves = -torch.einsum("jab,jb->a", at(0.0)[4], velocities) - now.t() @ power
+    assert (halves - expected).abs().max() > 1e-3 * expected.abs().max()
+
+
+@pytest.mark.parametrize(("ensemble", "featurizer", "options"), MODELS_OF_FLUX)
+def test_centroid_virials_of_domains_add_up(ensemble, featurizer, options):
+    """For a cell smaller than the range too, in blocks too."""
+    potential, atoms = make_potential(ensemble, featurizer, **options), crystal()
+    reach = potential.pet_hypers.interaction_range
+    sums = []
+    for parts, chunk_size in (([[0, 1, 2, 3, 4, 5]], 0), ([[0, 3, 4], [1, 2], [5]], 60)):
+        total = torch.zeros(6, 3, 3, dtype=torch.float64)
+        for own in parts:
+            domain = domain_of(atoms, own, CUTOFF + SKIN, reach, reach)
+            of_centroids = drive(potential, domain, chunk_size, centroids=True)[4]
+            total.index_add_(0, domain.source, of_centroids)
+        sums.append(total)
+    assert_same(sums[0], sums[1], 1e-10)
+    assert_same(
+        sums[0].sum(dim=0),
+        -drive(potential, domain_of(atoms, list(range(6)), CUTOFF + SKIN, reach, reach))[2],
+        1e-10,
+    )
+
+
+def test_centroid_virials_with_images_are_refused():
+    potential, atoms = make_potential(), crystal()
+    domain = whole_system(atoms, CUTOFF, potential.pet_hypers.interaction_range)
+    with pytest.raises(RuntimeError, match="images are atoms"):
+        drive(potential, domain, centroids=True)

@@ -199,7 +199,6 @@ class StructureAverage:
         topology = Topology(
             torch.from_numpy(np.array(numbers)[domain.atom]).to(device),
             torch.from_numpy(domain.pairs).to(device),
-            torch.zeros(len(edge), 3, dtype=torch.float64, device=device),
             torch.from_numpy(domain.reverse).to(device),
             domain.atoms_within,
         )
