@@ -1,6 +1,5 @@
 """Comparison of a package with the model that it was compiled from."""
 
-import torch
 from torch import Tensor
 
 from pet_mlip.errors import UserError

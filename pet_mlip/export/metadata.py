@@ -82,6 +82,8 @@ def read_metadata(path: str | Path) -> Metadata:
         with zipfile.ZipFile(path) as archive:
             names = [n for n in archive.namelist() if n.endswith(f"/extra/{METADATA_NAME}")]
             text = archive.read(names[0]).decode() if names else None
+            of_lines = [n for n in archive.namelist() if n.endswith(f"/extra/{LINES_NAME}")]
+            lines = archive.read(of_lines[0]).decode() if of_lines else None
             # Torch does not compare checksums: changed weights would go unnoticed.
             damaged = archive.testzip() if names else None
             if damaged is not None:
@@ -91,12 +93,24 @@ def read_metadata(path: str | Path) -> Metadata:
             f"{path}: not a pet_mlip model, or a file cut short ({error}); export it again with "
             "`pet-mlip export`."
         ) from error
-    if text is None:
+    if text is None or lines is None:
         raise UserError(
             f"{path}: an archive without pet_mlip metadata, so not an exported model; a checkpoint "
             "(.ckpt) becomes one with `pet-mlip export`."
         )
-    return _parse(path, text)
+    metadata = _parse(path, text)
+    if not _agree(lines, metadata.to_lines()):
+        raise UserError(f"{path}: its metadata are damaged; export the model again.")
+    return metadata
+
+
+def _agree(lines: str, expected: str) -> bool:
+    """Whether both describe the same model; how much memory it takes is an estimate."""
+    sets = [
+        {line for line in text.splitlines() if not line.startswith("bytes_per_token ")}
+        for text in (lines, expected)
+    ]
+    return sets[0] == sets[1]
 
 
 def _parse(path: Path, text: str) -> Metadata:

@@ -30,8 +30,8 @@ def energies(found):
 CHANGES_OF_TYPE = {
     "set between runs": 'run 4 pre no every 2 "set atom 1*9 type 2" "set atom 5 type 1"\nrun 0',
     "fix set": (
-        "variable t atom (id<20)*(step>2)+1\nfix s all set 2 0 group all type v_t\nrun 5 post no\nunfix s\n"
-        "run 0"
+        "variable t atom (id<20)*(step>2)+1\nfix s all set 2 0 group all type v_t\n"
+        "run 5 post no\nunfix s\nrun 0"
     ),
     "fix atom/swap": "fix s all atom/swap 1 6 94 900 ke no types 1 2\nrun 5\nunfix s\nrun 0",
 }
