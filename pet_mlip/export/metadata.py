@@ -4,7 +4,9 @@ import json
 import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from ase.data import chemical_symbols
 
 from pet_mlip.errors import UserError
 from pet_mlip.inference.memory import bytes_per_token
@@ -130,6 +132,16 @@ def _parse(path: Path, text: str) -> Metadata:
             f"which this version cannot read; export the checkpoint again with `pet-mlip export`."
         )
     try:
-        return Metadata(**content)
+        metadata = Metadata(**content)
+        sensible = (
+            metadata.dtype in get_args(Precision)
+            and metadata.cutoff > 0
+            and metadata.interaction_range > 0
+            and len(metadata.species) > 0
+            and all(0 < z < len(chemical_symbols) for z in metadata.species)
+        )
     except TypeError as error:
         raise UserError(f"{path}: its metadata are damaged ({error}); export it again.") from error
+    if not sensible:
+        raise UserError(f"{path}: its metadata are damaged; export the model again.")
+    return metadata

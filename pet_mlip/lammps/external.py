@@ -19,6 +19,8 @@ from pet_mlip.export import LoadedModel
 Floats = NDArray[np.float64]
 # Energy units in one eV; LAMMPS converts kcal/mol with this number.
 UNITS = {"metal": 1.0, "real": 23.060549}
+IN_GROUP_ALL = 1
+"""Bit of LAMMPS' group of all atoms in their masks."""
 COMMANDS = ("command", "commands_list", "commands_string", "file")
 
 
@@ -62,6 +64,18 @@ class Attached:
         lmp = self._lmp
         if n_atoms != lmp.get_natoms():
             raise UserError("Atoms got lost: LAMMPS has fewer than at the start of the run.")
+        if lmp.extract_global("respa_levels"):
+            raise UserError(
+                "run_style respa evaluates an attached model at the start of a run only: use "
+                "run_style verlet, or pair_style pet (`pet-mlip lammps build`), which works with "
+                "respa."
+            )
+        if not (lmp.numpy.extract_atom("mask")[:n_atoms] & IN_GROUP_ALL).all():
+            raise UserError(
+                "Some atoms are excluded from group all, as by fix gcmc while it tries to delete "
+                "them; an attached model cannot leave them out: use pair_style pet (`pet-mlip "
+                "lammps build`)."
+            )
         types = lmp.numpy.extract_atom("type")[:n_atoms]
         # LAMMPS sorts atoms now and then; by ID they keep their places in the neighbour list.
         order = np.argsort(ids[:n_atoms], kind="stable")
@@ -136,7 +150,7 @@ def attach(
     Raises:
         UserError: LAMMPS runs on several ranks, has no box, other units than metal or real, or
             another number of atom types than `elements`; the model is missing or does not know an
-            element.
+            element. In a run: with `run_style respa`, or with atoms that `fix gcmc` has excluded.
     """
     _check_lammps(lmp)
     numbers = [_atomic_number(symbol) for symbol in elements]

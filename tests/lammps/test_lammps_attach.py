@@ -245,3 +245,34 @@ def test_mistakes(lammps, lammps_class, model, tmp_path):
 
     with pytest.raises(UserError, match="runs on 2"):
         attach(TwoRanks(), model, ["Si", "O"])
+
+
+def test_respa_is_refused(lammps, model):
+    """It would evaluate the model in the first step only."""
+    atoms = crystal((1, 1, 1))
+    lmp = lammps(atoms, "fix nve all nve\nrun_style respa 2 2 pair 2\n")
+    attach(lmp, model, ["Si", "O"])
+    with pytest.raises(UserError, match="run_style respa evaluates an attached model"):
+        lmp.command("run 3")
+    lmp.commands_string("run_style verlet\nrun 3")
+    assert_equal(lmp, atoms, model, pressure=False)
+    lmp.command("run_style respa 2 2 pair 2")
+    with pytest.raises(UserError, match="run_style verlet, or pair_style pet"):
+        lmp.command("run 3")
+
+
+def test_types_may_change_between_lists(lammps, model):
+    atoms = crystal()
+    lmp = lammps(atoms, "neigh_modify every 100 delay 100 check no\n")
+    attach(lmp, model, ["Si", "O"])
+    lmp.commands_string("run 0\nset atom 1 type 2\nrun 1 pre no")
+    atoms.symbols[0] = "O"
+    assert_equal(lmp, atoms, model)
+
+
+def test_what_is_excluded_from_all_others_is_refused(lammps, model):
+    gcmc = "fix g all gcmc 1 5 0 1 8812 900 -1.0 0.1 full_energy tfac_insert 1.0"
+    lmp = lammps(crystal((1, 1, 1)), "pair_style zero 5.0\npair_coeff * *\n")
+    attach(lmp, model, ["Si", "O"])
+    with pytest.raises(UserError, match="excluded from group all"):
+        lmp.commands_string(f"run 0\n{gcmc}\nrun 5")

@@ -80,7 +80,7 @@ EDITS = {
     "no metadata": (dict.clear, "export"),
     "no lines": (lambda texts: texts.pop(LINES_NAME), "export"),
     "no JSON": (lambda texts: texts.pop(METADATA_NAME), "export"),
-    "unknown dtype": (unknown_dtype, "float16"),
+    "unknown dtype": (unknown_dtype, "its metadata are damaged"),
     "another GPU": (compiled(gpu="9.0"), "compiled for GPUs of compute capability 9.0, but this"),
     "a GPU": (compiled(device="cuda", gpu="9.0"), "was compiled for"),
     "another torch": (compiled(torch_version="1.0.0"), "was compiled with torch 1.0.0"),
