@@ -359,7 +359,6 @@ void PairPET::update_graph() {
   if (!is_new)
     check_lists_of_types();
   step_of_list_ = -1;
-  unfolded_ = {};
   current_ = nullptr;
   const pet::Metadata &metadata = loaded_.model->metadata();
   graph_ = pet::build_graph(
@@ -400,11 +399,11 @@ void PairPET::check_lists_of_types() const {
 // Centroid virials on one rank: the heat flux needs images of atoms apart. All else does not come
 // from here, so that a trajectory is the same whether or not somebody asks.
 void PairPET::tally_unfolded() {
-  if (unfolded_.atoms.empty()) {
-    const pet::Metadata &metadata = loaded_.model->metadata();
-    unfolded_ = pet::build_unfolded_graph(
-        lmp, list, {species_, metadata.cutoff + neighbor->skin, metadata.interaction_range});
-  }
+  // Without a skin there are several times fewer images, which outweighs making the graph anew.
+  const pet::Metadata &metadata = loaded_.model->metadata();
+  unfolded_ = pet::build_unfolded_graph(lmp, list,
+                                        {species_, metadata.cutoff, metadata.interaction_range});
+  current_ = nullptr;
   const auto result = evaluate(unfolded_, {false, true});
   for (size_t k = 0; k < unfolded_.atoms.size(); ++k)
     add_centroid_virial(unfolded_.atoms[k], result.centroid_virials + 9 * k);

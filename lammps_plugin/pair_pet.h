@@ -78,7 +78,7 @@ private:
   double energy_unit_ = 1.0; // LAMMPS' unit of energy per eV
   bool warned_of_exclusions_ = false;
 
-  pet::Graph graph_, unfolded_;         // the latter for the heat flux on one rank, or empty
+  pet::Graph graph_, unfolded_;         // the latter for the heat flux of one step on one rank
   const pet::Graph *current_ = nullptr; // that of the two whose topology the model has
   // Step and count of LAMMPS' neighbour lists when the graph was built; -1: it has to be.
   bigint step_of_list_ = -1, count_of_list_ = -1;

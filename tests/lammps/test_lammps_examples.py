@@ -23,6 +23,7 @@ SHORT = {
     "slab": {},
     "overlay_zbl": {},
     "respa": {},
+    "heat_flux": {"equilibration": 2, "every": 2, "points": 2, "cells": 1},
 }
 
 
