@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import os
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -44,12 +47,19 @@ class PETCalculator(Calculator):
     over the same volume (every edge is shared equally by its two atoms), so that they sum up to
     `stress`, as ASE's own potentials have it.
 
-    Asking for energies alone skips the gradient. Any number of Atoms may share one calculator (in
-    a NEB with `allow_shared_calculator=True`); results are never stale, but the neighbour list is
-    then built for each of them in turn. `copy.copy`, `copy.deepcopy` and `clone` give calculators
-    that share the loaded model, with lists of their own: one for each image is the quicker way.
-    Pickling embeds the model. Torch's global state (default dtype, threads, grad mode) is left
-    alone.
+    Asking for energies alone skips the gradient. `results` belong to the structure of the last
+    call and to no other; if a call fails, there are none. Any number of Atoms may share one
+    calculator (in a NEB with `allow_shared_calculator=True`); the neighbour list is then built for
+    each of them in turn. `copy.copy`, `copy.deepcopy` and `clone` give calculators that share the
+    loaded model, with lists of their own: one for each image is the quicker way. Pickling embeds
+    the model.
+
+    Threads may share a calculator: `atoms.get_forces()`, `get_property` and `compute_batch` answer
+    for the structure that they were asked for, one thread after the other; for threads to work at
+    the same time, give each a clone. (`calculate` and reading `results` afterwards are two steps,
+    between which another thread may come.) Torch's default dtype, threads and grad mode are left
+    alone; its precision of float32 matrix products is what `dtype` asks for during a call, and
+    freed memory stays with the process (`pet_mlip.inference.allocator`).
 
     Models that depend on the electronic state read `atoms.info["charge"]` and
     `atoms.info["spin_multiplicity"]` (or "spin", as metatomic has it; 2S + 1): 0 and 1 by default.
@@ -96,12 +106,26 @@ class PETCalculator(Calculator):
         part: Part = "all",
     ) -> None:
         super().__init__()
+        self._lock = threading.RLock()
+        check_number("skin", skin, "a length in Å, zero or more")
+        if chunk_size is not None:
+            check_number("chunk_size", chunk_size, "a whole number, zero or more", whole=True)
+        if dtype is not None and not isinstance(dtype, str):
+            raise UserError(f'dtype is a name such as "float32", not {dtype!r}.')
+        if not isinstance(symmetrization, str | Symmetrization | None):
+            raise UserError(
+                f'symmetrization is a name such as "structure", or a Symmetrization, not '
+                f"{symmetrization!r}."
+            )
         if not isinstance(model, LoadedModel):
+            if not isinstance(model, str | os.PathLike):
+                raise UserError(
+                    "model is the path of an exported model, or what load_model returned, not "
+                    f"{type(model).__name__}."
+                )
             # Weights made in a caller's inference mode could not take part in a gradient.
             with torch.inference_mode(False):
                 model = load_model(os.fspath(model), device=device, dtype=dtype)
-        if not skin >= 0:
-            raise UserError(f"skin must be a length in Å, zero or more, not {skin}")
         if chunk_size is None:
             hypers = PETHypers(**model.metadata.hypers)
             chunk_size = default_chunk_size(hypers, model.precision, model.device)
@@ -127,13 +151,40 @@ class PETCalculator(Calculator):
     ) -> None:
         """Fill `results` and `info`; ASE calls this.
 
+        Args:
+            atoms: The structure; by default that of the last call.
+            properties: Names to compute at least; by default all that the structure has.
+            system_changes: Of no concern: the structure itself is compared with the last one.
+
         Raises:
-            UserError: Unknown element, positions that are not finite, coincident atoms.
+            UserError: Unknown element, positions that are not finite, coincident atoms, or what
+                was given is no structure or no list of names.
             PropertyNotImplementedError: A stress is asked for and the cell has no volume.
         """
+        with self._lock:
+            self._calculate(atoms, properties, system_changes)
+
+    def _calculate(
+        self,
+        atoms: Atoms | None,
+        properties: Sequence[str] | None,
+        system_changes: Sequence[str],
+    ) -> None:
+        if atoms is None:
+            atoms = self.atoms
+        if not isinstance(atoms, Atoms):
+            raise UserError(f"calculate takes an ase.Atoms, not {type(atoms).__name__}.")
+        self._check_names(properties)
+        # A call for forces after one for the energy of the same structure keeps what is there.
+        if self.atoms is None or self.check_state(atoms):
+            self.reset()
         super().calculate(atoms, properties, system_changes)
-        atoms, properties = self.atoms, properties or ["energy"]
+        atoms = self.atoms
         assert atoms is not None
+        if properties is None:
+            properties = self.implemented_properties
+            if not has_volume(atoms):
+                properties = [name for name in properties if name not in STRESSES]
         check_atoms(atoms, self.metadata.species)
         check_volume(atoms, properties)
         self._state = self._electronic_state(atoms)
@@ -146,7 +197,6 @@ class PETCalculator(Calculator):
         gradient = needs_gradient(properties) or isinstance(self.engine, RandomRotation)
         output = self.engine(atoms.numbers, edges, electronic, gradient)
         done = time.perf_counter()
-        # A call for forces after one for the energy of the same atoms keeps what is there.
         self.results.update(collect(atoms, output))
         self.info = {
             "n_frames": output.n_frames,
@@ -157,6 +207,13 @@ class PETCalculator(Calculator):
             "time_neighbours": found - start,
             "time_model": done - found,
         }
+
+    def get_property(
+        self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
+    ) -> Any:
+        """A property of the atoms, or of the last structure; ASE calls this."""
+        with self._lock:
+            return super().get_property(name, atoms, allow_calculation)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last call; ASE calls this."""
@@ -225,7 +282,7 @@ class PETCalculator(Calculator):
 
     def compute_batch(
         self,
-        structures: Sequence[Atoms],
+        structures: Iterable[Atoms],
         properties: Sequence[str] = ("energy", "forces"),
         max_atoms: int = 2000,
     ) -> list[Results]:
@@ -243,13 +300,35 @@ class PETCalculator(Calculator):
         Raises:
             UserError: As for `calculate`, naming the place in the list.
         """
-        unknown = set(properties) - set(self.implemented_properties)
-        if unknown:
-            raise PropertyNotImplementedError(f"{sorted(unknown)} are not among the properties.")
+        if isinstance(structures, Atoms):
+            raise UserError(
+                "compute_batch takes a list of structures: write [atoms] for a single one."
+            )
+        if isinstance(structures, str | os.PathLike):
+            raise UserError(
+                f"compute_batch takes a list of structures, not a path: read them first, "
+                f"ase.io.read({str(structures)!r}, ':')."
+            )
+        check_number("max_atoms", max_atoms, "a whole number, one or more", whole=True, smallest=1)
+        self._check_names(properties)
         results: list[Results] = []
-        for group in split(structures, max_atoms):
-            results.extend(self._compute_group(group, properties, len(results)))
+        with self._lock:
+            for group in split(structures, max_atoms):
+                results.extend(self._compute_group(group, properties, len(results)))
         return results
+
+    def _check_names(self, properties: Sequence[str] | None) -> None:
+        """Refuse what is no list of known properties."""
+        if properties is None:
+            return
+        if isinstance(properties, str):
+            raise UserError(
+                f"properties is a list of names: write [{properties!r}] instead of {properties!r}."
+            )
+        unknown = [name for name in properties if name not in self.implemented_properties]
+        if unknown:
+            known = ", ".join(self.implemented_properties)
+            raise PropertyNotImplementedError(f"{unknown} are not among the properties {known}.")
 
     def _compute_group(
         self, group: Sequence[Atoms], properties: Sequence[str], first: int
@@ -288,6 +367,23 @@ class PETCalculator(Calculator):
 
     def __copy__(self) -> PETCalculator:
         return copy.deepcopy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:
+            state = dict(vars(self))
+        del state["_lock"]  # each calculator has its own
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._lock = threading.RLock()
+
+
+def check_number(name: str, value: Any, what: str, whole: bool = False, smallest: int = 0) -> None:
+    """Raise a UserError if an argument is no number of a kind, or too small."""
+    is_number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+    if not is_number or not smallest <= float(value) < math.inf:
+        raise UserError(f"{name} is {what}, not {value!r}.")
 
 
 def needs_gradient(properties: Sequence[str]) -> bool:
@@ -331,11 +427,13 @@ def collect(atoms: Atoms, output: Output, name: str = "the structure") -> Result
     return results
 
 
-def split(structures: Sequence[Atoms], max_atoms: int) -> Iterator[list[Atoms]]:
+def split(structures: Iterable[Atoms], max_atoms: int) -> Iterator[list[Atoms]]:
     """Consecutive groups of at most `max_atoms` atoms, or of one structure."""
     group: list[Atoms] = []
     size = 0
-    for atoms in structures:
+    for k, atoms in enumerate(structures):
+        if not isinstance(atoms, Atoms):
+            raise UserError(f"structure {k} is no ase.Atoms, but {type(atoms).__name__}.")
         if group and size + len(atoms) > max_atoms:
             yield group
             group, size = [], 0

@@ -1,5 +1,6 @@
 """Precisions of the network, which is all that they concern: geometry and sums are float64."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, cast, get_args
@@ -73,16 +74,36 @@ def layers_of(network: nn.Module) -> list[GNNLayer]:
     return [cast(GNNLayer, sweep.layer) for sweep in sweeps]
 
 
-@contextmanager
-def matrix_products(precision: Precision) -> Iterator[None]:
-    """Have float32 matrix products evaluated as a precision asks for, whatever torch is set to."""
-    before = torch.get_float32_matmul_precision()
-    wanted = "high" if precision in ROUNDING else "highest"
-    if before == wanted:
-        yield
-        return
-    torch.set_float32_matmul_precision(wanted)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+class MatrixProducts:
+    """How this process evaluates float32 matrix products, which is one setting for all threads.
+
+    Threads that want the same evaluate at the same time; others wait until these are done.
+    """
+
+    def __init__(self) -> None:
+        self._turn = threading.Condition()
+        self._users = 0
+        self._setting = ""
+        self._before = ""
+
+    @contextmanager
+    def __call__(self, precision: Precision) -> Iterator[None]:
+        """Evaluate them as a precision asks for, whatever torch is set to; then as before."""
+        wanted = "high" if precision in ROUNDING else "highest"
+        with self._turn:
+            self._turn.wait_for(lambda: self._users == 0 or self._setting == wanted)
+            if self._users == 0:
+                self._setting, self._before = wanted, torch.get_float32_matmul_precision()
+                torch.set_float32_matmul_precision(wanted)
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._users -= 1
+                if self._users == 0:
+                    torch.set_float32_matmul_precision(self._before)
+                    self._turn.notify_all()
+
+
+matrix_products = MatrixProducts()

@@ -22,9 +22,9 @@ def domain(potential):
     atoms = rattled(molecule("CH3CH2OH"))
     reach = potential.pet_hypers.interaction_range
     d = domain_of(atoms, [0], CUTOFF, reach, reach)
-    vectors = d.positions[d.topology.edge_index[1]] - d.positions[d.topology.edge_index[0]]
+    vectors = d.points[d.ends] - d.points[d.topology.edge_index[0]]
     distances = torch.linalg.vector_norm(vectors, dim=1)
-    state = electronic_state(len(d.positions))
+    state = electronic_state(len(d.points))
     return potential.preparation.of_domain(d.topology, vectors, distances, state)
 
 
