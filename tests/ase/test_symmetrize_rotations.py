@@ -6,10 +6,11 @@ import torch
 from ase.build import bulk, molecule
 from model_files import small_potential
 from scipy.spatial.transform import Rotation
+from scipy.special import sph_harm_y
 
 from pet_mlip import PETCalculator
 from pet_mlip.ase.symmetrize.modes import Symmetrization
-from pet_mlip.ase.symmetrize.rotations import quadrature
+from pet_mlip.ase.symmetrize.rotations import GROUPS, lebedev_grid, quadrature
 from pet_mlip.errors import UserError
 from pet_mlip.export import load_model, save_model
 
@@ -38,7 +39,7 @@ def spread(calculator, n=8):
     return np.std(energies) / len(ethanol())
 
 
-@pytest.mark.parametrize("degree", [0, 1, 3, 5, 14])
+@pytest.mark.parametrize("degree", [0, 1, 2, 3, 5, 14])
 def test_polynomials_are_averaged_exactly(degree):
     matrices, weights = quadrature(degree)
     assert weights.sum() == pytest.approx(1)
@@ -52,12 +53,48 @@ def test_polynomials_are_averaged_exactly(degree):
         assert weights @ values**n == pytest.approx(expected, abs=1e-12)
 
 
-def test_degree_three_takes_84_orientations():
-    assert len(quadrature(3)[1]) == 84
+def wigner_matrices(degree, rotations):
+    """Real representation matrices of proper rotations on harmonics of a degree, (K, n, n)."""
+    points = np.random.default_rng(0).normal(size=(4 * degree + 6, 3))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+
+    def harmonics(x):
+        polar, azimuth = np.arccos(np.clip(x[:, 2], -1, 1)), np.arctan2(x[:, 1], x[:, 0])
+        complex_ones = [sph_harm_y(degree, m, polar, azimuth) for m in range(degree + 1)]
+        return np.stack([y.real for y in complex_ones] + [y.imag for y in complex_ones[1:]], axis=1)
+
+    inverse = np.linalg.pinv(harmonics(points))
+    return np.stack([inverse @ harmonics(points @ rotation) for rotation in rotations])
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3, 4, 5, 6, 9])
+def test_wigner_functions_are_averaged_exactly(degree):
+    """Of every degree up to the given one, of both parities, and of no higher degree for groups."""
+    matrices, weights = quadrature(degree)
+    signs = np.sign(np.linalg.det(matrices))
+    proper = matrices * signs[:, None, None]
+    averages = {}
+    for angular in range(degree + 2):
+        of_rotations = wigner_matrices(angular, proper)
+        averages[angular] = [
+            np.abs(np.einsum("k,k,kab->ab", weights, parity, of_rotations)).max()
+            for parity in (np.ones_like(signs), signs)
+        ]
+    assert averages[0] == pytest.approx([1, 0], abs=1e-12)
+    for angular in range(1, degree + 1):
+        assert averages[angular] == pytest.approx([0, 0], abs=1e-12)
+    if degree in GROUPS.values():
+        assert averages[degree + 1][0] > 0.1
+
+
+@pytest.mark.parametrize(("degree", "orientations"), [(0, 2), (1, 8), (2, 24), (3, 48), (5, 120)])
+def test_small_degrees_take_few_orientations(degree, orientations):
+    assert len(quadrature(degree)[1]) == orientations
+    assert len(lebedev_grid(max(degree, 1))[1]) * 2 >= orientations
 
 
 def test_higher_degrees_are_more_invariant(model):
-    modes = [Symmetrization("quadrature", degree=degree) for degree in (0, 2, 6)]
+    modes = [Symmetrization("quadrature", degree=degree) for degree in (0, 3, 6)]
     spreads = [spread(PETCalculator(model, symmetrization=mode)) for mode in modes]
     assert spreads[0] > 3 * spreads[1] > 9 * spreads[2] > 0
     assert spread(PETCalculator(model, symmetrization="structure")) < 1e-12
@@ -127,7 +164,7 @@ def test_averages_in_inference_mode(model, mode):
 def test_costs(model):
     atoms = ethanol()
     assert PETCalculator(model).cost(atoms).evaluations == 1
-    assert PETCalculator(model, symmetrization="quadrature").cost(atoms).evaluations == 84
+    assert PETCalculator(model, symmetrization="quadrature").cost(atoms).evaluations == 48
     assert PETCalculator(model, symmetrization="random").cost(atoms).relative == 1
 
 

@@ -14,6 +14,8 @@ from pet_mlip.ase.neighbours import Edges
 Floats = NDArray[np.float64]
 
 LEBEDEV_DEGREES = (*range(3, 32, 2), *range(35, 132, 6))
+GROUPS = {"C1": 0, "D2": 1, "T": 2, "O": 3, "I": 5}
+"""Rotation groups, and the degree up to which they average exactly."""
 
 
 class RotationAverage:
@@ -95,7 +97,12 @@ class RandomRotation:
 def quadrature(degree: int) -> tuple[Floats, Floats]:
     """Orthogonal matrices and weights that average exactly what has that angular degree at most.
 
-    A Lebedev grid of axes, 2 degree + 1 angles about each, and all of it with the inversion.
+    The average over all rotations of a Wigner function of degree l > 0 is zero. The average over a
+    finite group is zero too, unless the group leaves some function of degree l alone: the first
+    such l are 2, 3, 4 and 6 for the rotations of a rectangle, tetrahedron, cube and icosahedron.
+    Above, a Lebedev grid of axes, with degree + 1 equally spaced angles about each: they leave only
+    the functions that do not depend on that angle, which are spherical harmonics of the axis. All
+    of it is taken with the inversion.
 
     Args:
         degree: Largest degree of Wigner functions that are averaged exactly, 0 ... 131.
@@ -103,16 +110,24 @@ def quadrature(degree: int) -> tuple[Floats, Floats]:
     Returns:
         Matrices (K, 3, 3) and weights (K,).
     """
-    if degree == 0:
-        return np.stack([np.eye(3), -np.eye(3)]), np.full(2, 0.5)
+    group = next((name for name, largest in GROUPS.items() if largest >= degree), None)
+    if group is not None:
+        proper = Rotation.create_group(group).as_matrix()
+        weights = np.full(len(proper), 1.0 / len(proper))
+    else:
+        proper, weights = lebedev_grid(degree)
+    return np.concatenate([proper, -proper]), np.concatenate([weights, weights]) / 2.0
+
+
+def lebedev_grid(degree: int) -> tuple[Floats, Floats]:
+    """Rotations (K, 3, 3) and weights (K,) for degrees of 1 ... 131."""
     order = next(order for order in LEBEDEV_DEGREES if order >= degree)
     axes, weights = lebedev_rule(order)
-    n_angles = 2 * degree + 1
+    n_angles = degree + 1
     angles = np.tile(2.0 * np.pi / n_angles * np.arange(n_angles), len(weights))
     polar = np.repeat(np.arccos(np.clip(axes[2], -1.0, 1.0)), n_angles)
     azimuth = np.repeat(np.arctan2(axes[1], axes[0]), n_angles)
     euler = np.column_stack([azimuth, polar, angles])
     # A position r goes to r @ R^T, as in metatomic: first about z, then z onto the grid.
-    proper = Rotation.from_euler("ZYZ", euler).as_matrix().transpose(0, 2, 1)
-    weights = np.repeat(weights / weights.sum(), n_angles) / n_angles
-    return np.concatenate([proper, -proper]), np.concatenate([weights, weights]) / 2.0
+    rotations = Rotation.from_euler("ZYZ", euler).as_matrix().transpose(0, 2, 1)
+    return rotations, np.repeat(weights / weights.sum(), n_angles) / n_angles
