@@ -123,7 +123,7 @@ class Symmetrized(nn.Module):
         if not self.training or self.symmetrization.train == "full":
             frames = self._ensemble_frames(neighbourhood.environment)
         else:
-            frames = self._draw_frames(graph, structure, keys)
+            frames = self._draw_frames(neighbourhood, structure, keys)
         return self.average(neighbourhood, frames)
 
     def neighbourhood(self, graph: Graph) -> Neighbourhood:
@@ -172,13 +172,19 @@ class Symmetrized(nn.Module):
             return frames
         return fade_out_axes(frames, environment)
 
-    def _draw_frames(self, graph: Graph, structure: Tensor | None, keys: Tensor | None) -> Frames:
+    def _draw_frames(
+        self, neighbourhood: Neighbourhood, structure: Tensor | None, keys: Tensor | None
+    ) -> Frames:
         if structure is None:
-            structure = torch.zeros_like(graph.species)
+            structure = torch.zeros_like(neighbourhood.centre)
         if keys is None:
             n_structures = int(structure.max()) + 1 if structure.numel() > 0 else 0
             keys = torch.randint(2**62, (n_structures,), device="cpu").to(structure.device)
-        return training_frames(self, graph, structure, keys)[0]
+
+        def ensemble() -> Frames:
+            return self._ensemble_frames(neighbourhood.environment)
+
+        return training_frames(self, ensemble, structure, keys)[0]
 
     def _dtype(self) -> torch.dtype:
         if isinstance(self.backbone, nn.Module):

@@ -1,5 +1,6 @@
 """The frames that a training step sees (docs/theory, section Training modes)."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -8,7 +9,6 @@ from torch import Tensor
 from pet_mlip.ecse.frames import Frames, rotations_from_normal, single_frames
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.ecse.random_numbers import combine, normal, uniform
-from pet_mlip.model.graph import Graph
 
 
 class Trainable(Protocol):
@@ -17,19 +17,16 @@ class Trainable(Protocol):
     symmetrization: SymmetrizationHypers
     num_layers: int
 
-    def layer_frames(self, graph: Graph) -> Frames:
-        """The ensemble of every atom."""
-        ...
-
 
 def training_frames(
-    model: Trainable, graph: Graph, structure: Tensor, keys: Tensor
+    model: Trainable, ensemble: Callable[[], Frames], structure: Tensor, keys: Tensor
 ) -> list[Frames]:
     """Frames for each GNN layer, drawn as ``model.symmetrization.train`` says.
 
     Args:
         model: The model in training.
-        graph: The batch; gradients reach its edge vectors through the frames of the ensemble.
+        ensemble: Finds the ensemble of every atom of the batch, for the modes that need it;
+            gradients reach the edge vectors through its frames.
         structure: Structure of each atom, ascending, (N,) int64.
         keys: Random key of each structure, (S,) int64: equal keys, equal frames.
     """
@@ -39,8 +36,8 @@ def training_frames(
         frames = single_frames(random_rotations(keys)[structure])
         return [frames for _ in layers]
     if mode == "full":
-        ensemble = model.layer_frames(graph)
-        return [ensemble for _ in layers]
+        whole = ensemble()
+        return [whole for _ in layers]
 
     first_atom = torch.searchsorted(structure, torch.arange(len(keys), device=structure.device))
     place = torch.arange(len(structure), device=structure.device) - first_atom[structure]
@@ -48,8 +45,8 @@ def training_frames(
     of_layers = [combine(of_atoms, torch.full_like(place, layer)) for layer in layers]
     if mode == "environment":
         return [single_frames(random_rotations(of_layer)) for of_layer in of_layers]
-    ensemble = model.layer_frames(graph)
-    return [sample_frames(ensemble, uniform(of_layer, 1).squeeze(1)) for of_layer in of_layers]
+    whole = ensemble()
+    return [sample_frames(whole, uniform(of_layer, 1).squeeze(1)) for of_layer in of_layers]
 
 
 def random_rotations(keys: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pet_mlip.ecse.frames import Frames
 from pet_mlip.model.graph import Graph
-from pet_mlip.model.potential import Potential
+from pet_mlip.model.potential import DrawFrames, Potential
 
 
 class Prediction(NamedTuple):
@@ -55,7 +55,7 @@ def predict(
     graph: Graph,
     structure: Tensor,
     n_structures: int,
-    frames: list[Frames] | None = None,
+    frames: list[Frames] | DrawFrames | None = None,
     create_graph: bool = False,
 ) -> Prediction:
     """Energies, forces and virials of the structures of a batch.
@@ -65,7 +65,8 @@ def predict(
         graph: Atoms and edges; if `frames` depend on its edge vectors, those must require grad.
         structure: Structure of each atom, (N,) int64.
         n_structures: S.
-        frames: Frames for each layer; by default the declared inference mode.
+        frames: Frames for each layer, or how training draws them; by default the declared
+            inference mode.
         create_graph: Keep the graph of the derivatives, for training on forces.
     """
     vectors = graph.edge_vectors

@@ -1,5 +1,6 @@
 """The potential: PET in the frames of an ensemble, plus the composition baseline."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +15,9 @@ from pet_mlip.model.hypers import PETHypers
 from pet_mlip.model.inputs import Inputs
 from pet_mlip.model.pet import PET
 from pet_mlip.model.preparation import Preparation
+
+DrawFrames = Callable[[Callable[[], Frames]], list[Frames]]
+"""Frames for each GNN layer from what finds the ensemble of every atom."""
 
 
 class Potential(nn.Module):
@@ -46,20 +50,27 @@ class Potential(nn.Module):
         self.register_buffer("composition", torch.zeros(len(self.species), dtype=torch.float64))
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
 
-    def forward(self, graph: Graph, frames: list[Frames] | None = None) -> Tensor:
+    def forward(self, graph: Graph, frames: list[Frames] | DrawFrames | None = None) -> Tensor:
         """Atomic energies, (N,) float64, twice differentiable in ``graph.edge_vectors``.
 
         With adaptive cutoffs, only the first derivative is exact (see `pet_mlip.model.adaptive`).
 
         Args:
             graph: Atoms and edges.
-            frames: Frames for each GNN layer, as training draws them; by default the ensemble's.
+            frames: Frames for each GNN layer, or how training draws them; by default the
+                ensemble's.
         """
         inputs = self.preparation(graph)
         environment = environment_of(inputs)
+
+        def ensemble() -> Frames:
+            found: Frames = self.ensemble(environment)
+            return found
+
         if frames is None:
-            ensemble = self.ensemble(environment)
-            frames = [ensemble for _ in range(self.num_layers)]
+            frames = [ensemble()] * self.num_layers
+        elif not isinstance(frames, list):
+            frames = frames(ensemble)
         return self.evaluate(inputs, environment, frames)
 
     def evaluate(self, inputs: Inputs, environment: Environment, frames: list[Frames]) -> Tensor:

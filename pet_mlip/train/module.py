@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pet_mlip.config import Config
+from pet_mlip.ecse.frames import Frames
 from pet_mlip.ecse.random_numbers import combine
 from pet_mlip.ecse.training import training_frames
 from pet_mlip.errors import UserError
@@ -131,7 +133,10 @@ class TrainingModule(pl.LightningModule):
         vectors = batch.graph.edge_vectors.requires_grad_(self.loss.needs_derivatives)
         graph = batch.graph._replace(edge_vectors=vectors)
         keys = combine(batch.index, torch.full_like(batch.index, self.random_seed()))
-        frames = training_frames(self.potential, graph, batch.structure, keys)
+
+        def frames(ensemble: Callable[[], Frames]) -> list[Frames]:
+            return training_frames(self.potential, ensemble, batch.structure, keys)
+
         n_structures = batch.n_atoms.shape[0]
         if self.loss.needs_derivatives:
             return predict(self.potential, graph, batch.structure, n_structures, frames, True)

@@ -88,9 +88,13 @@ def test_sampling_stays_in_its_atom_despite_round_off():
     assert (drawn.matrix[:, 0, 0] == torch.arange(n_atoms)).all()
 
 
+def drawn_frames(potential, graph, structure, keys):
+    return training_frames(potential, lambda: potential.layer_frames(graph), structure, keys)
+
+
 def test_structure_draws_one_rotation_per_structure(batch):
     graph, structure = batch
-    frames = training_frames(potential_in("structure", "none"), graph, structure, seeded())
+    frames = drawn_frames(potential_in("structure", "none"), graph, structure, seeded())
     assert len(frames) == PET.num_gnn_layers
     for layer in frames:
         assert (layer.matrix == frames[0].matrix).all()
@@ -102,7 +106,7 @@ def test_structure_draws_one_rotation_per_structure(batch):
 
 def test_environment_draws_one_rotation_per_atom_and_layer(batch):
     graph, structure = batch
-    frames = training_frames(potential_in("environment", "axis_plane"), graph, structure, seeded())
+    frames = drawn_frames(potential_in("environment", "axis_plane"), graph, structure, seeded())
     drawn = torch.cat([layer.matrix for layer in frames])
     assert len(frames) == PET.num_gnn_layers
     assert len(torch.unique(drawn.flatten(1), dim=0)) == len(drawn) == 2 * len(structure)
@@ -115,7 +119,7 @@ def test_sample_draws_from_the_ensemble(batch, ensemble):
     potential = potential_in("sample", ensemble)
     vectors = graph.edge_vectors.clone().requires_grad_(True)
     whole = potential.layer_frames(graph)
-    frames = training_frames(potential, graph._replace(edge_vectors=vectors), structure, seeded())
+    frames = drawn_frames(potential, graph._replace(edge_vectors=vectors), structure, seeded())
     for layer in frames:
         assert layer.atom.tolist() == list(range(len(structure)))
         assert (layer.weight == 1).all()
@@ -133,8 +137,22 @@ def test_sample_draws_from_the_ensemble(batch, ensemble):
 def test_full_is_the_inference_ensemble(batch, ensemble):
     graph, structure = batch
     potential = potential_in("full", ensemble)
-    frames = training_frames(potential, graph, structure, seeded())
+    frames = drawn_frames(potential, graph, structure, seeded())
     torch.testing.assert_close(potential(graph, frames), potential(graph), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("mode", ["full", "sample", "environment"])
+def test_a_batch_is_prepared_once(batch, mode, monkeypatch):
+    graph, structure = batch
+    potential = potential_in(mode, "axis_plane")
+    expected = potential(graph, drawn_frames(potential, graph, structure, seeded()))
+    calls = []
+    prepare, ensemble = potential.preparation.forward, potential.ensemble.forward
+    monkeypatch.setattr(potential.preparation, "forward", lambda g: calls.append("p") or prepare(g))
+    monkeypatch.setattr(potential.ensemble, "forward", lambda e: calls.append("e") or ensemble(e))
+    found = potential(graph, lambda e: training_frames(potential, e, structure, seeded()))
+    assert calls == (["p"] if mode == "environment" else ["p", "e"])
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +160,7 @@ def test_full_is_the_inference_ensemble(batch, ensemble):
 )
 def test_keys_reproduce(batch, mode, ensemble):
     potential = potential_in(mode, ensemble)
-    first, again, other = (training_frames(potential, *batch, seeded(s)) for s in (1, 1, 2))
+    first, again, other = (drawn_frames(potential, *batch, seeded(s)) for s in (1, 1, 2))
     assert all((a.matrix == b.matrix).all() for a, b in zip(first, again, strict=True))
     assert (first[0].matrix - other[0].matrix).abs().max() > 1e-3
 
@@ -152,9 +170,9 @@ def test_keys_reproduce(batch, mode, ensemble):
 )
 def test_frames_do_not_depend_on_the_rest_of_the_batch(batch, mode, ensemble):
     potential, (graph, structure) = potential_in(mode, ensemble), batch
-    together = training_frames(potential, graph, structure, seeded())
+    together = drawn_frames(potential, graph, structure, seeded())
     alone = graph_from_atoms(ase.build.molecule("CH4"), 4.5)
-    apart = training_frames(potential, alone, torch.zeros(5, dtype=torch.int64), seeded()[1:])
+    apart = drawn_frames(potential, alone, torch.zeros(5, dtype=torch.int64), seeded()[1:])
     for a, b in zip(together, apart, strict=True):
         torch.testing.assert_close(a.matrix[structure == 1], b.matrix, rtol=0, atol=1e-14)
 

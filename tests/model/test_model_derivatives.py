@@ -107,7 +107,9 @@ def force_loss(potential: Potential, batch, mode="full"):
     if mode != "full":
         potential.symmetrization = potential.symmetrization.model_copy(update={"train": mode})
         keys = torch.arange(len(batch.energy))
-        frames = training_frames(potential, graph, batch.structure, keys)
+        frames = training_frames(
+            potential, lambda: potential.layer_frames(graph), batch.structure, keys
+        )
     found = predict(potential, graph, batch.structure, len(batch.energy), frames, create_graph=True)
     return (found.energy**2).sum() + (found.forces**2).sum() + 0.1 * (found.virial**2).sum()
 
