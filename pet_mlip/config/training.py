@@ -60,6 +60,12 @@ class TrainingConfig(Section):
     max_atoms_per_batch: Int | None = Field(
         2048, gt=0, description="Most atoms per batch, over all devices, or null for no limit."
     )
+    memory_gb: Float | None = Field(
+        None,
+        gt=0,
+        description="Memory in GB that a step of a process may take; larger batches are evaluated "
+        "in parts, which changes nothing but round-off. null: a quarter of what is available.",
+    )
     optimizer: Literal["adamw", "muon"] = Field(
         "muon",
         description="muon: orthogonalised momentum for hidden matrices and AdamW for the rest, "
@@ -97,7 +103,9 @@ class TrainingConfig(Section):
         None, gt=0, description="Validations without improvement before training stops, or null."
     )
     checkpoint_minutes: Float = Field(
-        10.0, gt=0, description="Longest time between two checkpoints within an epoch."
+        5.0,
+        gt=0,
+        description="Longest time between two checkpoints; the first is written after a minute.",
     )
     init_from: str | None = Field(
         None,

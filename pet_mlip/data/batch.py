@@ -80,6 +80,35 @@ class Batch:
         """Structures in this batch, padding included."""
         return self.n_atoms.shape[0]
 
+    def part(self, start: int, end: int) -> Batch:
+        """The structures from one number to another, of the same global batch."""
+        ends = torch.cumsum(self.n_atoms, dim=0)
+        first_atom = int(ends[start - 1]) if start > 0 else 0
+        last_atom = int(ends[end - 1]) if end > 0 else 0
+        # Edges stand in the order of the structures.
+        atoms = slice(first_atom, last_atom)
+        of_edges = self.structure[self.graph.edge_index[0]]
+        bounds = torch.searchsorted(of_edges, torch.tensor([start, end], device=of_edges.device))
+        edges = slice(*bounds.tolist())
+        graph = Graph(
+            self.graph.species[atoms],
+            self.graph.edge_index[:, edges] - first_atom,
+            self.graph.edge_vectors[edges],
+            self.graph.edge_shifts[edges],
+            self.graph.electronic[atoms],
+        )
+        return replace(
+            self,
+            graph=graph,
+            structure=self.structure[atoms] - start,
+            n_atoms=self.n_atoms[start:end],
+            volume=self.volume[start:end],
+            energy=self.energy[start:end],
+            forces=self.forces[atoms],
+            stress=self.stress[start:end],
+            index=self.index[start:end],
+        )
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The batch on another device; dtypes do not change."""
 

@@ -48,6 +48,16 @@ class AtomsDataset(Dataset[Sample]):
         """Atoms of each structure, (S,): what a batch sampler needs."""
         return np.array([structure.n_atoms for structure in self.structures], dtype=np.int64)
 
+    def largest(self, n: int) -> list[int]:
+        """The structures with the most edges, or atoms where edges are not known, descending."""
+
+        def size(index: int) -> tuple[int, int]:
+            edges = self._edges.get(index)
+            known = 0 if edges is None else edges[0].shape[1]
+            return known, self.structures[index].n_atoms
+
+        return sorted(range(len(self)), key=size, reverse=True)[:n]
+
     def __len__(self) -> int:
         return len(self.structures)
 

@@ -16,6 +16,9 @@ from pet_mlip.config import TrainingConfig
 from pet_mlip.train.module import TrainingModule
 from pet_mlip.train.output import LOG, MetricsTable
 
+FIRST_CHECKPOINT = 60.0
+"""Seconds."""
+
 
 class TrainingInterrupted(Exception):  # noqa: N818 - it is no error
     """A signal stopped the training; the last checkpoint continues it.
@@ -48,15 +51,22 @@ class Recorder(pl.Callback):
         self.table = table
         self.save = save
         self.last_saved = 0.0
+        self.interval = min(FIRST_CHECKPOINT, 60 * config.checkpoint_minutes)
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Make the run resumable from its first moment."""
+        """Make the run resumable from its first moment; do the validation that is due."""
         assert isinstance(module, TrainingModule)
-        self.last_saved = module.progress.elapsed
+        progress = module.progress
+        self.last_saved = progress.elapsed
         if trainer.is_global_zero:
-            self.table.start(module.progress.epoch)
-            if module.progress.step == 0:
+            self.table.start(progress.epoch - bool(progress.pending))
+            if progress.step == 0:
                 self.save(module, "last.ckpt")
+        if self.config.max_time is not None and progress.validation_seconds == 0.0:
+            module.project_validation()
+            LOG.info("A validation takes about %.1f s.", progress.validation_seconds)
+        if progress.pending:
+            self._validate(trainer, module)
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         """Save within long epochs, and stop for a signal or when the time is up."""
@@ -66,8 +76,7 @@ class Recorder(pl.Callback):
             return
         if module.progress.batch >= module.plan.n_batches:
             return  # the end of the epoch sees to it
-        since = module.progress.elapsed - self.last_saved
-        if module.stop_agreed or since > 60 * self.config.checkpoint_minutes:
+        if module.stop_agreed or self._is_checkpoint_due(module):
             self._save_last(trainer, module)
             self._raise_if_interrupted(module)
 
@@ -75,18 +84,49 @@ class Recorder(pl.Callback):
         """Validate, note the metrics, save, and stop if there is nothing more to do."""
         assert isinstance(module, TrainingModule)
         row = module.finish_epoch()
-        improved = False
         module.synchronize()
         if self._is_validation_due(module):
-            row |= module.validate()
-            improved = self._judge(module, row)
-            module.synchronize()
-        if trainer.is_global_zero:
-            self._record(trainer, module, row, improved)
+            module.progress.pending = row
+            # Nobody knows how long the first one takes.
+            is_first = module.progress.best_epoch == 0
+            if is_first or self._is_checkpoint_due(module, module.progress.validation_seconds):
+                self._save_last(trainer, module)
+            self._validate(trainer, module)
+        elif trainer.is_global_zero:
+            self._record(trainer, module, row, False)
         self._save_last(trainer, module)
         self._raise_if_interrupted(module)
         if module.progress.finished(self.config):
             trainer.should_stop = True
+
+    def _validate(self, trainer: pl.Trainer, module: TrainingModule) -> None:
+        """Validate the last complete epoch and note its metrics; a signal puts that off."""
+        progress = module.progress
+        errors = module.validate()
+        if errors is None and module.stop_agreed:
+            self._save_last(trainer, module)
+            self._raise_if_interrupted(module)
+        row, progress.pending = dict(progress.pending), {}
+        improved = False
+        if errors is not None:
+            row |= errors
+            improved = self._judge(module, row)
+        elif progress.best_epoch == 0:
+            LOG.warning(
+                "max_time is over before anything could be validated: the exported model is the "
+                "last one, and its errors are not known; give more time, or fewer validation "
+                "structures."
+            )
+            progress.best_epoch, improved = int(row["epoch"]), True
+        else:
+            LOG.warning("max_time is over: the last validation was broken off.")
+        module.synchronize()
+        if trainer.is_global_zero:
+            self._record(trainer, module, row, improved)
+
+    def _is_checkpoint_due(self, module: TrainingModule, ahead: float = 0.0) -> bool:
+        """Whether it will be time for one when the next seconds are over."""
+        return module.progress.elapsed + ahead - self.last_saved > self.interval
 
     def _is_validation_due(self, module: TrainingModule) -> bool:
         progress = module.progress
@@ -119,6 +159,9 @@ class Recorder(pl.Callback):
 
     def _save_last(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         module.flush_losses()
+        since = module.progress.elapsed - self.last_saved
+        if since > self.interval:  # from now on less often
+            self.interval = 60 * self.config.checkpoint_minutes
         self.last_saved = module.progress.elapsed
         if trainer.is_global_zero:
             self.save(module, "last.ckpt")
@@ -141,7 +184,10 @@ def summarize(row: dict[str, float], improved: bool) -> str:
 
 
 class Signals(pl.Callback):
-    """SIGINT and SIGTERM end the training after the current step; a second SIGINT ends it at once.
+    """Signals end the training after the current step, or batch of a validation.
+
+    They are SIGINT, SIGTERM, and SIGUSR1, which batch queues send some time before a job's end. A
+    second SIGINT ends it at once.
 
     Signal handlers exist in main threads only; elsewhere this does nothing.
     """
@@ -160,7 +206,7 @@ class Signals(pl.Callback):
                 raise KeyboardInterrupt
             module.stop_asked, module.stop_signal = True, number
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             self.previous[number] = signal.signal(number, ask)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:

@@ -22,6 +22,7 @@ from pet_mlip.model.potential import Potential
 from pet_mlip.train.ema import AveragedWeights
 from pet_mlip.train.loader import Loaders
 from pet_mlip.train.loss import ErrorSums, Loss, compare, label_counts
+from pet_mlip.train.memory import MemoryBudget
 from pet_mlip.train.optimizer import make_optimizer
 from pet_mlip.train.schedule import Progress, learning_rate
 
@@ -62,6 +63,7 @@ class TrainingModule(pl.LightningModule):
         self.learning_rate = 0.0
         self.errors: dict[str, float] = {}  # of the last validation
         self._tick = time.monotonic()
+        self._begun = (0.0, -2)  # elapsed time and number of the step that began last
         self._loss_sum: Tensor | None = None
         self._indices: Tensor | None = None
 
@@ -103,6 +105,13 @@ class TrainingModule(pl.LightningModule):
 
     def train_dataloader(self) -> Any:
         """This process's batches, from where the training stands."""
+        config = self.config
+        here = 1 if self.device.type == "cuda" else self.trainer.num_devices
+        self.memory = MemoryBudget(self.potential, config.memory_gb, self.device, here)
+        if self.trainer.is_global_zero:
+            self.memory.examine(
+                self.loaders.training, config.batch_size, config.max_atoms_per_batch
+            )
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
         pin = self.device.type == "cuda"
         self.validation = self.loaders.validation_loader(rank, world_size, pin)
@@ -120,14 +129,30 @@ class TrainingModule(pl.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Loss of a batch, such that the mean over processes is the loss of the global batch."""
         self._indices = batch.index
+        before, step = self._begun
         self.synchronize()
+        progress = self.progress
+        if progress.step == step + 1:
+            # As long as the longest of late.
+            progress.step_seconds = max(0.9 * progress.step_seconds, progress.elapsed - before)
+        self._begun = (progress.elapsed, progress.step)
         self._set_learning_rate()
-        residuals = compare(self._predict_in_training(batch), batch)
-        loss = self.loss(residuals, label_counts(batch.totals))
-        part = loss.detach()
-        self._loss_sum = part if self._loss_sum is None else self._loss_sum + part
+        *first, last = self.memory.split(batch)
+        for part in first:
+            self._loss_of(part).backward()  # type: ignore[no-untyped-call]
+        return self._loss_of(last)
+
+    def _loss_of(self, part: Any) -> Tensor:
+        """What a part of a batch adds to the loss, whose gradients add up."""
+        residuals = compare(self._predict_in_training(part), part)
+        loss = self.loss(residuals, label_counts(part.totals))
+        found = loss.detach()
+        self._loss_sum = found if self._loss_sum is None else self._loss_sum + found
         # Lightning averages gradients over the processes; each has its part of the sum.
         return loss * self.trainer.world_size if self.trainer.world_size > 1 else loss
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
+        """Leave the gradients of a batch's first parts: `optimizer_step` removes them all."""
 
     def _predict_in_training(self, batch: Any) -> Prediction:
         vectors = batch.graph.edge_vectors.requires_grad_(self.loss.needs_derivatives)
@@ -190,6 +215,7 @@ class TrainingModule(pl.LightningModule):
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, closure: Any) -> None:  # type: ignore[override]
         """Step, average the weights, and count."""
         optimizer.step(closure=closure)
+        optimizer.zero_grad(set_to_none=True)
         self.average.update(self.potential)
         self.progress.batch += 1
         self.progress.step += 1
@@ -216,15 +242,42 @@ class TrainingModule(pl.LightningModule):
             progress.batch, progress.loss_sum, progress.gradient_sum = 0, 0.0, 0.0
         return row
 
-    def validate(self) -> dict[str, float]:
-        """Errors of the averaged weights, in the declared inference mode."""
+    def validate(self) -> dict[str, float] | None:
+        """Errors of the averaged weights, in the declared inference mode.
+
+        None if it was broken off, by a signal or since ``max_time`` is over.
+        """
         errors = ErrorSums(self.loss, self.device)
+        start = self.progress.elapsed
         for batch in self.validation:
-            batch = self.transfer_batch_to_device(batch, self.device, 0)
-            errors.add(compare(self._predict_averaged(batch), batch))
+            self._add_errors(batch, errors)
+            self.synchronize()
+            if self.stop_agreed or self.progress.must_end(self.config):
+                return None
+        self.progress.validation_seconds = self.progress.elapsed - start
+        self._begun = (0.0, -2)
         self.sum_over_processes(errors.sums)
         self.errors = errors.result()
         return self.errors
+
+    def project_validation(self) -> None:
+        """Estimate how long a validation takes from its first batch, until there was one."""
+        batch = next(iter(self.validation), None)
+        if batch is None:
+            return
+        start = time.monotonic()
+        self._add_errors(batch, ErrorSums(self.loss, self.device))
+        atoms = int(self.loaders.validation.sizes.sum()) / self.trainer.world_size
+        seconds = (time.monotonic() - start) * atoms / max(len(batch.structure), 1)
+        seconds /= self.trainer.world_size  # the mean over the processes
+        shared = torch.tensor([seconds], dtype=torch.float64, device=self.device)
+        self.progress.validation_seconds = float(self.sum_over_processes(shared))
+        self.synchronize()
+
+    def _add_errors(self, batch: Any, errors: ErrorSums) -> None:
+        batch = self.transfer_batch_to_device(batch, self.device, 0)
+        for part in self.memory.split(batch, validating=True):
+            errors.add(compare(self._predict_averaged(part), part))
 
     def _predict_averaged(self, batch: Any) -> Prediction:
         n_structures = batch.n_atoms.shape[0]

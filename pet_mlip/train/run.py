@@ -17,6 +17,7 @@ from pet_mlip.train.checkpoint import (
     write_checkpoint,
     write_text,
 )
+from pet_mlip.train.fingerprint import check_same_data, fingerprint
 from pet_mlip.train.freeze import count_parameters, freeze
 from pet_mlip.train.initial import Start, inherit_model, new_potential, pretrained_potential
 from pet_mlip.train.launch import is_first_process, make_trainer, matmul_precision, quiet_lightning
@@ -75,6 +76,8 @@ class _Run:
         self.config = resolve(self.config, data)
         if content is not None:
             check_same_training(self.config, content["config"])
+            check_same_data(data, content.get("data"))
+        self.fingerprint = fingerprint(data)
         if self.first:
             write_text(self.output / "config.yaml", self.config.to_yaml())
         module = self._make_module(data, content)
@@ -112,7 +115,7 @@ class _Run:
             LOG.info("Nothing is left to train; give more epochs or time to train on.")
             return
         table = MetricsTable(self.output / "metrics.csv")
-        callbacks = [Recorder(training, table, self._save), Signals()]
+        callbacks = [Signals(), Recorder(training, table, self._save)]
         if self.config.logging.progress and self.console.is_terminal and self.first:
             callbacks.append(ProgressBar(self.console))
         make_trainer(self.config, self.output, callbacks).fit(module)
@@ -124,6 +127,7 @@ class _Run:
                 "package_version": __version__,
                 "config": self.config.to_dict(),
                 "loss_scale": module.loss.scale,
+                "data": self.fingerprint,
                 **module.content(with_optimizer=name == "last.ckpt"),
             },
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pet_mlip.config import TrainingConfig
@@ -33,6 +33,12 @@ class Progress:
     """Validations since then."""
     stopped: bool = False
     """Whether early stopping ended the training."""
+    validation_seconds: float = 0.0
+    """That a validation takes; an estimate until there was one."""
+    step_seconds: float = 0.0
+    """That a step takes."""
+    pending: dict[str, float] = field(default_factory=dict)
+    """Metrics of the last complete epoch as long as its validation is due."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, for a checkpoint."""
@@ -44,12 +50,30 @@ class Progress:
         if config.epochs is not None:
             done = (self.epoch + self.batch / max(n_batches, 1)) / config.epochs
         if config.max_time is not None:
-            done = max(done, self.elapsed / config.max_time)
+            done = max(done, self.elapsed / self.training_time(config))
         return min(done, 1.0)
 
+    def training_time(self, config: TrainingConfig) -> float:
+        """Seconds after which no step may begin, so that a validation ends within ``max_time``."""
+        if config.max_time is None:
+            return math.inf
+        # The clock is read when a step begins: that step, and one that follows.
+        rest = self.validation_seconds + 2 * self.step_seconds
+        return max(config.max_time - rest, 0.5 * config.max_time)
+
+    def must_end(self, config: TrainingConfig) -> bool:
+        """Whether a validation has to be broken off: time is over.
+
+        The first one may take a tenth longer, since without it nothing is known of the model.
+        """
+        if config.max_time is None:
+            return False
+        grace = max(0.1 * config.max_time, 1.0) if self.best_epoch == 0 else 0.0
+        return self.elapsed > config.max_time + grace
+
     def out_of_time(self, config: TrainingConfig) -> bool:
-        """Whether ``max_time`` is over."""
-        return config.max_time is not None and self.elapsed >= config.max_time
+        """Whether ``max_time`` leaves time for the last validation only."""
+        return self.elapsed >= self.training_time(config)
 
     def finished(self, config: TrainingConfig) -> bool:
         """Whether nothing is left to train."""

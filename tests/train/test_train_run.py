@@ -172,7 +172,7 @@ def test_time_limit(data: Path, tmp_path: Path) -> None:
     run_training(tiny_config(data, epochs=None, max_time=2, validate_every=50), tmp_path)
     assert time.monotonic() - start < 30
     rows = MetricsTable(tmp_path / "metrics.csv").rows()
-    assert 2 <= rows[-1]["elapsed"] < 10
+    assert 1 <= rows[-1]["elapsed"] <= 2.2
     assert math.isfinite(rows[-1]["val_loss"]), "the last epoch is always validated"
     assert rows[-1]["lr"] < 1e-4
 

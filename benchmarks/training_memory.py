@@ -1,0 +1,102 @@
+"""Peak memory of a training step and of a validation, against the estimate of pet_mlip.train.memory.
+
+Each line is a process of its own: resident memory at its peak, less that before the step.
+
+    python benchmarks/training_memory.py
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+
+from pet_mlip.data.batch import batch_from_atoms
+from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.ecse.training import training_frames
+from pet_mlip.model.derivatives import predict
+from pet_mlip.model.hypers import PETHypers
+from pet_mlip.model.potential import Potential
+from pet_mlip.train.memory import MemoryBudget, Size
+
+SMALL = {"d_pet": 32, "d_node": 32, "d_head": 32, "d_feedforward": 64, "num_heads": 4}
+MIDDLE = {"d_pet": 64, "d_node": 64, "d_head": 64, "d_feedforward": 128, "num_heads": 4}
+RESIDUAL = {"transformer_type": "PostLN", "featurizer_type": "residual"}
+CASES = [
+    ("ethanol", 16, "full", "axis_plane", {}),
+    ("ethanol", 16, "full", "axis_plane", MIDDLE),
+    ("ethanol", 16, "full", "axis_plane", RESIDUAL),
+    ("ethanol", 16, "full", "axis_plane", {"num_gnn_layers": 1}),
+    ("ethanol", 32, "environment", "axis_plane", {}),
+    ("silicon", 1, "full", "axis_plane", {}),
+    ("silicon", 4, "sample", "axis_plane", RESIDUAL),
+    ("copper", 1, "full", "closest_pairs", SMALL),
+    ("copper", 8, "structure", "none", {}),
+]
+
+
+def structures(name: str, count: int) -> list[Atoms]:
+    """Rattled copies."""
+    found = []
+    for seed in range(count):
+        atoms = {
+            "ethanol": lambda: molecule("CH3CH2OH"),
+            "silicon": lambda: bulk("Si", cubic=True) * (2, 1, 1),
+            "copper": lambda: bulk("Cu", cubic=True) * (2, 2, 1),
+        }[name]()
+        atoms.rattle(0.05, seed=seed)
+        found.append(atoms)
+    return found
+
+
+def measure(name: str, count: int, mode: str, ensemble: str, hypers: dict, validating: bool):
+    """Estimated and measured bytes."""
+    atoms = structures(name, count)
+    species = sorted({int(z) for a in atoms for z in a.numbers})
+    symmetrization = SymmetrizationHypers(train=mode, ensemble=ensemble)
+    potential = Potential(species, PETHypers(**hypers), symmetrization)
+    batch = batch_from_atoms(atoms, potential.cutoff)
+    budget = MemoryBudget(potential, 1.0, torch.device("cpu"))
+    estimate = budget.bytes_of(sum(budget.sizes(batch, validating), Size()), validating)
+    keys = torch.arange(count)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if validating:
+        predict(potential, batch.graph, batch.structure, count)
+    else:
+
+        def frames(ensemble):
+            return training_frames(potential, ensemble, batch.structure, keys)
+
+        found = predict(potential, batch.graph, batch.structure, count, frames, True)
+        (found.energy.square().sum() + found.forces.square().sum()).backward()
+    return estimate, 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    if len(sys.argv) > 1:
+        print(json.dumps(measure(*json.loads(sys.argv[1]))))
+        return
+    print("| structures | frames of | network | step | estimate, MB | measured, MB | ratio |")
+    print("| --- | --- | --- | --- | ---: | ---: | ---: |")
+    for name, count, mode, ensemble, hypers in CASES:
+        for validating in (False, True):
+            words = json.dumps([name, count, mode, ensemble, hypers, validating])
+            command = [sys.executable, __file__, words]
+            found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            estimate, measured = (value / 1e6 for value in json.loads(found))
+            network = ", ".join(f"{k} {v}" for k, v in hypers.items()) or "default"
+            step = "validation" if validating else "training"
+            print(
+                f"| {count} {name} | {ensemble}, {mode} | {network} | {step} | {estimate:.0f} | "
+                f"{measured:.0f} | {estimate / measured:.2f} |"
+            )
+
+
+if __name__ == "__main__":
+    main()

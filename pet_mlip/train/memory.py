@@ -1,0 +1,178 @@
+"""How much memory a training step takes, and batches in parts that fit into what there is.
+
+Everything that grows is an activation: of each attention token (a frame's row of neighbours, padded
+to the longest, and the centre) and of each edge. The gradient of a loss of forces keeps those of
+the energy, of its derivative, and of the way back through both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from pet_mlip.data.batch import Batch, collate
+from pet_mlip.data.dataset import AtomsDataset
+from pet_mlip.data.sampler import SampleRef
+from pet_mlip.errors import UserError
+from pet_mlip.inference.memory import LARGEST_SHARE, available_memory, bytes_per_token
+from pet_mlip.inference.precision import Precision
+from pet_mlip.model.graph import count_each
+from pet_mlip.model.potential import Potential
+from pet_mlip.train.output import LOG
+
+# Bytes of a training step and of a validation over those that a token's activations take at
+# inference: measured (benchmarks/training_memory.py), right to about a quarter.
+TRAINING = (4.6, 2.2)
+VALIDATION = (1.8, 0.8)
+GPU_SHARE = 0.7
+"""Of the free memory of a GPU, which nobody else uses."""
+EXAMINED = 64
+"""Structures whose frames are counted before the first step: those with the most edges."""
+
+
+@dataclass
+class Size:
+    """What the memory for some structures depends on."""
+
+    frames: int = 0
+    """Of all their atoms."""
+    width: int = 0
+    """Tokens of a frame: the most neighbours of an atom, and the atom."""
+    edges: int = 0
+
+    def __add__(self, other: Size) -> Size:
+        return Size(
+            self.frames + other.frames, max(self.width, other.width), self.edges + other.edges
+        )
+
+
+class MemoryBudget:
+    """Splits batches so that no part takes more memory than allowed.
+
+    Frames of a structure are counted when it is first seen, and remembered.
+
+    Args:
+        potential: The model in training.
+        gigabytes: Allowed for a step, per process; None for a quarter of what is available.
+        device: Where the model is.
+        processes: That share the memory of the machine.
+    """
+
+    def __init__(
+        self,
+        potential: Potential,
+        gigabytes: float | None,
+        device: torch.device,
+        processes: int = 1,
+    ) -> None:
+        self.potential = potential
+        precision = next(potential.pet.parameters()).dtype
+        name: Precision = "float64" if precision == torch.float64 else "float32"
+        self.unit = bytes_per_token(potential.pet_hypers, name)
+        if device.type == "cuda":
+            self.available: float = torch.cuda.mem_get_info(device)[0]
+            share = GPU_SHARE
+        else:
+            self.available = available_memory() / processes
+            share = LARGEST_SHARE
+        self.allowed = share * self.available if gigabytes is None else 1e9 * gigabytes
+        self._frames: dict[tuple[bool, int], int] = {}
+
+    def bytes_of(self, size: Size, validating: bool = False) -> float:
+        """Memory that structures of a size take together."""
+        of_token, of_edge = VALIDATION if validating else TRAINING
+        return self.unit * (of_token * size.frames * size.width + of_edge * size.edges)
+
+    def split(self, batch: Batch, validating: bool = False) -> list[Batch]:
+        """The batch in parts, of one structure at least, that fit; in its order."""
+        sizes = self.sizes(batch, validating)
+        ends: list[int] = []
+        part = Size()
+        for k, size in enumerate(sizes):
+            if part.frames and self.bytes_of(part + size, validating) > self.allowed:
+                ends.append(k)
+                part = Size()
+            part = part + size
+        if not ends:
+            return [batch]
+        bounds = [0, *ends, len(sizes)]
+        return [batch.part(a, b) for a, b in pairwise(bounds)]
+
+    def sizes(self, batch: Batch, validating: bool) -> list[Size]:
+        """Of each structure of a batch."""
+        n_structures = batch.n_structures
+        neighbours = count_each(batch.graph.edge_index[0], len(batch.structure))
+        widths = torch.zeros_like(batch.n_atoms).scatter_reduce(
+            0, batch.structure, neighbours + 1, "amax"
+        )
+        edges = torch.zeros_like(batch.n_atoms).index_add(0, batch.structure, neighbours)
+        frames = self._count_frames(batch, validating)
+        return [
+            Size(*values) for values in zip(frames, widths.tolist(), edges.tolist(), strict=True)
+        ][:n_structures]
+
+    def _count_frames(self, batch: Batch, validating: bool) -> list[int]:
+        if not (validating or self.potential.symmetrization.train == "full"):
+            return [int(n) for n in batch.n_atoms.tolist()]  # one for each atom and layer
+        keys = [(validating, int(index)) for index in batch.index.tolist()]
+        if any(key not in self._frames for key in keys):
+            of_atoms = self.potential.count_frames(batch.graph)
+            of_structures = torch.zeros_like(batch.n_atoms).index_add(0, batch.structure, of_atoms)
+            self._frames.update(zip(keys, of_structures.tolist(), strict=True))
+        return [self._frames[key] for key in keys]
+
+    def examine(self, dataset: AtomsDataset, batch_size: int, max_atoms: int | None) -> None:
+        """Say what the largest batch takes, before the first step.
+
+        Args:
+            dataset: To be trained on.
+            batch_size: Most structures in a batch.
+            max_atoms: Most atoms in a batch, or None.
+
+        Raises:
+            UserError: The largest structure takes more than there is.
+        """
+        order = dataset.largest(EXAMINED)
+        sizes = [self._size_of(dataset, index) for index in order]
+        costs = [self.bytes_of(size) for size in sizes]
+        worst = max(range(len(order)), key=lambda k: costs[k])
+        structure = dataset.structures[order[worst]]
+        remedies = (
+            "fewer frames (symmetrization.ensemble: closest_pairs, or symmetrization.train: "
+            "environment), a smaller network or cutoff, or structures of fewer atoms"
+        )
+        if costs[worst] > self.available:
+            raise UserError(
+                f"Training on {structure.source} ({structure.n_atoms} atoms in "
+                f"{sizes[worst].frames} frames of up to {sizes[worst].width} tokens) takes about "
+                f"{costs[worst] / 1e9:.1f} GB, but only {self.available / 1e9:.1f} GB are "
+                f"available: it takes {remedies}."
+            )
+        largest, atoms = Size(), 0
+        for index, size in zip(order[:batch_size], sizes, strict=False):
+            atoms += dataset.structures[index].n_atoms
+            if largest.frames and max_atoms is not None and atoms > max_atoms:
+                break
+            largest = largest + size
+        need = self.bytes_of(largest)
+        LOG.info(
+            "The largest batch takes about %.2g GB of memory; %.2g GB are allowed%s.",
+            need / 1e9,
+            self.allowed / 1e9,
+            ", so that it is evaluated in parts" if need > self.allowed else "",
+        )
+        if costs[worst] > self.allowed:
+            LOG.warning(
+                "%s alone takes about %.2g GB and cannot be split: for less memory, give %s.",
+                structure.source,
+                costs[worst] / 1e9,
+                remedies,
+            )
+
+    def _size_of(self, dataset: AtomsDataset, index: int) -> Size:
+        batch = collate(dataset.__getitems__([SampleRef(index)]))
+        device: Tensor = self.potential.composition
+        return self.sizes(batch.to(device.device), validating=False)[0]

@@ -1,0 +1,168 @@
+"""A training ends when it must, and whatever ends it loses little."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from train_tools import tiny_config
+
+from pet_mlip.config import Config
+from pet_mlip.train import run_training
+from pet_mlip.train.callbacks import TrainingInterrupted
+from pet_mlip.train.checkpoint import read_checkpoint
+from pet_mlip.train.module import TrainingModule
+from pet_mlip.train.output import MetricsTable
+
+pytestmark = pytest.mark.usefixtures("without_report")
+
+
+def slow_validation(patch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let each batch of a validation take longer."""
+    predict = TrainingModule._predict_averaged
+
+    def slowly(self: TrainingModule, batch: Any) -> Any:
+        time.sleep(seconds)
+        return predict(self, batch)
+
+    patch.setattr(TrainingModule, "_predict_averaged", slowly)
+
+
+@pytest.mark.parametrize("every", [1, 1000])
+def test_max_time_includes_validations(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
+) -> None:
+    """Also the last one, whose length is known from its first batch or the one before."""
+    slow_validation(monkeypatch, 0.5)  # two batches of them
+    config = tiny_config(data, epochs=None, max_time=6, validate_every=every, batch_size=3)
+    start = time.monotonic()
+    run_training(config, tmp_path)
+    assert time.monotonic() - start < 8
+    last = MetricsTable(tmp_path / "metrics.csv").rows()[-1]
+    assert 3 < last["elapsed"] <= 6.1
+    assert math.isfinite(last["val_loss"])
+    assert last["lr"] < 1e-3
+
+
+def test_a_validation_longer_than_max_time_is_broken_off(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_validation(monkeypatch, 2.0)
+    config = tiny_config(data, epochs=None, max_time=3, batch_size=2)
+    start = time.monotonic()
+    run_training(config, tmp_path)
+    assert time.monotonic() - start < 9
+    assert "errors are not known" in (tmp_path / "train.log").read_text()
+    assert read_checkpoint(tmp_path / "best.ckpt")["progress"]["best_epoch"] > 0
+
+
+def signal_after(seconds: float, number: int) -> threading.Timer:
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), number))
+    timer.start()
+    return timer
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = read_checkpoint(folder / "last.ckpt")["weights"]
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_signals_are_acted_on_within_a_validation(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """The validation is done first thing after the restart, and nothing is different."""
+    config = tiny_config(data, epochs=2, batch_size=3)
+    run_training(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        validate = TrainingModule.validate
+
+        def signalled(self: TrainingModule) -> Any:
+            signal_after(0.3, number)
+            return validate(self)
+
+        slow_validation(patch, 0.5)
+        patch.setattr(TrainingModule, "validate", signalled)
+        start = time.monotonic()
+        with pytest.raises(TrainingInterrupted) as caught:
+            run_training(config, tmp_path / "parts")
+        assert caught.value.signal == number
+        assert time.monotonic() - start < 3
+    progress = read_checkpoint(tmp_path / "parts" / "last.ckpt")["progress"]
+    assert (progress["epoch"], progress["batch"]) == (1, 0)
+    assert progress["pending"]["epoch"] == 1
+    assert MetricsTable(tmp_path / "parts" / "metrics.csv").rows() == []
+    run_training(config, tmp_path / "parts", resume=True)
+    tables = [MetricsTable(tmp_path / name / "metrics.csv").rows() for name in ("whole", "parts")]
+    for one, other in zip(*tables, strict=True):
+        for key in ("epoch", "train_loss", "val_loss", "forces_rmse"):
+            assert one[key] == other[key]
+    whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def saved_steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float]]:
+    """Steps and times of all writings of last.ckpt from now on."""
+    from pet_mlip.train import run
+
+    found: list[tuple[int, float]] = []
+    write = run.write_checkpoint
+
+    def note(path: Path, content: dict[str, Any]) -> None:
+        if Path(path).name == "last.ckpt":
+            found.append((content["progress"]["step"], content["progress"]["elapsed"]))
+        write(path, content)
+
+    monkeypatch.setattr(run, "write_checkpoint", note)
+    return found
+
+
+def test_the_first_checkpoint_comes_soon_and_the_next_by_time(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pet_mlip.train.callbacks.FIRST_CHECKPOINT", 0.2)
+    step = TrainingModule.training_step
+
+    def slowly(self: TrainingModule, *arguments: Any) -> Any:
+        time.sleep(0.1)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(TrainingModule, "training_step", slowly)
+    found = saved_steps(monkeypatch)
+    config = tiny_config(data, epochs=1, batch_size=1, checkpoint_minutes=0.6 / 60)
+    run_training(config, tmp_path)
+    (first, _), (second, at_second), (third, at_third), *_ = found
+    assert first == 0
+    assert 1 <= second <= 4
+    assert at_third - at_second == pytest.approx(0.7, abs=0.25)
+    assert second < third < 20
+
+
+def test_a_long_validation_does_not_keep_a_checkpoint_waiting(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever kills the process while it validates costs no epoch."""
+    monkeypatch.setattr("pet_mlip.train.callbacks.FIRST_CHECKPOINT", 1e-6)
+    validate = TrainingModule.validate
+    seen: list[dict[str, Any]] = []
+
+    def look(self: TrainingModule) -> Any:
+        seen.append(read_checkpoint(tmp_path / "last.ckpt")["progress"])
+        return validate(self)
+
+    monkeypatch.setattr(TrainingModule, "validate", look)
+    run_training(tiny_config(data, epochs=1), tmp_path)
+    assert [progress["epoch"] for progress in seen] == [1]
+    assert seen[0]["pending"]["epoch"] == 1
+
+
+def test_default_limits() -> None:
+    fields = Config.model_fields["training"].annotation.model_fields  # type: ignore[union-attr]
+    assert fields["checkpoint_minutes"].default <= 10
