@@ -1,4 +1,4 @@
-"""Peak memory of a training step and of a validation, against the estimate of pet_mlip.train.memory.
+"""Peak memory of training steps and validations, against the estimate of pet_mlip.train.memory.
 
 Each line is a process of its own: resident memory at its peak, less that before the step.
 

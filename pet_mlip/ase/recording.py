@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from ase.io.extxyz import write_extxyz
 
 from pet_mlip.ase.md import MDSettings, Simulation, read_settings, write_settings
 from pet_mlip.errors import UserError
+from pet_mlip.files import writing
 
 SETTINGS, STATE = "settings.json", "state.npz"
 TRAJECTORY, THERMO = "trajectory.xyz", "thermo.csv"
@@ -51,7 +53,7 @@ class Recorder:
         """Begin new files."""
         self._open("wb", {})
         write_settings(self.folder / SETTINGS, self.simulation.settings)
-        self._files[THERMO].write((",".join(COLUMNS) + "\n").encode())
+        self._append(THERMO, ",".join(COLUMNS) + "\n")
         self.record()
         self.save()
 
@@ -68,7 +70,8 @@ class Recorder:
         for name in (TRAJECTORY, THERMO):
             path = self.folder / name
             try:
-                file = self._files[name] = open(path, mode)  # noqa: SIM115 (closed in __exit__)
+                # Unbuffered, so that nothing is left to write when it is closed.
+                file = self._files[name] = open(path, mode, buffering=0)  # noqa: SIM115
             except OSError as error:
                 raise UserError(f"{path} cannot be opened ({error.strerror}).") from error
             file.truncate(sizes.get(name, 0))
@@ -78,10 +81,24 @@ class Recorder:
         """Add a frame and a line of the log; returns the line."""
         line = self.simulation.observe()
         cells = [f"{line[name]:.10g}" if name in line else "" for name in COLUMNS]
-        self._files[THERMO].write((",".join(cells) + "\n").encode())
-        with open(os.dup(self._files[TRAJECTORY].fileno()), "w", encoding="utf-8") as text:
-            write_extxyz(text, [frame(self.simulation)])
+        self._append(THERMO, ",".join(cells) + "\n")
+        text = io.StringIO()
+        write_extxyz(text, [frame(self.simulation)])
+        self._append(TRAJECTORY, text.getvalue())
         return line
+
+    def _append(self, name: str, text: str) -> None:
+        """Add to a file, or leave it as it was where the disk is full."""
+        file = self._files[name]
+        size = file.tell()
+        with writing(self.folder / name):
+            try:
+                rest = text.encode()
+                while rest:  # a disk that fills up takes a part first
+                    rest = rest[file.write(rest) :]
+            except OSError:
+                file.truncate(size)
+                raise
 
     def save(self) -> None:
         """Save the state, together with how far the files go by now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from pet_mlip.cli.lammps import app as lammps
 from pet_mlip.cli.md import md
 from pet_mlip.cli.train import train
 from pet_mlip.errors import UserError
+from pet_mlip.files import describe
 from pet_mlip.version import __version__
 
 app = typer.Typer(
@@ -58,11 +60,15 @@ def common(
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one red sentence and exit code 1."""
+    """Run the command line; mistakes, and files that fail, are one red sentence and exit code 1."""
     try:
         app()
-    except UserError as error:
-        stderr().print(f"[red]Error:[/red] {escape(str(error))}", soft_wrap=True)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (UserError, OSError) as error:
+        message = describe(error) if isinstance(error, OSError) else str(error)
+        stderr().print(f"[red]Error:[/red] {escape(message)}", soft_wrap=True)
         sys.exit(1)
 
 

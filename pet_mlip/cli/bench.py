@@ -11,6 +11,7 @@ import typer
 from pet_mlip.bench.contestants import CONTESTANTS
 from pet_mlip.cli.common import stderr, stdout
 from pet_mlip.errors import UserError
+from pet_mlip.files import check_writable
 
 FILES = ("results.json", "report.md", "benchmark.png")
 
@@ -134,8 +135,9 @@ def measure(output: Path, overwrite: bool, options: dict[str, Any]) -> dict[str,
             "--output."
         )
 
+    check_writable(output)
+
     def keep(results: dict[str, Any]) -> None:
-        output.mkdir(parents=True, exist_ok=True)
         (output / FILES[0]).write_text(json.dumps(results, indent=1), encoding="utf-8")
         (output / FILES[1]).write_text(markdown(results), encoding="utf-8")
         plot(output / FILES[2], results)

@@ -18,9 +18,11 @@ from pet_mlip.cli.common import (
     load_calculator,
     print_json,
     progress_bar,
+    stderr,
     stdout,
 )
 from pet_mlip.errors import UserError
+from pet_mlip.files import check_writable, writing
 
 if TYPE_CHECKING:
     from pet_mlip.ase.calculator import PETCalculator
@@ -69,6 +71,10 @@ def evaluate(
     energy_key: Key = "auto",
     forces_key: Key = "auto",
     stress_key: Key = "auto",
+    stress_order: Annotated[
+        str | None,
+        typer.Option(help="Order of stresses of 6 numbers in text files: voigt or vasp."),
+    ] = None,
     max_atoms: Annotated[int, typer.Option(min=1, help="Atoms evaluated at once.")] = 2000,
     charge_key: StateKey = "charge",
     spin_multiplicity_key: StateKey = "spin_multiplicity",
@@ -85,13 +91,15 @@ def evaluate(
     reflections of energies and forces, and the net torque on molecules. Any number of structures.
     With several symmetrizations all of this, and what each costs, side by side.
     """
-    from pet_mlip.data.labels import LabelKeys
+    from pet_mlip.data.labels import DataUnits, LabelKeys
     from pet_mlip.data.reading import expand_files, read_structures
     from pet_mlip.evaluate import evaluate
 
     calculators = _calculators(model, device, dtype, chunk_size, symmetrization)
     if output is not None and len(calculators) > 1:
         raise UserError("--output takes the predictions of one --symmetrization; give only one.")
+    if report is not None:
+        check_writable(report)
     keys = LabelKeys(energy_key, forces_key, stress_key)
     if calculators[0].metadata.hypers.get("system_conditioning", False):
         keys = replace(keys, charge=charge_key, spin_multiplicity=spin_multiplicity_key)
@@ -100,7 +108,7 @@ def evaluate(
         for calculator in calculators:
             evaluation = evaluate(
                 calculator,
-                read_structures(files, keys),
+                read_structures(files, keys, DataUnits(stress_order=stress_order)),
                 rotations=rotations,
                 rotated=rotated,
                 seed=seed,
@@ -109,12 +117,33 @@ def evaluate(
                 track=lambda items, title: progress.track(items, description=title),
             )
             evaluations.append(evaluation)
+    if not evaluations[0].errors.all and evaluations[0].failed:
+        _tell_what_is_missing(evaluations[0])
     if not evaluations[0].errors.all and output is None:
         raise UserError(
             f"{', '.join(data)}: no structure has an energy, forces or a stress to compare with; "
             "name them with --energy-key, --forces-key or --stress-key."
         )
     _show(evaluations, report, as_json)
+    _tell_what_is_missing(evaluations[0])
+
+
+def _tell_what_is_missing(evaluation: Evaluation) -> None:
+    """Say what was left out, after all the rest.
+
+    Raises:
+        UserError: There are structures that could not be evaluated.
+    """
+    if evaluation.skipped:
+        stderr().print(
+            f"{evaluation.n_skipped} structures were skipped: {evaluation.skipped[0]}", markup=False
+        )
+    if evaluation.failed:
+        total = evaluation.n_failed + evaluation.n_structures
+        raise UserError(
+            f"{evaluation.n_failed} of {total} structures could not be evaluated, the errors above "
+            f"are those of the others: {evaluation.failed[0]}"
+        )
 
 
 def _calculators(
@@ -171,8 +200,8 @@ def _writer(path: Path | None) -> Iterator[OnResult | None]:
         raise UserError(f"--output {path}: the name must end with .xyz or .extxyz.")
     from ase.io.extxyz import write_extxyz
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", encoding="utf-8") as file:
+    check_writable(path.parent)
+    with writing(path), open(path, "w", encoding="utf-8") as file:
 
         def write(structure: Structure, prediction: dict[str, Any]) -> None:
             write_extxyz(file, [predicted_atoms(structure, prediction)])

@@ -9,6 +9,7 @@ import typer
 
 from pet_mlip.cli.common import pairs_table, refuse_metatrain, stdout
 from pet_mlip.errors import UserError
+from pet_mlip.files import check_writable
 
 if TYPE_CHECKING:
     from pet_mlip.ecse.hypers import SymmetrizationHypers
@@ -50,9 +51,10 @@ def export(
     if dtype not in ("float32", "float64"):
         raise UserError(f"--dtype {dtype} is not known; use float32 or float64.")
     refuse_metatrain(checkpoint)
+    path = output or checkpoint.with_suffix(".pt")
+    check_writable(path.parent)
     potential, _, summary = load_checkpoint(checkpoint)
     potential, orientations = symmetrized(potential, symmetrization, force)
-    path = output or checkpoint.with_suffix(".pt")
     metadata = save_model(
         path, potential, dtype=dtype, training_summary=summary, orientations=orientations
     )

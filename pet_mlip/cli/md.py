@@ -21,6 +21,7 @@ from pet_mlip.cli.common import (
     stdout,
 )
 from pet_mlip.errors import UserError
+from pet_mlip.files import check_writable
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -206,4 +207,4 @@ def make_folder(folder: Path, overwrite: bool) -> None:
         raise UserError(f"--output {folder} is a file; give a folder.")
     for name in names:
         (folder / name).unlink()
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)

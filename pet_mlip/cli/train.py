@@ -40,7 +40,6 @@ def train(
     # These imports take seconds, which --help need not wait for.
     from pet_mlip.config import load_config
     from pet_mlip.train import TrainingInterrupted, run_training
-    from pet_mlip.train.launch import is_first_process
 
     folder = output or Path(config.stem)
     try:
@@ -48,7 +47,7 @@ def train(
             load_config(config, overrides or []), folder, resume=resume, overwrite=overwrite
         )
     except TrainingInterrupted as interrupted:
-        if is_first_process():
+        if interrupted.first:
             changes = [f"--set {shlex.quote(override)}" for override in overrides or []]
             command = ["pet-mlip train", str(config), *changes, "--output", str(folder)]
             typer.echo(f"Interrupted. To continue: {' '.join(command)} --resume", err=True)

@@ -19,6 +19,7 @@ from pet_mlip.export.archive import LoadedModel, choose_device, load_model, writ
 from pet_mlip.export.compiled import TARGET_NAME, Target, read_target, register, target_here
 from pet_mlip.export.metadata import LINES_NAME, METADATA_NAME, Metadata
 from pet_mlip.export.module import ExportedModel
+from pet_mlip.files import check_writable
 from pet_mlip.inference.precision import matrix_products, set_precision
 from pet_mlip.model.hypers import PETHypers
 from pet_mlip.model.potential import Potential
@@ -63,6 +64,7 @@ def compile_model(
         raise UserError(f"{output} exists already; give --force to replace it.")
     if Path(path).is_file() and Path(path).resolve() == output.resolve():
         raise UserError(f"{output} is the model itself; give another file to write.")
+    check_writable(output.parent)
     target_device = choose_device(device)
     model = load_model(path, device=str(target_device), dtype=dtype)
     if read_target(path) is not None:

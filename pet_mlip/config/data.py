@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from ase.data import chemical_symbols
 from pydantic import BeforeValidator, Field, model_validator
 
 from pet_mlip.config.base import Files, Float, Int, Section, defaults
@@ -43,6 +45,11 @@ class UnitsConfig(Section):
     stress: Literal["energy/length^3", "GPa", "kbar", "bar"] = Field(
         "energy/length^3", description="Of stresses: the two units above, or a pressure."
     )
+    stress_order: Literal["voigt", "vasp"] | None = Field(
+        None,
+        description="Order of stresses and virials that stand as 6 numbers in a file: voigt, xx yy "
+        "zz yz xz xy, or vasp, xx yy zz xy yz zx. Needed where a file does not say.",
+    )
     stress_sign: Literal[1, -1] = Field(
         1, description="-1 for stresses that are positive under compression (VASP); ASE's are not."
     )
@@ -51,7 +58,28 @@ class UnitsConfig(Section):
 def _validation(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("expected a fraction or files")
+    if isinstance(value, str) and re.fullmatch(r"\s*\d*\.?\d+\s*%?\s*", value):
+        number, percent, _ = value.partition("%")
+        return float(number) / (100 if percent else 1)
     return [value] if isinstance(value, str) else value
+
+
+def _baseline(value: Any) -> Any:
+    """Elements may be named by their atomic numbers."""
+    if not isinstance(value, dict):
+        return value
+    named: dict[Any, Any] = {}
+    for key, energy in value.items():
+        symbol = key
+        if not isinstance(key, bool) and str(key).isdecimal():
+            z = int(key)
+            if not 0 < z < len(chemical_symbols):
+                raise ValueError(f"{z} is no atomic number")
+            symbol = chemical_symbols[z]
+        if symbol in named:
+            raise ValueError(f"{symbol} has two energies")
+        named[symbol] = energy
+    return named
 
 
 def _test_sets(value: Any) -> Any:
@@ -67,13 +95,22 @@ def _test_sets(value: Any) -> Any:
 
 
 TestSets = Annotated[dict[str, Files], BeforeValidator(_test_sets)]
+Baseline = Annotated[
+    Literal["auto", "isolated_atoms", "least_squares", "keep"] | dict[str, Float],
+    BeforeValidator(_baseline),
+]
 Validation = Annotated[float | list[str], BeforeValidator(_validation)]
 
 
 class DataConfig(Section):
     """Which structures to learn from, and how to read them."""
 
-    root: str = Field(".", description="Folder to which all file names below are relative.")
+    root: str = Field(
+        ".",
+        description="Folder to which all file names below are relative. It is itself relative to "
+        "the working directory or, if the training files are not there, to the folder of the "
+        "configuration.",
+    )
     train: Files = Field(
         description="Training files, in any format that ASE reads, also compressed; patterns such "
         "as data/*.xyz and slices such as train.xyz@::10 work.",
@@ -82,7 +119,8 @@ class DataConfig(Section):
     validation: Validation = Field(
         0.1,
         description="Validation file or files, or the fraction of the training structures that "
-        "is set aside for validation (drawn with training.seed).",
+        "is set aside for validation (drawn with training.seed), such as 0.1 or 10%. Elements "
+        "that few structures have stay in the training part.",
     )
     test: TestSets = Field(
         default_factory=dict,
@@ -94,11 +132,12 @@ class DataConfig(Section):
         "calculator's results or the usual names, null: the label is not read.",
     )
     units: UnitsConfig = Field(defaults(UnitsConfig), description="Units in the files.")
-    baseline: Literal["auto", "isolated_atoms", "least_squares", "keep"] | dict[str, Float] = Field(
+    baseline: Baseline = Field(
         "auto",
         description="Energy of each element that the network does not have to learn: taken from "
         "isolated atoms among isolated_atoms and the training structures, fitted by least "
-        "squares, the first of these that is possible (auto), or given, as in {H: -13.6, O: -430}. "
+        "squares, the first of these that is possible (auto), or given, as in {H: -13.6, O: -430} "
+        "or {1: -13.6, 8: -430}. "
         "In fine-tuning, auto and least_squares shift the checkpoint's energies such that its "
         "predictions fit the data on average, and keep leaves them alone (same method).",
     )
@@ -119,7 +158,8 @@ class DataConfig(Section):
     def _sensible_split(self) -> DataConfig:
         if isinstance(self.validation, float) and not 0 < self.validation < 1:
             raise ValueError(
-                f"validation ({self.validation}) must lie between 0 and 1, or be files"
+                f"validation ({self.validation}) must lie between 0 and 1 (a tenth is 0.1 or "
+                "10%), or be files"
             )
         if not self.train:
             raise ValueError("train must name at least one file")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,7 +48,18 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     tree = read_yaml(path)
     for override in overrides:
         apply_override(tree, override)
-    return validate(tree, str(path))
+    return locate_data(validate(tree, str(path)), Path(path).parent)
+
+
+def locate_data(config: Config, folder: Path) -> Config:
+    """Let ``data.root`` be relative to the configuration's folder if its files are only there."""
+    data = config.data
+    path = data.train[0].partition("@")[0]
+    here, there = Path(data.root), folder / data.root
+    if here.is_absolute() or glob.glob(str(here / path)) or not glob.glob(str(there / path)):
+        return config
+    located = data.model_copy(update={"root": str(there)})
+    return config.model_copy(update={"data": located})
 
 
 def validate(tree: dict[str, Any], source: str) -> Config:

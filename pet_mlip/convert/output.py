@@ -9,6 +9,7 @@ from pet_mlip.convert.metatrain import Converted
 from pet_mlip.errors import UserError
 from pet_mlip.export import Orientations, save_model
 from pet_mlip.export.archive import DTYPES
+from pet_mlip.files import check_writable
 from pet_mlip.train.checkpoint import write_checkpoint
 from pet_mlip.version import __version__
 
@@ -28,6 +29,7 @@ def check_output(path: Path, overwrite: bool) -> None:
         )
     if path.is_dir():
         raise UserError(f"--output {path} is a directory; give the path of the file to write.")
+    check_writable(path.parent)
     if path.exists() and not overwrite:
         raise UserError(
             f"{path} is there already: replace it with --overwrite, or choose another --output."
@@ -67,7 +69,6 @@ def write_converted(
             orientations=orientations,
         )
     else:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_checkpoint(path, checkpoint_content(converted, name, summary))
     return name
 

@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 # A single atom is isolated if its next periodic image is further away than this, in Å.
 ISOLATION = 6.0
 # Energies per atom, less the baseline, beyond this point to a baseline of another method or unit.
-SUSPICIOUS_RESIDUAL = 30.0
+SUSPICIOUS_RESIDUAL = 5.0
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,14 @@ def fit_baseline(
     mean, rms = _mean(residual), math.sqrt(_mean(residual**2)) if labelled.any() else math.nan
     if abs(mean) > SUSPICIOUS_RESIDUAL:
         notes.append(
-            f"The energies lie {mean:.4g} eV per atom from the baseline: are the baseline's "
-            "energies of the same method, reference and unit as the structures'?"
+            f"Warning: the energies lie {mean:.4g} eV per atom from the baseline: are the "
+            "baseline's energies of the same method, reference and unit as the structures'?"
+        )
+    elif rms > SUSPICIOUS_RESIDUAL:
+        notes.append(
+            f"Warning: the baseline leaves {rms:.4g} eV per atom (root mean square), which the "
+            "network has to learn: look for structures with wrong energies, energies in another "
+            "unit (data.units.energy) or of several methods, or give data.isolated_atoms."
         )
     return Baseline(
         energies={z: float(known[z]) for z in sorted(known)},

@@ -36,6 +36,10 @@ ENERGY_UNITS = {
 }
 LENGTH_UNITS = {"Angstrom": 1.0, "Bohr": units.Bohr, "nm": units.nm}
 PRESSURE_UNITS = {"GPa": units.GPa, "kbar": 0.1 * units.GPa, "bar": units.bar}
+ORDERS = {"voigt": (0, 1, 2, 3, 4, 5), "vasp": (0, 1, 2, 4, 5, 3)}
+"""Where xx yy zz yz xz xy stand among 6 numbers."""
+SIX_NUMBERS = "six numbers of "
+"""Before the name of a stress or virial for which a text file has 6 numbers."""
 DERIVED_STRESS = "energy/length^3"
 
 # A stress is symmetric; more asymmetry than this fraction is a mistake in the data.
@@ -72,6 +76,8 @@ class DataUnits:
     stress: str = DERIVED_STRESS
     stress_sign: int = 1
     """-1 for stresses that are positive under compression (VASP); ASE's are negative."""
+    stress_order: str | None = None
+    """Of 6 numbers in text files: voigt (xx yy zz yz xz xy) or vasp (xx yy zz xy yz zx)."""
 
     def __post_init__(self) -> None:
         known: dict[str, list[Any]] = {
@@ -79,6 +85,7 @@ class DataUnits:
             "length": list(LENGTH_UNITS),
             "stress": [DERIVED_STRESS, *PRESSURE_UNITS],
             "stress_sign": [1, -1],
+            "stress_order": [None, *ORDERS],
         }
         for name, allowed in known.items():
             value = getattr(self, name)
@@ -221,13 +228,33 @@ def _shaped(value: Floats, shape: tuple[int, ...], label: str, source: Source) -
 def _stress(
     atoms: Atoms, keys: LabelKeys, data_units: DataUnits, volume: float, source: Source
 ) -> Floats | None:
-    stress = _find(atoms, "stress", keys.stress, source)
+    stress = _find_tensor(atoms, "stress", keys.stress, data_units, source)
     if stress is not None:
         return data_units.stress_factor * _full_tensor(stress, "stress", source)
-    virial = _find(atoms, "virial", keys.virial, source)
+    virial = _find_tensor(atoms, "virial", keys.virial, data_units, source)
     if virial is not None and keys.stress is not None:
         return -data_units.energy_factor / volume * _full_tensor(virial, "virial", source)
     return None
+
+
+def _find_tensor(
+    atoms: Atoms, label: Label, key: str | None, data_units: DataUnits, source: Source
+) -> Floats | None:
+    """As `_find`; of 6 numbers in a text file, which says nothing of their order, in ASE's."""
+    if key is None:
+        return None
+    for name in USUAL_NAMES[label] if key == AUTO else (key,):
+        value = atoms.info.get(SIX_NUMBERS + name)
+        if value is None:
+            continue
+        if data_units.stress_order is None:
+            raise UserError(
+                f"{source}: '{name}' has 6 numbers, whose order is not known: set "
+                "data.units.stress_order (eval: --stress-order) to voigt for xx yy zz yz xz xy "
+                "(ASE), or vasp for xx yy zz xy yz zx; null for the key leaves it out."
+            )
+        return _numbers(value, name, source)[list(ORDERS[data_units.stress_order])]
+    return _find(atoms, label, key, source)
 
 
 def _full_tensor(value: Floats, label: str, source: Source) -> Floats:

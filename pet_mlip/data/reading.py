@@ -25,6 +25,7 @@ from pet_mlip.data.labels import (
     structure_from_atoms,
 )
 from pet_mlip.data.structure import Source, Structure
+from pet_mlip.data.xyz import explain_xyz, parse_comment, text_encoding
 from pet_mlip.errors import UserError
 
 FileNames = str | Path | Sequence[str | Path]
@@ -112,6 +113,9 @@ def _frames(path: str) -> Iterator[Atoms]:
             if frame == 0:
                 frame = _broken_header(plain)
             where = f"{path}, frame {frame}" if frame else path
+            cause = explain_xyz(plain) if plain.endswith((".xyz", ".extxyz")) else None
+            if cause is not None:
+                raise UserError(f"{where} cannot be read: {cause}.") from error
             reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
             raise UserError(
                 f"{where} cannot be read by ASE ({reason.replace(plain, path)}); it may be "
@@ -121,8 +125,14 @@ def _frames(path: str) -> Iterator[Atoms]:
 
 def _ase_frames(path: str) -> Iterator[Atoms]:
     """Frames as ASE reads them, those of databases with the columns that their rows have."""
-    if filetype(path) not in ("db", "json"):
-        yield from iread(path, ":")
+    kind = filetype(path)
+    if kind == "extxyz":
+        yield from iread(
+            path, ":", kind, do_not_split_by_at_sign=True, properties_parser=parse_comment
+        )
+        return
+    if kind not in ("db", "json"):
+        yield from iread(path, ":", do_not_split_by_at_sign=True)
         return
     with connect(path, serial=True) as database:
         for row in database.select():
@@ -148,13 +158,20 @@ def _broken_header(path: str) -> int:
 
 
 def _decompressed(path: str, stack: ExitStack) -> str:
-    """The path itself, or that of a temporary copy without compression.
+    """The path itself, or that of a temporary copy without compression, in UTF-8.
 
     ASE seeks frame by frame, which takes a time quadratic in their number in a compressed file.
     """
     plain, compression = get_compression(path)
     if compression is None:
-        return path
+        encoding = text_encoding(path)
+        if encoding is None:
+            return path
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pet_mlip_"))
+        copy = os.path.join(folder, os.path.basename(path))
+        with open(path, encoding=encoding) as text, open(copy, "w", encoding="utf-8") as converted:
+            shutil.copyfileobj(text, converted)
+        return copy
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pet_mlip_"))
     copy = os.path.join(folder, os.path.basename(plain))
     with open_with_compression(path, "rb") as source, open(copy, "wb") as target:

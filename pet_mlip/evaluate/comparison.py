@@ -8,6 +8,7 @@ from typing import Any
 
 from pet_mlip.evaluate.evaluation import Evaluation
 from pet_mlip.evaluate.report import ROTATIONAL_TITLES, TITLES, number, table, write_report
+from pet_mlip.files import check_writable
 
 COST_TITLES = {
     "evaluations": "evaluations per structure",
@@ -51,7 +52,7 @@ def write_comparison(folder: str | Path, evaluations: list[Evaluation]) -> list[
         The files written.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
     compared = comparison(evaluations)
     files = [folder / "comparison.json", folder / "comparison.md"]
     files[0].write_text(json.dumps(compared, indent=1, allow_nan=False) + "\n", encoding="utf-8")

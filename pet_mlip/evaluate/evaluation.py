@@ -13,6 +13,7 @@ from pet_mlip.ase.calculator import PETCalculator
 from pet_mlip.ase.checks import check_atoms, electronic_state
 from pet_mlip.ase.symmetrize.structure import Cost
 from pet_mlip.data.structure import Structure
+from pet_mlip.errors import UserError
 from pet_mlip.evaluate.equivariance import RotationalErrors, random_operations, rotational_errors
 from pet_mlip.evaluate.errors import ErrorTable, labelled
 from pet_mlip.evaluate.sample import Reservoir, Sample
@@ -45,6 +46,12 @@ class Evaluation:
     """Sum over structures; one plain evaluation of each costs 1."""
     seconds: float = 0.0
     """Spent in predictions, without those of the rotational error."""
+    skipped: list[str] = field(default_factory=list)
+    """Why structures without atoms were left out, one sentence each (the first hundred)."""
+    n_skipped: int = 0
+    failed: list[str] = field(default_factory=list)
+    """Why structures could not be evaluated, one sentence each (the first hundred)."""
+    n_failed: int = 0
     samples: dict[str, Sample] = field(default_factory=dict)
     """(reference, prediction) pairs of each quantity, in eV and Å, for parity plots."""
 
@@ -71,6 +78,8 @@ class Evaluation:
         return {
             "symmetrization": self.symmetrization,
             "structures": self.n_structures,
+            "skipped": self.n_skipped,
+            "failed": self.n_failed,
             "atoms": self.n_atoms,
             "mean_frames": self.n_frames / max(self.n_atoms, 1),
             "max_frames": self.max_frames,
@@ -112,23 +121,32 @@ def evaluate(
         on_result: Called with each structure and its prediction, in order.
         track: Shows the progress through the items of a loop with that title.
 
+    Structures without atoms are skipped, and what the model cannot evaluate (an unknown element,
+    positions that are not finite) is counted and told in the result: nothing else is lost for it.
+
     Raises:
-        UserError: An element that the model does not know, and the like, naming file and frame.
+        UserError: Not a single structure can be evaluated; names the first with file and frame.
     """
     averages_frames = calculator.metadata.symmetrization["inference"] != "plain"
     evaluation = Evaluation(str(calculator.symmetrization), averages_frames)
     rng = np.random.default_rng(seed)
     operations = random_operations(rotations, rng)
     chosen: Reservoir[Structure] = Reservoir(rotated, rng)
-    for group in grouped(track(structures, "evaluating"), max_atoms):
+    everything = on_result is not None
+    good = _those_that_work(calculator, track(structures, "evaluating"), evaluation)
+    for group in grouped(good, max_atoms):
         start = time.perf_counter()
-        predictions = _predict(calculator, group, max_atoms, everything=on_result is not None)
+        group, predictions = _predict_what_works(
+            calculator, group, max_atoms, everything, evaluation
+        )
         evaluation.seconds += time.perf_counter() - start
         for structure, prediction in zip(group, predictions, strict=True):
             evaluation.add(structure, prediction, calculator.cost(structure.to_atoms()))
             chosen.add(structure)
             if on_result is not None:
                 on_result(structure, prediction)
+    if evaluation.n_structures == 0 and evaluation.failed:
+        raise UserError(evaluation.failed[0])
     if rotations > 0:
         evaluation.rotational = RotationalErrors()
         for structure in track(chosen.items, "rotating"):
@@ -137,17 +155,55 @@ def evaluate(
     return evaluation
 
 
-def _predict(
-    calculator: PETCalculator, group: list[Structure], max_atoms: int, everything: bool
-) -> list[dict[str, Any]]:
+def _those_that_work(
+    calculator: PETCalculator, structures: Iterable[Structure], evaluation: Evaluation
+) -> Iterator[Structure]:
+    """The structures that the model can evaluate, as far as one sees without evaluating them."""
     hypers = calculator.metadata.hypers
+    for structure in structures:
+        if structure.n_atoms == 0:
+            evaluation.n_skipped += 1
+            keep(evaluation.skipped, f"{structure.source} contains no atoms.")
+            continue
+        try:
+            atoms = structure.to_atoms()
+            check_atoms(atoms, calculator.metadata.species, str(structure.source))
+            if hypers.get("system_conditioning", False):
+                electronic_state(atoms, hypers, str(structure.source))
+        except UserError as error:
+            evaluation.n_failed += 1
+            keep(evaluation.failed, str(error))
+            continue
+        yield structure
+
+
+def _predict_what_works(
+    calculator: PETCalculator,
+    group: list[Structure],
+    max_atoms: int,
+    everything: bool,
+    evaluation: Evaluation,
+) -> tuple[list[Structure], list[dict[str, Any]]]:
+    """Structures and predictions of a group; one after the other if something is wrong in it."""
     properties = ALL_PROPERTIES if everything else labelled_properties(group)
     batch = [structure.to_atoms() for structure in group]
-    for structure, atoms in zip(group, batch, strict=True):
-        check_atoms(atoms, calculator.metadata.species, str(structure.source))
-        if hypers.get("system_conditioning", False):
-            electronic_state(atoms, hypers, str(structure.source))
-    return calculator.compute_batch(batch, properties, max_atoms)
+    try:
+        return group, calculator.compute_batch(batch, properties, max_atoms)
+    except UserError as error:
+        if len(group) == 1:
+            evaluation.n_failed += 1
+            keep(evaluation.failed, f"{group[0].source}: {error}")
+            return [], []
+    found = [
+        _predict_what_works(calculator, [one], max_atoms, everything, evaluation) for one in group
+    ]
+    return [s for part, _ in found for s in part], [p for _, part in found for p in part]
+
+
+def keep(sentences: list[str], sentence: str, most: int = 100) -> None:
+    """Add a sentence, unless there are many already."""
+    if len(sentences) < most:
+        sentences.append(sentence)
 
 
 def labelled_properties(group: list[Structure]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pet_mlip.evaluate.evaluation import Evaluation
 from pet_mlip.evaluate.plots import plot_learning_curve, plot_parity
+from pet_mlip.files import check_writable
 
 TITLES = {
     "energy_per_atom": "energy per atom",
@@ -36,7 +37,7 @@ def write_report(
         The files written.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
     summary = evaluation.to_dict()
     files = [folder / "errors.json", folder / "errors.md"]
     # NaN is no JSON; every number here is finite or its key is absent.
@@ -61,6 +62,12 @@ def markdown(summary: dict[str, Any]) -> str:
         f"{summary['structures']} structures, {summary['atoms']} atoms; frames per atom: "
         f"{summary['mean_frames']:.1f} on average, {summary['max_frames']} at most.",
     ]
+    left_out = summary.get("skipped", 0) + summary.get("failed", 0)
+    if left_out:
+        parts.append(
+            f"Left out: {summary['skipped']} structures without atoms, {summary['failed']} that "
+            "the model cannot evaluate."
+        )
     if summary["symmetrization"] != "none":
         cost = summary["cost"]
         count, times, seconds = (number(v) for v in cost.values())

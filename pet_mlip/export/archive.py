@@ -1,5 +1,6 @@
 """Writing and reading the exported file. Everything specific to TorchScript is here."""
 
+import io
 import os
 import tempfile
 import warnings
@@ -31,6 +32,7 @@ from pet_mlip.export.metadata import (
 )
 from pet_mlip.export.module import ExportedModel
 from pet_mlip.export.selfcheck import check_exported
+from pet_mlip.files import check_writable, writing
 from pet_mlip.inference.precision import (
     Precision,
     choose_precision,
@@ -224,13 +226,18 @@ def write_checked(
         files: Extra files of the archive.
         check: Called with the path of what was written; raises if it will not do.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(path.parent)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # TorchScript is deprecated, and needed by LAMMPS.
-            torch.jit.script(exported).save(temporary, _extra_files=files)
+            scripted = torch.jit.script(exported)
+            # Torch ends the process where it cannot write a file itself.
+            content = io.BytesIO()
+            torch.jit.save(scripted, content, _extra_files=files)
+            with writing(path):
+                Path(temporary).write_bytes(content.getbuffer())
         os.chmod(temporary, _file_mode())
         check(temporary)
         os.replace(temporary, path)

@@ -6,6 +6,7 @@ import math
 import signal
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from pet_mlip.config import TrainingConfig
+from pet_mlip.pace import EveryHalfMinute
 from pet_mlip.train.module import TrainingModule
 from pet_mlip.train.output import LOG, MetricsTable
 
@@ -25,11 +27,13 @@ class TrainingInterrupted(Exception):  # noqa: N818 - it is no error
 
     Attributes:
         signal: Number of the signal.
+        first: Whether this is the process that writes.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, first: bool = True) -> None:
         super().__init__(f"training interrupted by {signal.Signals(number).name}")
         self.signal = number
+        self.first = first
 
 
 class Recorder(pl.Callback):
@@ -168,7 +172,7 @@ class Recorder(pl.Callback):
 
     def _raise_if_interrupted(self, module: TrainingModule) -> None:
         if module.stop_agreed:
-            raise TrainingInterrupted(module.stop_signal)
+            raise TrainingInterrupted(module.stop_signal, module.trainer.is_global_zero)
 
 
 def summarize(row: dict[str, float], improved: bool) -> str:
@@ -221,6 +225,39 @@ class Signals(pl.Callback):
         while self.previous:
             number, handler = self.previous.popitem()
             signal.signal(number, handler)
+
+
+class ProgressLines(pl.Callback):
+    """How far the training is, in the log, every half minute where there is no bar."""
+
+    def __init__(self) -> None:
+        self.is_due = EveryHalfMinute()
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Let validations say how far they are, too."""
+        assert isinstance(module, TrainingModule)
+        module.on_validated = self._tell_validation
+        self.is_due = EveryHalfMinute()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
+        """Tell how far."""
+        assert isinstance(module, TrainingModule)
+        if not self.is_due():
+            return
+        progress = module.progress
+        done = progress.fraction(module.config, module.plan.n_batches)
+        left = progress.elapsed * (1 - done) / max(done, 1e-9)
+        LOG.info(
+            "epoch %d, step %d: %.1f %% done, about %s left",
+            progress.epoch + 1,
+            progress.step,
+            100 * done,
+            timedelta(seconds=round(left)),
+        )
+
+    def _tell_validation(self, done: int, total: int) -> None:
+        if self.is_due():
+            LOG.info("validating: %d of %d structures", done, total)
 
 
 class ProgressBar(pl.Callback):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from pet_mlip.errors import UserError
+from pet_mlip.files import writing
 from pet_mlip.model.potential import Potential
 
 KIND = "pet_mlip checkpoint"
@@ -22,11 +23,12 @@ def write_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(temporary, "wb") as file:
-            torch.save({"kind": KIND, "format_version": FORMAT_VERSION, **content}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with writing(path):
+            with open(temporary, "wb") as file:
+                torch.save({"kind": KIND, "format_version": FORMAT_VERSION, **content}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -35,8 +37,12 @@ def write_text(path: str | Path, text: str) -> None:
     """Replace a text file atomically."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        with writing(path):
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: str | Path, device: str = "cpu") -> dict[str, Any]:

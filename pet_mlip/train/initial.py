@@ -14,7 +14,6 @@ from pet_mlip.errors import UserError
 from pet_mlip.model.hypers import PETHypers
 from pet_mlip.model.potential import Potential
 from pet_mlip.train.checkpoint import load_checkpoint, read_checkpoint
-from pet_mlip.train.launch import is_first_process
 from pet_mlip.train.output import LOG, log_table
 from pet_mlip.train.predictions import errors_table, predict_energies
 from pet_mlip.train.refit import refit_baseline
@@ -78,10 +77,11 @@ def inherit_model(config: Config, resumed: dict[str, Any] | None) -> Config:
     return config.model_copy(update=update)
 
 
-def pretrained_potential(config: Config, data: DataSets) -> Start:
+def pretrained_potential(config: Config, data: DataSets, first: bool = True) -> Start:
     """The averaged weights of ``training.init_from`` with a baseline that fits the new energies.
 
-    Errors on the validation set, of the checkpoint as it is and of this start, go into the log.
+    Errors on the validation set, of the checkpoint as it is and of this start, go into the log of
+    the first process.
 
     Raises:
         UserError: if elements of the data, the checkpoint and the configuration do not match.
@@ -93,7 +93,7 @@ def pretrained_potential(config: Config, data: DataSets) -> Start:
     energies = predict_energies(potential, config, data.training)
     log_table(refit_baseline(potential, before.species, config, data, energies))
     scale = energy_scale(data, fit_baseline(data.training.structures))
-    if is_first_process():
+    if first:
         starts = {"checkpoint": before, "this start": potential}
         log_table(errors_table(starts, config, data.validation, scale))
     return Start(potential, scale)

@@ -12,14 +12,23 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from pet_mlip.config import Config, TrainingConfig
 from pet_mlip.errors import UserError
 from pet_mlip.train.output import Output
+from pet_mlip.train.processes import MARK, Processes
 
 
-def make_trainer(config: Config, output: Output, callbacks: Sequence[pl.Callback]) -> pl.Trainer:
+def make_trainer(
+    config: Config, output: Output, callbacks: Sequence[pl.Callback], processes: Processes
+) -> pl.Trainer:
     """A trainer that runs steps and processes; validation and checkpoints are the callbacks'.
 
     Raises:
@@ -33,6 +42,7 @@ def make_trainer(config: Config, output: Output, callbacks: Sequence[pl.Callback
             devices=devices(training),
             num_nodes=training.num_nodes,
             strategy=strategy(training),
+            plugins=[cluster(processes)],
             max_epochs=-1,
             callbacks=list(callbacks),
             logger=loggers or False,
@@ -49,6 +59,17 @@ def make_trainer(config: Config, output: Output, callbacks: Sequence[pl.Callback
             f"training.accelerator: {training.accelerator} with devices: {training.devices} and "
             f"num_nodes: {training.num_nodes} is not possible here ({error})."
         ) from None
+
+
+def cluster(processes: Processes) -> ClusterEnvironment:
+    """How Lightning finds the other processes; it would guess from left-over variables."""
+    if processes.launcher == "torchrun":
+        return TorchElasticEnvironment()
+    if processes.launcher == "srun":
+        return SLURMEnvironment(auto_requeue=False)
+    if processes.launcher == "own":
+        os.environ[MARK] = "1"  # its children inherit that
+    return LightningEnvironment()
 
 
 def devices(config: TrainingConfig) -> int:
@@ -83,12 +104,6 @@ def make_loggers(config: Config, output: Output) -> list[Logger]:
         package = "wandb" if "wandb" in str(error) else "tensorboard"
         raise UserError(f"logging.{package} needs a package: pip install {package}.") from None
     return loggers
-
-
-def is_first_process() -> bool:
-    """Whether this is the process that writes, also before Lightning has started the others."""
-    ranks = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK")
-    return all(os.environ.get(name, "0") == "0" for name in ranks)
 
 
 @contextmanager

@@ -29,6 +29,8 @@ TRAINING = (4.6, 2.2)
 VALIDATION = (1.8, 0.8)
 GPU_SHARE = 0.7
 """Of the free memory of a GPU, which nobody else uses."""
+REFUSED_SHARE = 0.8
+"""Of what is available: an estimate beyond it would end in a kill."""
 EXAMINED = 64
 """Structures whose frames are counted before the first step: those with the most edges."""
 
@@ -144,7 +146,7 @@ class MemoryBudget:
             "fewer frames (symmetrization.ensemble: closest_pairs, or symmetrization.train: "
             "environment), a smaller network or cutoff, or structures of fewer atoms"
         )
-        if costs[worst] > self.available:
+        if costs[worst] > REFUSED_SHARE * self.available:
             raise UserError(
                 f"Training on {structure.source} ({structure.n_atoms} atoms in "
                 f"{sizes[worst].frames} frames of up to {sizes[worst].width} tokens) takes about "

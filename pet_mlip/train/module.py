@@ -62,6 +62,7 @@ class TrainingModule(pl.LightningModule):
         self.stop_signal = int(signal.SIGINT)
         self.learning_rate = 0.0
         self.errors: dict[str, float] = {}  # of the last validation
+        self.on_validated: Callable[[int, int], None] | None = None  # how far a validation is
         self._tick = time.monotonic()
         self._begun = (0.0, -2)  # elapsed time and number of the step that began last
         self._loss_sum: Tensor | None = None
@@ -249,9 +250,13 @@ class TrainingModule(pl.LightningModule):
         """
         errors = ErrorSums(self.loss, self.device)
         start = self.progress.elapsed
+        done = 0
         for batch in self.validation:
             self._add_errors(batch, errors)
             self.synchronize()
+            done += batch.n_structures
+            if self.on_validated is not None:
+                self.on_validated(done * self.trainer.world_size, len(self.loaders.validation))
             if self.stop_agreed or self.progress.must_end(self.config):
                 return None
         self.progress.validation_seconds = self.progress.elapsed - start

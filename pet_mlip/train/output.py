@@ -17,10 +17,11 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 from pet_mlip.errors import UserError
+from pet_mlip.files import check_writable, writing
 from pet_mlip.train.checkpoint import write_text
 
 LOG = logging.getLogger("pet_mlip")
-FILES = ("config.yaml", "metrics.csv", "train.log", "last.ckpt", "best.ckpt", "model.pt")
+FILES = ("config.yaml", "train.log", "metrics.csv", "last.ckpt", "best.ckpt", "model.pt")
 COLUMNS = (
     "epoch",
     "step",
@@ -63,11 +64,17 @@ class Output:
             raise UserError(f"{self.folder} is a file; give a folder as --output.")
         if resume:
             self._check_resumable()
-        elif any((self / name).exists() for name in FILES):
+        elif self._is_occupied():
             if not overwrite:
                 raise UserError(self._occupied())
             self._clear()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        check_writable(self.folder)
+
+    def _is_occupied(self) -> bool:
+        """Whether there is anything to lose: a first try that never began to train left a log."""
+        if any((self / name).exists() for name in FILES[2:]):
+            return True
+        return (self / "config.yaml").exists() and not (self / "train.log").exists()
 
     def _check_resumable(self) -> None:
         if not (self / "last.ckpt").is_file():
@@ -88,8 +95,8 @@ class Output:
                 "--output, or --overwrite to delete it."
             )
         return (
-            f"{self.folder} holds files of a training that never began; use --overwrite to delete "
-            "them, or another --output."
+            f"{self.folder} holds files that a training would replace (such as config.yaml); use "
+            "--overwrite to delete them, or another --output."
         )
 
     def _clear(self) -> None:
@@ -116,7 +123,7 @@ class MetricsTable:
 
     def append(self, row: dict[str, float]) -> None:
         """Add one epoch."""
-        with open(self.path, "a", newline="", encoding="utf-8") as file:
+        with writing(self.path), open(self.path, "a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writerow({key: _cell(row.get(key, math.nan)) for key in COLUMNS})
 

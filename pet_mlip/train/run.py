@@ -9,7 +9,7 @@ from rich.console import Console
 
 from pet_mlip.config import Config
 from pet_mlip.export import save_model
-from pet_mlip.train.callbacks import ProgressBar, Recorder, Signals
+from pet_mlip.train.callbacks import ProgressBar, ProgressLines, Recorder, Signals
 from pet_mlip.train.checkpoint import (
     load_checkpoint,
     read_checkpoint,
@@ -20,10 +20,11 @@ from pet_mlip.train.checkpoint import (
 from pet_mlip.train.fingerprint import check_same_data, fingerprint
 from pet_mlip.train.freeze import count_parameters, freeze
 from pet_mlip.train.initial import Start, inherit_model, new_potential, pretrained_potential
-from pet_mlip.train.launch import is_first_process, make_trainer, matmul_precision, quiet_lightning
+from pet_mlip.train.launch import devices, make_trainer, matmul_precision, quiet_lightning
 from pet_mlip.train.loader import Loaders
 from pet_mlip.train.module import TrainingModule
 from pet_mlip.train.output import LOG, MetricsTable, Output, log_to
+from pet_mlip.train.processes import Processes, find_processes
 from pet_mlip.train.report import write_report
 from pet_mlip.train.resume import check_same_training
 from pet_mlip.train.schedule import Progress
@@ -47,7 +48,8 @@ def run_training(
         TrainingInterrupted: after SIGINT or SIGTERM; ``last.ckpt`` continues the training.
     """
     folder = Output(output)
-    first = is_first_process()
+    processes = find_processes(devices(config.training), config.training.num_nodes)
+    first = processes.first
     if first:
         folder.prepare(resume, overwrite)
     console = Console(stderr=True, quiet=not first)
@@ -56,17 +58,20 @@ def run_training(
         matmul_precision(config.training.precision),
         log_to(folder / "train.log", console if first else None),
     ):
-        _Run(config, folder, console, first).execute(resume)
+        _Run(config, folder, console, processes).execute(resume)
 
 
 class _Run:
     """One call of `run_training`."""
 
-    def __init__(self, config: Config, output: Output, console: Console, first: bool) -> None:
+    def __init__(
+        self, config: Config, output: Output, console: Console, processes: Processes
+    ) -> None:
         self.config = config
         self.output = output
         self.console = console
-        self.first = first
+        self.processes = processes
+        self.first = processes.first
 
     def execute(self, resume: bool) -> None:
         """Set up, train, export, report."""
@@ -88,8 +93,11 @@ class _Run:
     def _make_module(self, data: DataSets, content: dict[str, Any] | None) -> TrainingModule:
         loaders = Loaders(self.config, data.training, data.validation)
         if content is None:
-            make = pretrained_potential if self.config.training.init_from else new_potential
-            start, progress = make(self.config, data), Progress()
+            if self.config.training.init_from:
+                start = pretrained_potential(self.config, data, self.first)
+            else:
+                start = new_potential(self.config, data)
+            progress = Progress()
         else:
             start = Start(restore_potential(content, "weights"), content["loss_scale"])
             progress = Progress(**content["progress"])
@@ -115,10 +123,13 @@ class _Run:
             LOG.info("Nothing is left to train; give more epochs or time to train on.")
             return
         table = MetricsTable(self.output / "metrics.csv")
-        callbacks = [Signals(), Recorder(training, table, self._save)]
+        callbacks: list[Any] = [Signals()]
         if self.config.logging.progress and self.console.is_terminal and self.first:
             callbacks.append(ProgressBar(self.console))
-        make_trainer(self.config, self.output, callbacks).fit(module)
+        elif self.first:
+            callbacks.append(ProgressLines())
+        callbacks.append(Recorder(training, table, self._save))
+        make_trainer(self.config, self.output, callbacks, self.processes).fit(module)
 
     def _save(self, module: TrainingModule, name: str) -> None:
         write_checkpoint(

@@ -21,15 +21,17 @@ from pet_mlip.data.baseline import (
     force_scale,
     separate_isolated_atoms,
 )
-from pet_mlip.data.checks import DataLimits, check_species
+from pet_mlip.data.checks import DataLimits, check_species, symbols
 from pet_mlip.data.coverage import coverage_table, require_labels
 from pet_mlip.data.dataset import AtomsDataset
 from pet_mlip.data.labels import DataUnits, LabelKeys
 from pet_mlip.data.load import load_structures
-from pet_mlip.data.splitting import split_by_fraction
+from pet_mlip.data.reading import expand_files
+from pet_mlip.data.splitting import keep_elements, split_by_fraction
 from pet_mlip.data.structure import Structure
 from pet_mlip.errors import UserError
-from pet_mlip.train.output import log_table
+from pet_mlip.pace import EveryHalfMinute
+from pet_mlip.train.output import LOG, log_table
 
 
 @dataclass
@@ -59,7 +61,13 @@ def load_data(config: Config, console: Console) -> DataSets:
         training, isolated = separate_isolated_atoms(everything)
         if isinstance(data.validation, float):
             parts = split_by_fraction(training, [data.validation], config.training.seed)
-            training, validation = parts
+            training, validation, rare = keep_elements(*parts)
+            if rare:
+                LOG.info(
+                    "Structures with %s stay in the training part of the random split, which would "
+                    "have none otherwise.",
+                    symbols(rare),
+                )
         else:
             validation = load_files(config, data.validation, count)
     check_species(training, validation, "validation")
@@ -83,6 +91,13 @@ def load_files(
     data = config.data
     paths = [str(Path(data.root) / file) for file in files]
     limits = DataLimits(max_force=data.max_force, min_distance=data.min_distance)
+    try:
+        paths = expand_files(paths)
+    except UserError as error:
+        raise UserError(
+            f"{error} Names of files are relative to data.root ({data.root}), and that to the "
+            "working directory or, if they are not there, to the folder of the configuration."
+        ) from None
     return load_structures(paths, label_keys(config), data_units(config), limits, progress)
 
 
@@ -168,6 +183,13 @@ def energy_scale(data: DataSets, baseline: Baseline) -> float:
 def counter(console: Console, title: str) -> Iterator[Callable[[int], None]]:
     """A counter in the terminal while something long goes on."""
     columns = (SpinnerColumn(), TextColumn("{task.description}: {task.completed}"))
+    is_due = EveryHalfMinute()
     with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task(title, total=None)
-        yield lambda done: bar.update(task, completed=done)
+
+        def show(done: int) -> None:
+            bar.update(task, completed=done)
+            if not console.is_terminal and is_due():
+                LOG.info("%s: %d", title, done)
+
+        yield show

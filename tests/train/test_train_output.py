@@ -29,7 +29,7 @@ def test_a_new_folder_is_made(tmp_path: Path) -> None:
     [
         (["model.pt", "last.ckpt"], "holds a finished training.*--resume.*--overwrite"),
         (["last.ckpt"], "holds an unfinished training; use --resume"),
-        (["config.yaml"], "never began; use --overwrite"),
+        (["config.yaml"], "would replace .*use --overwrite"),
     ],
 )
 def test_nothing_is_overwritten_unasked(tmp_path: Path, names: list[str], message: str) -> None:
