@@ -151,7 +151,11 @@ def evaluate(
         evaluation.rotational = RotationalErrors()
         for structure in track(chosen.items, "rotating"):
             atoms = structure.to_atoms()
-            rotational_errors(calculator, atoms, operations, evaluation.rotational, max_atoms)
+            try:
+                rotational_errors(calculator, atoms, operations, evaluation.rotational, max_atoms)
+            except UserError as error:
+                evaluation.n_failed += 1
+                keep(evaluation.failed, f"{structure.source}, rotated: {error}")
     return evaluation
 
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
@@ -184,3 +185,31 @@ def test_charge_and_spin_reach_the_model(run, run_json, folder):
     code, _, err = run("eval", "conditioned.pt", "anion.xyz")
     assert code == 1
     assert "of anion.xyz, frame 0 is 99" in err
+
+
+def test_structures_without_atoms_are_skipped(run, run_json, folder):
+    good = read(folder / "data.xyz", ":3")
+    write(folder / "holes.xyz", [good[0], Atoms(), *good[1:], Atoms()])
+    write(folder / "whole.xyz", good)
+    holes, whole = (run_json("eval", "model.pt", f"{name}.xyz") for name in ("holes", "whole"))
+    assert holes["errors"] == whole["errors"]
+    assert (holes["skipped"], holes["structures"]) == (2, 3)
+    code, out, err = run("eval", "model.pt", "holes.xyz")
+    assert code == 0
+    assert "2 structures were skipped: holes.xyz, frame 1 contains no atoms" in err
+    assert "2 structures without atoms" in " ".join(out.split())
+
+
+def test_errors_of_the_others_are_not_lost(run, folder):
+    """Whatever is wrong with some structures, in the middle of a group too."""
+    good = read(folder / "data.xyz", ":3")
+    nowhere = good[0].copy()
+    nowhere.positions[1] = np.nan
+    unknown = good[1].copy()
+    unknown.symbols[:] = "Fe"
+    write(folder / "mixed.xyz", [good[0], nowhere, good[1], unknown, good[2]])
+    code, out, err = run("eval", "model.pt", "mixed.xyz")
+    assert code == 1
+    assert "3 structures" in out and "force components" in out
+    assert "2 of 5 structures could not be evaluated" in err
+    assert "position of atom 1 of mixed.xyz, frame 1 is not finite" in err
