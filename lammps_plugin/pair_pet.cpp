@@ -132,10 +132,10 @@ PairPET::Loaded PairPET::load(const Settings &settings, const Coefficients &coef
 void PairPET::announce() {
   const pet::Metadata &metadata = loaded_.model->metadata();
   const std::string devices = devices_of_ranks();
-  const std::string held = loaded_.tokens_held == 0
-                               ? "all activations held"
-                               : fmt::format("activations of up to {} tokens held by a rank",
-                                             loaded_.tokens_held);
+  const std::string held =
+      loaded_.tokens_held == 0
+          ? "all activations held"
+          : fmt::format("activations of up to {} tokens held by a rank", loaded_.tokens_held);
   if (comm->me == 0)
     utils::logmesg(lmp,
                    "pair_style pet: {} ({}, cutoff {} A, reach {} cutoffs) written by pet_mlip {}, "
@@ -234,10 +234,11 @@ void PairPET::init_style() {
   if (atom->molecular != Atom::ATOMIC)
     for (int k = 1; k <= 3; ++k)
       if (force->special_lj[k] == 0.0 || force->special_coul[k] == 0.0)
-        error->all(FLERR,
-                   "pair_style pet needs all neighbours, but special_bonds removes bonded ones from "
-                   "the list; set special_bonds lj/coul 1 1 1, or, if another style of a hybrid "
-                   "needs zeros, 1e-50 instead of 0, which keeps the pairs in the list");
+        error->all(
+            FLERR,
+            "pair_style pet needs all neighbours, but special_bonds removes bonded ones from "
+            "the list; set special_bonds lj/coul 1 1 1, or, if another style of a hybrid "
+            "needs zeros, 1e-50 instead of 0, which keeps the pairs in the list");
   step_of_list_ = -1;
   warn_of_exclusions();
   if (comm->nprocs == 1) {
@@ -264,8 +265,9 @@ void PairPET::check_communication() const {
   if (comm->mode != Comm::SINGLE)
     error->all(FLERR, "pair_style pet needs comm_modify mode single on several ranks");
   if (neighbor->style == Neighbor::MULTI || neighbor->style == Neighbor::MULTI_OLD)
-    error->all(FLERR, "pair_style pet needs the neighbours of ghost atoms on several ranks, which "
-                      "neighbor multi does not find; use neighbor {} bin",
+    error->all(FLERR,
+               "pair_style pet needs the neighbours of ghost atoms on several ranks, which "
+               "neighbor multi does not find; use neighbor {} bin",
                neighbor->skin);
   if (comm->style != Comm::TILED)
     return;
@@ -275,11 +277,12 @@ void PairPET::check_communication() const {
                            1.0 / h[2]};
   for (int k = 0; k < 3; ++k)
     if (domain->periodicity[k] && width[k] < comm->cutghostuser)
-      error->all(FLERR,
-                 "pair_style pet needs ghost atoms up to {} A, but with comm_style tiled no farther "
-                 "than one periodic box, which is {} A wide here; use comm_style brick, one rank, "
-                 "or replicate the box",
-                 comm->cutghostuser, width[k]);
+      error->all(
+          FLERR,
+          "pair_style pet needs ghost atoms up to {} A, but with comm_style tiled no farther "
+          "than one periodic box, which is {} A wide here; use comm_style brick, one rank, "
+          "or replicate the box",
+          comm->cutghostuser, width[k]);
 }
 
 // Once: an environment without its excluded atoms is another one.
@@ -401,8 +404,8 @@ void PairPET::check_lists_of_types() const {
 void PairPET::tally_unfolded() {
   // Without a skin there are several times fewer images, which outweighs making the graph anew.
   const pet::Metadata &metadata = loaded_.model->metadata();
-  unfolded_ = pet::build_unfolded_graph(lmp, list,
-                                        {species_, metadata.cutoff, metadata.interaction_range});
+  unfolded_ =
+      pet::build_unfolded_graph(lmp, list, {species_, metadata.cutoff, metadata.interaction_range});
   current_ = nullptr;
   const auto result = evaluate(unfolded_, {false, true});
   for (size_t k = 0; k < unfolded_.atoms.size(); ++k)
@@ -433,8 +436,8 @@ pet::Result PairPET::evaluate(const pet::Graph &graph, pet::Wanted wanted) {
     loaded_.model->set_topology(graph.topology);
   current_ = &graph;
   gather_points(graph);
-  const auto result = loaded_.model->compute(points_, wanted, loaded_.tokens_held,
-                                             settings_.part == "plain");
+  const auto result =
+      loaded_.model->compute(points_, wanted, loaded_.tokens_held, settings_.part == "plain");
   return settings_.part == "correction" ? subtract_plain(result, wanted) : result;
 }
 

@@ -82,9 +82,9 @@ private:
   const pet::Graph *current_ = nullptr; // that of the two whose topology the model has
   // Step and count of LAMMPS' neighbour lists when the graph was built; -1: it has to be.
   bigint step_of_list_ = -1, count_of_list_ = -1;
-  std::vector<int> types_;              // of the own atoms in the graph
-  std::vector<int64_t> species_;        // of each LAMMPS atom, 0 for those that are not the model's
-  std::vector<char> excluded_;          // own atoms that are excluded from all others
+  std::vector<int> types_;       // of the own atoms in the graph
+  std::vector<int64_t> species_; // of each LAMMPS atom, 0 for those that are not the model's
+  std::vector<char> excluded_;   // own atoms that are excluded from all others
 
   std::vector<double> points_;    // positions of the graph's points
   std::vector<double> of_ghosts_; // forces and virials of every atom, to be sent to the owners

@@ -94,9 +94,10 @@ void PairPET::write_restart_settings(FILE *fp) {
 
 void PairPET::read_restart_settings(FILE *fp) {
   if (read_int(fp) != restart_mark)
-    error->all(FLERR, "pair_style pet: this restart file was written by a pet_mlip that did not mark "
-                      "its settings, so that they cannot be told from other data; write the "
-                      "structure with write_data in the environment that wrote the restart file");
+    error->all(FLERR,
+               "pair_style pet: this restart file was written by a pet_mlip that did not mark "
+               "its settings, so that they cannot be told from other data; write the "
+               "structure with write_data in the environment that wrote the restart file");
   const int layout = read_int(fp);
   const std::string writer = read_string(fp), text = read_string(fp);
   settings_ = {};
@@ -106,11 +107,12 @@ void PairPET::read_restart_settings(FILE *fp) {
   pet::set_threads(comm->nthreads);
   if (layout != restart_layout) {
     if (comm->me == 0)
-      error->warning(FLERR,
-                     "pair_style pet: the settings in this restart file were written by pet_mlip {} "
-                     "in layout {}, which this version ({}) cannot read; give pair_style pet and "
-                     "pair_coeff again",
-                     writer, layout, pet::version);
+      error->warning(
+          FLERR,
+          "pair_style pet: the settings in this restart file were written by pet_mlip {} "
+          "in layout {}, which this version ({}) cannot read; give pair_style pet and "
+          "pair_coeff again",
+          writer, layout, pet::version);
     return;
   }
   std::istringstream lines(text);

@@ -57,7 +57,8 @@ std::map<std::string, uint32_t> checksums(const std::string &bytes) {
     const auto name_size = number(bytes, entry + 28, 2);
     if (entry + 46 + name_size > bytes.size())
       throw Damaged("its directory is damaged");
-    found[bytes.substr(entry + 46, name_size)] = static_cast<uint32_t>(number(bytes, entry + 16, 4));
+    found[bytes.substr(entry + 46, name_size)] =
+        static_cast<uint32_t>(number(bytes, entry + 16, 4));
     entry += 46 + name_size + number(bytes, entry + 30, 2) + number(bytes, entry + 32, 2);
   }
   return found;
@@ -88,11 +89,10 @@ void check_whole(const std::string &path, PyTorchStreamReader &reader) {
   const auto records = reader.getAllRecords();
   for (const auto &record : records) {
     const auto [data, size] = reader.getRecord(record);
-    const auto found =
-        std::find_if(expected.begin(), expected.end(), [&](const auto &entry) {
-          const auto slash = entry.first.find('/');
-          return slash != std::string::npos && entry.first.substr(slash + 1) == record;
-        });
+    const auto found = std::find_if(expected.begin(), expected.end(), [&](const auto &entry) {
+      const auto slash = entry.first.find('/');
+      return slash != std::string::npos && entry.first.substr(slash + 1) == record;
+    });
     if (found == expected.end() || found->second != checksum(data.get(), size))
       throw Damaged("wrong checksum of " + record);
   }
@@ -155,9 +155,8 @@ void check(const std::string &path, const Metadata &metadata) {
     throw Error(written + ", but this pair style reads format " + std::to_string(our_format) +
                 "; update pet_mlip and build the plugin again");
   if (metadata.format_version < our_format)
-    throw Error(written +
-                ", which this pair style cannot read; export the checkpoint again with "
-                "'pet-mlip export'");
+    throw Error(written + ", which this pair style cannot read; export the checkpoint again with "
+                          "'pet-mlip export'");
   if (!makes_sense(metadata))
     throw Error(path + ": its metadata are damaged; export the model again");
   if (metadata.orientations != "none")

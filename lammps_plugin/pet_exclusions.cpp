@@ -117,8 +117,7 @@ bool exclusions_in_force(LAMMPS *lmp, const std::vector<int64_t> &species) {
     return false;
   };
   return std::any_of(kinds.begin(), kinds.end(), [&](const Kind &a) {
-    return std::any_of(kinds.begin(), kinds.end(),
-                       [&](const Kind &b) { return in_force(a, b); });
+    return std::any_of(kinds.begin(), kinds.end(), [&](const Kind &b) { return in_force(a, b); });
   });
 }
 
@@ -130,7 +129,8 @@ std::vector<char> excluded_from_all(LAMMPS *lmp) {
   const auto kinds = rules.count_kinds();
   std::map<Kind, bool> found;
   for (const auto &[kind, count] : kinds) {
-    // An atom that is the only one of its kind has no others of that kind, but images if it is alone.
+    // An atom that is the only one of its kind has no others of that kind, but images if it is
+    // alone.
     const bool is_only_one = count == 1 && kinds.size() > 1;
     found[kind] = rules.exclude_from_group_all(kind) ||
                   std::all_of(kinds.begin(), kinds.end(), [&](const auto &other) {

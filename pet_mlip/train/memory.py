@@ -126,55 +126,71 @@ class MemoryBudget:
             self._frames.update(zip(keys, of_structures.tolist(), strict=True))
         return [self._frames[key] for key in keys]
 
-    def examine(self, dataset: AtomsDataset, batch_size: int, max_atoms: int | None) -> None:
+    def examine(
+        self,
+        training: AtomsDataset,
+        validation: AtomsDataset,
+        batch_size: int,
+        max_atoms: int | None,
+    ) -> None:
         """Say what the largest batch takes, before the first step.
 
         Args:
-            dataset: To be trained on.
+            training: To be trained on.
+            validation: To be validated with.
             batch_size: Most structures in a batch.
             max_atoms: Most atoms in a batch, or None.
 
         Raises:
             UserError: The largest structure takes more than there is.
         """
-        order = dataset.largest(EXAMINED)
-        sizes = [self._size_of(dataset, index) for index in order]
-        costs = [self.bytes_of(size) for size in sizes]
-        worst = max(range(len(order)), key=lambda k: costs[k])
-        structure = dataset.structures[order[worst]]
-        remedies = (
-            "fewer frames (symmetrization.ensemble: closest_pairs, or symmetrization.train: "
-            "environment), a smaller network or cutoff, or structures of fewer atoms"
-        )
-        if costs[worst] > REFUSED_SHARE * self.available:
-            raise UserError(
-                f"Training on {structure.source} ({structure.n_atoms} atoms in "
-                f"{sizes[worst].frames} frames of up to {sizes[worst].width} tokens) takes about "
-                f"{costs[worst] / 1e9:.1f} GB, but only {self.available / 1e9:.1f} GB are "
-                f"available: it takes {remedies}."
-            )
-        largest, atoms = Size(), 0
+        order, sizes = self._largest(training, validating=False)
+        batch, atoms = Size(), 0
         for index, size in zip(order[:batch_size], sizes, strict=False):
-            atoms += dataset.structures[index].n_atoms
-            if largest.frames and max_atoms is not None and atoms > max_atoms:
+            atoms += training.structures[index].n_atoms
+            if batch.frames and max_atoms is not None and atoms > max_atoms:
                 break
-            largest = largest + size
-        need = self.bytes_of(largest)
+            batch = batch + size
+        need = self.bytes_of(batch)
         LOG.info(
-            "The largest batch takes about %.2g GB of memory; %.2g GB are allowed%s.",
+            "The largest batch takes about %.3g GB of memory; %.3g GB are allowed%s.",
             need / 1e9,
             self.allowed / 1e9,
             ", so that it is evaluated in parts" if need > self.allowed else "",
         )
-        if costs[worst] > self.allowed:
-            LOG.warning(
-                "%s alone takes about %.2g GB and cannot be split: for less memory, give %s.",
-                structure.source,
-                costs[worst] / 1e9,
-                remedies,
-            )
+        self._check_largest(training, order, sizes, validating=False)
+        self._check_largest(validation, *self._largest(validation, True), validating=True)
 
-    def _size_of(self, dataset: AtomsDataset, index: int) -> Size:
+    def _largest(self, dataset: AtomsDataset, validating: bool) -> tuple[list[int], list[Size]]:
+        order = dataset.largest(EXAMINED)
+        return order, [self._size_of(dataset, index, validating) for index in order]
+
+    def _check_largest(
+        self, dataset: AtomsDataset, order: list[int], sizes: list[Size], validating: bool
+    ) -> None:
+        """Refuse, or warn of, a single structure that takes too much: it cannot be split."""
+        costs = [self.bytes_of(size, validating) for size in sizes]
+        if not costs or max(costs) <= self.allowed:
+            return
+        worst = costs.index(max(costs))
+        structure, size = dataset.structures[order[worst]], sizes[worst]
+        remedies = (
+            "fewer frames (symmetrization.ensemble: closest_pairs, or symmetrization.train: "
+            "environment), a smaller network or cutoff, or structures of fewer atoms"
+        )
+        step = "Validating" if validating else "Training"
+        sentence = (
+            f"{step} on {structure.source} ({structure.n_atoms} atoms in {size.frames} frames of "
+            f"up to {size.width} tokens) takes about {costs[worst] / 1e9:.3g} GB of memory"
+        )
+        if costs[worst] > REFUSED_SHARE * self.available:
+            raise UserError(
+                f"{sentence}, and only {self.available / 1e9:.3g} GB are available: it takes "
+                f"{remedies}."
+            )
+        LOG.warning("%s, and cannot be split: for less, give %s.", sentence, remedies)
+
+    def _size_of(self, dataset: AtomsDataset, index: int, validating: bool) -> Size:
         batch = collate(dataset.__getitems__([SampleRef(index)]))
         device: Tensor = self.potential.composition
-        return self.sizes(batch.to(device.device), validating=False)[0]
+        return self.sizes(batch.to(device.device), validating)[0]

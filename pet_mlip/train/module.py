@@ -111,7 +111,10 @@ class TrainingModule(pl.LightningModule):
         self.memory = MemoryBudget(self.potential, config.memory_gb, self.device, here)
         if self.trainer.is_global_zero:
             self.memory.examine(
-                self.loaders.training, config.batch_size, config.max_atoms_per_batch
+                self.loaders.training,
+                self.loaders.validation,
+                config.batch_size,
+                config.max_atoms_per_batch,
             )
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
         pin = self.device.type == "cuda"

@@ -16,6 +16,7 @@ from pet_mlip.data.sampler import AtomBudgetBatchSampler
 from pet_mlip.model.derivatives import predict
 from pet_mlip.model.potential import Potential
 from pet_mlip.train.loss import TARGETS, ErrorSums, Loss, compare
+from pet_mlip.train.memory import MemoryBudget
 
 
 def predict_energies(potential: Potential, config: Config, dataset: AtomsDataset) -> list[float]:
@@ -24,7 +25,7 @@ def predict_energies(potential: Potential, config: Config, dataset: AtomsDataset
     potential.to(device)
     energies: list[float] = []
     with torch.no_grad():
-        for batch in batches(dataset, config, device):
+        for batch in batches(potential, dataset, config, device):
             atomic = potential(batch.graph)
             sums = atomic.new_zeros(batch.n_structures).index_add(0, batch.structure, atomic)
             energies += sums.tolist()
@@ -68,7 +69,7 @@ def errors(
     device = first_device(config.training)
     potential.to(device)
     sums = ErrorSums(loss, device)
-    for batch in batches(dataset, config, device):
+    for batch in batches(potential, dataset, config, device):
         prediction = predict(potential, batch.graph, batch.structure, batch.n_structures)
         sums.add(compare(prediction, batch))
     potential.cpu()
@@ -82,14 +83,18 @@ def known_structures(potential: Potential, dataset: AtomsDataset) -> AtomsDatase
     return dataset if complete else AtomsDataset(known, potential.cutoff)
 
 
-def batches(dataset: AtomsDataset, config: Config, device: torch.device) -> Iterator[Batch]:
-    """All structures in the order of the files."""
+def batches(
+    potential: Potential, dataset: AtomsDataset, config: Config, device: torch.device
+) -> Iterator[Batch]:
+    """All structures in the order of the files, in batches that the memory holds."""
     training = config.training
+    memory = MemoryBudget(potential, training.memory_gb, device)
     sampler = AtomBudgetBatchSampler(
         dataset.sizes.tolist(), training.batch_size, training.max_atoms_per_batch, shuffle=False
     )
     for refs in sampler:
-        yield collate(dataset.__getitems__(refs)).to(device)
+        batch = collate(dataset.__getitems__(refs)).to(device)
+        yield from memory.split(batch, validating=True)
 
 
 def first_device(training: TrainingConfig) -> torch.device:
