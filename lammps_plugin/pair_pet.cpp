@@ -91,6 +91,7 @@ void PairPET::coeff(int narg, char **arg) {
   coefficients_ = std::move(coefficients);
   source_ = "pair_coeff";
   loaded_ = std::move(loaded);
+  is_set_up_ = false;
   set_flags(coefficients_.elements);
   announce();
 }
@@ -214,11 +215,14 @@ void PairPET::init_style() {
     error->all(FLERR, "pair_style pet: no model was given; add pair_coeff * * model.pt ...");
   // After pair_style was given again, or a restart file was read.
   if (!loaded_.model) {
+    std::string problem;
     if (source_ != "pair_coeff" && !platform::file_is_readable(coefficients_.path))
-      error->all(FLERR,
-                 "pair_style pet: {} names the model file {}, which cannot be read here; after "
-                 "read_restart, give pair_coeff * * and the path of the model",
-                 source_, coefficients_.path);
+      problem = source_ + " names the model file " + coefficients_.path +
+                ", which cannot be read here; after read_restart, give pair_coeff * * and the path "
+                "of the model";
+    problem = agree(problem);
+    if (!problem.empty())
+      error->all(FLERR, "pair_style pet: {}", problem);
     loaded_ = load(settings_, coefficients_);
     announce();
   }
@@ -240,6 +244,7 @@ void PairPET::init_style() {
             "the list; set special_bonds lj/coul 1 1 1, or, if another style of a hybrid "
             "needs zeros, 1e-50 instead of 0, which keeps the pairs in the list");
   step_of_list_ = -1;
+  is_set_up_ = true;
   warn_of_exclusions();
   if (comm->nprocs == 1) {
     neighbor->add_request(this, NeighConst::REQ_FULL);
@@ -313,6 +318,9 @@ void PairPET::init_list(int id, NeighList *new_list) {
 
 void PairPET::compute(int eflag, int vflag) {
   ev_init(eflag, vflag);
+  if (!is_set_up_)
+    error->all(FLERR, "pair_style pet: pair_style or pair_coeff was given after the last set-up; "
+                      "run without 'pre no'");
   pet::Result result;
   std::string problem;
   try {

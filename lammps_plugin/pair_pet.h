@@ -73,6 +73,7 @@ private:
   Settings settings_;
   Coefficients coefficients_; // no path: none were given
   Loaded loaded_;             // no model: to be loaded before the next run
+  bool is_set_up_ = false;    // for a run with these
   std::string source_;        // of the coefficients, for messages: the command or a restart file
 
   double energy_unit_ = 1.0; // LAMMPS' unit of energy per eV

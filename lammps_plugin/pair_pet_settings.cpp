@@ -70,6 +70,7 @@ void PairPET::settings(int narg, char **arg) {
   settings_ = found;
   // A model that is there already is loaded again, as these settings want it, before the next run.
   loaded_ = {};
+  is_set_up_ = false;
   pet::set_threads(comm->nthreads);
 }
 
@@ -103,6 +104,7 @@ void PairPET::read_restart_settings(FILE *fp) {
   settings_ = {};
   coefficients_ = {};
   loaded_ = {};
+  is_set_up_ = false;
   source_ = fmt::format("the restart file (written by pet_mlip {})", writer);
   pet::set_threads(comm->nthreads);
   if (layout != restart_layout) {

@@ -92,6 +92,15 @@ def test_charges_given_again_count(instance):
     assert abs(neutral - charged) > 1e-3
 
 
+@pytest.mark.parametrize("command", ["pair_style pet device cpu", "pair_coeff * * other.pt Si O"])
+def test_what_is_given_again_needs_a_set_up(instance, command):
+    instance.command(command)
+    with pytest.raises(Exception, match="run without 'pre no'"):
+        instance.command("run 1 pre no")
+    instance.command("run 0")
+    assert np.isfinite(instance.get_thermo("pe"))
+
+
 RESTARTED = """units metal
 read_restart r.restart
 {more}
