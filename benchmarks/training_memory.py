@@ -1,4 +1,4 @@
-"""Peak memory of training steps and validations, against the estimate of pet_mlip.train.memory.
+"""Peak memory of training steps, against the estimate of pet_mlip.train.memory.
 
 Each line is a process of its own: resident memory at its peak, less that before the step.
 
@@ -54,7 +54,7 @@ def structures(name: str, count: int) -> list[Atoms]:
     return found
 
 
-def measure(name: str, count: int, mode: str, ensemble: str, hypers: dict, validating: bool):
+def measure(name: str, count: int, mode: str, ensemble: str, hypers: dict):
     """Estimated and measured bytes."""
     atoms = structures(name, count)
     species = sorted({int(z) for a in atoms for z in a.numbers})
@@ -62,18 +62,15 @@ def measure(name: str, count: int, mode: str, ensemble: str, hypers: dict, valid
     potential = Potential(species, PETHypers(**hypers), symmetrization)
     batch = batch_from_atoms(atoms, potential.cutoff)
     budget = MemoryBudget(potential, 1.0, torch.device("cpu"))
-    estimate = budget.bytes_of(sum(budget.sizes(batch, validating), Size()), validating)
+    estimate = budget.bytes_of(sum(budget.sizes(batch), Size()))
     keys = torch.arange(count)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if validating:
-        predict(potential, batch.graph, batch.structure, count)
-    else:
 
-        def frames(ensemble):
-            return training_frames(potential, ensemble, batch.structure, keys)
+    def frames(ensemble):
+        return training_frames(potential, ensemble, batch.structure, keys)
 
-        found = predict(potential, batch.graph, batch.structure, count, frames, True)
-        (found.energy.square().sum() + found.forces.square().sum()).backward()
+    found = predict(potential, batch.graph, batch.structure, count, frames, True)
+    (found.energy.square().sum() + found.forces.square().sum()).backward()
     return estimate, 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
@@ -82,20 +79,18 @@ def main() -> None:
     if len(sys.argv) > 1:
         print(json.dumps(measure(*json.loads(sys.argv[1]))))
         return
-    print("| structures | frames of | network | step | estimate, MB | measured, MB | ratio |")
-    print("| --- | --- | --- | --- | ---: | ---: | ---: |")
-    for name, count, mode, ensemble, hypers in CASES:
-        for validating in (False, True):
-            words = json.dumps([name, count, mode, ensemble, hypers, validating])
-            command = [sys.executable, __file__, words]
-            found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            estimate, measured = (value / 1e6 for value in json.loads(found))
-            network = ", ".join(f"{k} {v}" for k, v in hypers.items()) or "default"
-            step = "validation" if validating else "training"
-            print(
-                f"| {count} {name} | {ensemble}, {mode} | {network} | {step} | {estimate:.0f} | "
-                f"{measured:.0f} | {estimate / measured:.2f} |"
-            )
+    print("| structures | frames of | network | estimate, MB | measured, MB | ratio |")
+    print("| --- | --- | --- | ---: | ---: | ---: |")
+    for case in CASES:
+        name, count, mode, ensemble, hypers = case
+        command = [sys.executable, __file__, json.dumps(case)]
+        found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        estimate, measured = (value / 1e6 for value in json.loads(found))
+        network = ", ".join(f"{k} {v}" for k, v in hypers.items()) or "default"
+        print(
+            f"| {count} {name} | {ensemble}, {mode} | {network} | {estimate:.0f} | "
+            f"{measured:.0f} | {estimate / measured:.2f} |"
+        )
 
 
 if __name__ == "__main__":

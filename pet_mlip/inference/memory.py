@@ -1,6 +1,9 @@
 """How much the evaluation of a model keeps, and how much it may keep by default."""
 
 import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
@@ -48,6 +51,11 @@ def default_chunk_size(hypers: PETHypers, precision: Precision, device: torch.de
 
 
 def available_memory() -> int:
+    """Bytes that this process can still take: of the machine's, and of what its job is allowed."""
+    return max(min([_free_memory(), *limits_of_groups(), *_limit_of_addresses()]), 0)
+
+
+def _free_memory() -> int:
     """Bytes that programs can take without swapping; half of all memory where that is unknown."""
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
@@ -57,3 +65,61 @@ def available_memory() -> int:
     except OSError:
         pass
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def limits_of_groups(root: Path = Path("/")) -> Iterator[int]:
+    """Bytes that each control group of this process leaves it.
+
+    Batch systems and containers limit memory so, and kill what takes more, however much of it the
+    machine has.
+
+    Args:
+        root: Where ``proc`` and ``sys`` are.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":
+            base, limit, usage, cache = "sys/fs/cgroup", "max", "current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            base, limit, usage = "sys/fs/cgroup/memory", "limit_in_bytes", "usage_in_bytes"
+            cache = "total_inactive_file"
+        else:
+            continue
+        folder = root / base / group.strip("/")
+        # A container may see its own group as the top, under a path that it does not see.
+        for place in (folder, *folder.parents):
+            left = _left_of(place, limit, usage, cache)
+            if left is not None:
+                yield left
+            if place == root / base:
+                break
+
+
+def _left_of(folder: Path, limit: str, usage: str, cache: str) -> int | None:
+    """Limit less usage of a control group, whose cached files can go; None if it has no limit."""
+    try:
+        allowed = (folder / f"memory.{limit}").read_text(encoding="ascii").strip()
+        used = int((folder / f"memory.{usage}").read_text(encoding="ascii"))
+        statistics = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):
+        return None
+    if allowed == "max":
+        return None
+    pages = {name: int(count) for name, _, count in (line.partition(" ") for line in statistics)}
+    return int(allowed) - used + pages.get(cache, 0)
+
+
+def _limit_of_addresses() -> Iterator[int]:
+    """Bytes that ``ulimit -v`` leaves, beyond which allocations fail."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except OSError:
+        return
+    yield limit - pages * os.sysconf("SC_PAGE_SIZE")

@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 from rich.console import Console
@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from pet_mlip.config import TrainingConfig
 from pet_mlip.pace import EveryHalfMinute
-from pet_mlip.train.module import TrainingModule
+from pet_mlip.train.module import BrokenOff, TrainingModule
 from pet_mlip.train.output import LOG, MetricsTable
 
 FIRST_CHECKPOINT = 60.0
@@ -61,6 +61,7 @@ class Recorder(pl.Callback):
         """Make the run resumable from its first moment; do the validation that is due."""
         assert isinstance(module, TrainingModule)
         progress = module.progress
+        module.on_abandoned = lambda: self._stop(trainer, module)
         self.last_saved = progress.elapsed
         if trainer.is_global_zero:
             self.table.start(progress.epoch - bool(progress.pending))
@@ -80,9 +81,10 @@ class Recorder(pl.Callback):
             return
         if module.progress.batch >= module.plan.n_batches:
             return  # the end of the epoch sees to it
-        if module.stop_agreed or self._is_checkpoint_due(module):
+        if module.stop_agreed:
+            self._stop(trainer, module)
+        if self._is_checkpoint_due(module):
             self._save_last(trainer, module)
-            self._raise_if_interrupted(module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Validate, note the metrics, save, and stop if there is nothing more to do."""
@@ -99,7 +101,8 @@ class Recorder(pl.Callback):
         elif trainer.is_global_zero:
             self._record(trainer, module, row, False)
         self._save_last(trainer, module)
-        self._raise_if_interrupted(module)
+        if module.stop_agreed:
+            raise _interruption(module)
         if module.progress.finished(self.config):
             trainer.should_stop = True
 
@@ -108,8 +111,7 @@ class Recorder(pl.Callback):
         progress = module.progress
         errors = module.validate()
         if errors is None and module.stop_agreed:
-            self._save_last(trainer, module)
-            self._raise_if_interrupted(module)
+            self._stop(trainer, module)
         row, progress.pending = dict(progress.pending), {}
         improved = False
         if errors is not None:
@@ -170,9 +172,13 @@ class Recorder(pl.Callback):
         if trainer.is_global_zero:
             self.save(module, "last.ckpt")
 
-    def _raise_if_interrupted(self, module: TrainingModule) -> None:
-        if module.stop_agreed:
-            raise TrainingInterrupted(module.stop_signal, module.trainer.is_global_zero)
+    def _stop(self, trainer: pl.Trainer, module: TrainingModule) -> NoReturn:
+        self._save_last(trainer, module)
+        raise _interruption(module)
+
+
+def _interruption(module: TrainingModule) -> TrainingInterrupted:
+    return TrainingInterrupted(module.stop_signal, module.trainer.is_global_zero)
 
 
 def summarize(row: dict[str, float], improved: bool) -> str:
@@ -188,7 +194,7 @@ def summarize(row: dict[str, float], improved: bool) -> str:
 
 
 class Signals(pl.Callback):
-    """Signals end the training after the current step, or batch of a validation.
+    """Signals end the training after the current step or part of it; validations at once.
 
     They are SIGINT, SIGTERM, and SIGUSR1, which batch queues send some time before a job's end. A
     second SIGINT ends it at once.
@@ -209,6 +215,9 @@ class Signals(pl.Callback):
             if module.stop_asked and number == signal.SIGINT:
                 raise KeyboardInterrupt
             module.stop_asked, module.stop_signal = True, number
+            if module.may_break_off:
+                module.may_break_off = False
+                raise BrokenOff
 
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             self.previous[number] = signal.signal(number, ask)

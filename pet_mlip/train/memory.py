@@ -2,11 +2,13 @@
 
 Everything that grows is an activation: of each attention token (a frame's row of neighbours, padded
 to the longest, and the centre) and of each edge. The gradient of a loss of forces keeps those of
-the energy, of its derivative, and of the way back through both.
+the energy, of its derivative, and of the way back through both. A validation needs none of that,
+and is evaluated in chunks of a structure's atoms.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,16 +19,20 @@ from pet_mlip.data.batch import Batch, collate
 from pet_mlip.data.dataset import AtomsDataset
 from pet_mlip.data.sampler import SampleRef
 from pet_mlip.errors import UserError
-from pet_mlip.inference.memory import LARGEST_SHARE, available_memory, bytes_per_token
+from pet_mlip.inference.memory import (
+    LARGEST_BYTES,
+    LARGEST_SHARE,
+    available_memory,
+    bytes_per_token,
+)
 from pet_mlip.inference.precision import Precision
 from pet_mlip.model.graph import count_each
 from pet_mlip.model.potential import Potential
 from pet_mlip.train.output import LOG
 
-# Bytes of a training step and of a validation over those that a token's activations take at
-# inference: measured (benchmarks/training_memory.py), right to about a quarter.
-TRAINING = (4.6, 2.2)
-VALIDATION = (1.8, 0.8)
+# Bytes of a training step, for each token and for each edge, over those that a token's activations
+# take at inference: measured (benchmarks/training_memory.py), right to about a quarter.
+OF_TOKEN, OF_EDGE = 4.6, 2.2
 GPU_SHARE = 0.7
 """Of the free memory of a GPU, which nobody else uses."""
 REFUSED_SHARE = 0.8
@@ -81,20 +87,28 @@ class MemoryBudget:
             self.available = available_memory() / processes
             share = LARGEST_SHARE
         self.allowed = share * self.available if gigabytes is None else 1e9 * gigabytes
+        self.chunk_size = max(int(min(self.allowed, LARGEST_BYTES) / self.unit), 1024)
+        """Tokens that a validation may hold at once."""
         self._frames: dict[tuple[bool, int], int] = {}
 
-    def bytes_of(self, size: Size, validating: bool = False) -> float:
-        """Memory that structures of a size take together."""
-        of_token, of_edge = VALIDATION if validating else TRAINING
-        return self.unit * (of_token * size.frames * size.width + of_edge * size.edges)
+    def bytes_of(self, size: Size) -> float:
+        """Memory that a training step on structures of a size takes."""
+        return self.unit * (OF_TOKEN * size.frames * size.width + OF_EDGE * size.edges)
 
-    def split(self, batch: Batch, validating: bool = False) -> list[Batch]:
-        """The batch in parts, of one structure at least, that fit; in its order."""
+    def split(self, batch: Batch) -> list[Batch]:
+        """The batch in parts, of one structure at least, whose steps fit; in its order."""
+        return self._split(batch, False, lambda part: self.bytes_of(part) <= self.allowed)
+
+    def split_validation(self, batch: Batch) -> list[Batch]:
+        """The batch in parts, of one structure or one chunk of tokens at least; in its order."""
+        return self._split(batch, True, lambda part: part.frames * part.width <= self.chunk_size)
+
+    def _split(self, batch: Batch, validating: bool, fits: Callable[[Size], bool]) -> list[Batch]:
         sizes = self.sizes(batch, validating)
         ends: list[int] = []
         part = Size()
         for k, size in enumerate(sizes):
-            if part.frames and self.bytes_of(part + size, validating) > self.allowed:
+            if part.frames and not fits(part + size):
                 ends.append(k)
                 part = Size()
             part = part + size
@@ -103,8 +117,8 @@ class MemoryBudget:
         bounds = [0, *ends, len(sizes)]
         return [batch.part(a, b) for a, b in pairwise(bounds)]
 
-    def sizes(self, batch: Batch, validating: bool) -> list[Size]:
-        """Of each structure of a batch."""
+    def sizes(self, batch: Batch, validating: bool = False) -> list[Size]:
+        """Of each structure of a batch, in the frames of a training step or of a validation."""
         n_structures = batch.n_structures
         neighbours = count_each(batch.graph.edge_index[0], len(batch.structure))
         widths = torch.zeros_like(batch.n_atoms).scatter_reduce(
@@ -126,25 +140,19 @@ class MemoryBudget:
             self._frames.update(zip(keys, of_structures.tolist(), strict=True))
         return [self._frames[key] for key in keys]
 
-    def examine(
-        self,
-        training: AtomsDataset,
-        validation: AtomsDataset,
-        batch_size: int,
-        max_atoms: int | None,
-    ) -> None:
+    def examine(self, training: AtomsDataset, batch_size: int, max_atoms: int | None) -> None:
         """Say what the largest batch takes, before the first step.
 
         Args:
             training: To be trained on.
-            validation: To be validated with.
             batch_size: Most structures in a batch.
             max_atoms: Most atoms in a batch, or None.
 
         Raises:
             UserError: The largest structure takes more than there is.
         """
-        order, sizes = self._largest(training, validating=False)
+        order = training.largest(EXAMINED)
+        sizes = [self._size_of(training, index) for index in order]
         batch, atoms = Size(), 0
         for index, size in zip(order[:batch_size], sizes, strict=False):
             atoms += training.structures[index].n_atoms
@@ -158,18 +166,11 @@ class MemoryBudget:
             self.allowed / 1e9,
             ", so that it is evaluated in parts" if need > self.allowed else "",
         )
-        self._check_largest(training, order, sizes, validating=False)
-        self._check_largest(validation, *self._largest(validation, True), validating=True)
+        self._check_largest(training, order, sizes)
 
-    def _largest(self, dataset: AtomsDataset, validating: bool) -> tuple[list[int], list[Size]]:
-        order = dataset.largest(EXAMINED)
-        return order, [self._size_of(dataset, index, validating) for index in order]
-
-    def _check_largest(
-        self, dataset: AtomsDataset, order: list[int], sizes: list[Size], validating: bool
-    ) -> None:
+    def _check_largest(self, dataset: AtomsDataset, order: list[int], sizes: list[Size]) -> None:
         """Refuse, or warn of, a single structure that takes too much: it cannot be split."""
-        costs = [self.bytes_of(size, validating) for size in sizes]
+        costs = [self.bytes_of(size) for size in sizes]
         if not costs or max(costs) <= self.allowed:
             return
         worst = costs.index(max(costs))
@@ -178,9 +179,8 @@ class MemoryBudget:
             "fewer frames (symmetrization.ensemble: closest_pairs, or symmetrization.train: "
             "environment), a smaller network or cutoff, or structures of fewer atoms"
         )
-        step = "Validating" if validating else "Training"
         sentence = (
-            f"{step} on {structure.source} ({structure.n_atoms} atoms in {size.frames} frames of "
+            f"Training on {structure.source} ({structure.n_atoms} atoms in {size.frames} frames of "
             f"up to {size.width} tokens) takes about {costs[worst] / 1e9:.3g} GB of memory"
         )
         if costs[worst] > REFUSED_SHARE * self.available:
@@ -190,7 +190,7 @@ class MemoryBudget:
             )
         LOG.warning("%s, and cannot be split: for less, give %s.", sentence, remedies)
 
-    def _size_of(self, dataset: AtomsDataset, index: int, validating: bool) -> Size:
+    def _size_of(self, dataset: AtomsDataset, index: int) -> Size:
         batch = collate(dataset.__getitems__([SampleRef(index)]))
         device: Tensor = self.potential.composition
-        return self.sizes(batch.to(device.device), validating)[0]
+        return self.sizes(batch.to(device.device))[0]

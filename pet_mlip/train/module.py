@@ -19,12 +19,17 @@ from pet_mlip.ecse.training import training_frames
 from pet_mlip.errors import UserError
 from pet_mlip.model.derivatives import Prediction, predict
 from pet_mlip.model.potential import Potential
+from pet_mlip.train.bounded import BoundedPredictor, energies_only
 from pet_mlip.train.ema import AveragedWeights
 from pet_mlip.train.loader import Loaders
 from pet_mlip.train.loss import ErrorSums, Loss, compare, label_counts
 from pet_mlip.train.memory import MemoryBudget
 from pet_mlip.train.optimizer import make_optimizer
 from pet_mlip.train.schedule import Progress, learning_rate
+
+
+class BrokenOff(Exception):  # noqa: N818 - it is no error
+    """A signal came while something was evaluated that can be repeated."""
 
 
 class TrainingModule(pl.LightningModule):
@@ -63,6 +68,8 @@ class TrainingModule(pl.LightningModule):
         self.learning_rate = 0.0
         self.errors: dict[str, float] = {}  # of the last validation
         self.on_validated: Callable[[int, int], None] | None = None  # how far a validation is
+        self.on_abandoned: Callable[[], None] | None = None  # a step is; it must raise
+        self.may_break_off = False  # whether a signal may raise `BrokenOff` just now
         self._tick = time.monotonic()
         self._begun = (0.0, -2)  # elapsed time and number of the step that began last
         self._loss_sum: Tensor | None = None
@@ -109,18 +116,25 @@ class TrainingModule(pl.LightningModule):
         config = self.config
         here = 1 if self.device.type == "cuda" else self.trainer.num_devices
         self.memory = MemoryBudget(self.potential, config.memory_gb, self.device, here)
-        if self.trainer.is_global_zero:
-            self.memory.examine(
-                self.loaders.training,
-                self.loaders.validation,
-                config.batch_size,
-                config.max_atoms_per_batch,
-            )
+        self._examine_memory()
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
         pin = self.device.type == "cuda"
         self.validation = self.loaders.validation_loader(rank, world_size, pin)
         self.plan, loader = self.loaders.training_loader(self.progress, rank, world_size, pin)
         return loader
+
+    def _examine_memory(self) -> None:
+        """Let the first process look whether all fits; if it refuses, all of them do."""
+        refusal = ""
+        if self.trainer.is_global_zero:
+            limits = self.config.batch_size, self.config.max_atoms_per_batch
+            try:
+                self.memory.examine(self.loaders.training, *limits)
+            except UserError as error:
+                refusal = str(error)
+        refusal = self.trainer.strategy.broadcast(refusal)
+        if refusal:
+            raise UserError(refusal)
 
     def on_train_start(self) -> None:
         """Start the clock, after all set-up."""
@@ -142,8 +156,13 @@ class TrainingModule(pl.LightningModule):
         self._begun = (progress.elapsed, progress.step)
         self._set_learning_rate()
         *first, last = self.memory.split(batch)
+        losses_before = self._loss_sum
         for part in first:
             self._loss_of(part).backward()  # type: ignore[no-untyped-call]
+            # Other processes may be at other parts: several stop after the step only.
+            if self.stop_asked and self.trainer.world_size == 1 and self.on_abandoned is not None:
+                self._loss_sum, self.stop_agreed = losses_before, True
+                self.on_abandoned()
         return self._loss_of(last)
 
     def _loss_of(self, part: Any) -> Tensor:
@@ -253,15 +272,9 @@ class TrainingModule(pl.LightningModule):
         """
         errors = ErrorSums(self.loss, self.device)
         start = self.progress.elapsed
-        done = 0
-        for batch in self.validation:
-            self._add_errors(batch, errors)
+        if not self.break_off_for_signals(lambda: self._add_all_errors(errors)):
             self.synchronize()
-            done += batch.n_structures
-            if self.on_validated is not None:
-                self.on_validated(done * self.trainer.world_size, len(self.loaders.validation))
-            if self.stop_agreed or self.progress.must_end(self.config):
-                return None
+            return None
         self.progress.validation_seconds = self.progress.elapsed - start
         self._begun = (0.0, -2)
         self.sum_over_processes(errors.sums)
@@ -269,34 +282,59 @@ class TrainingModule(pl.LightningModule):
         return self.errors
 
     def project_validation(self) -> None:
-        """Estimate how long a validation takes from its first batch, until there was one."""
+        """Estimate how long a validation takes from its first part, until there was one."""
         batch = next(iter(self.validation), None)
         if batch is None:
             return
+        predict = self._averaged_predictor()
+        batch = self.transfer_batch_to_device(batch, self.device, 0)
+        part = self.memory.split_validation(batch)[0]
         start = time.monotonic()
-        self._add_errors(batch, ErrorSums(self.loss, self.device))
+        if not self.break_off_for_signals(lambda: predict(part) is not None):
+            return
         atoms = int(self.loaders.validation.sizes.sum()) / self.trainer.world_size
-        seconds = (time.monotonic() - start) * atoms / max(len(batch.structure), 1)
+        seconds = (time.monotonic() - start) * atoms / max(len(part.structure), 1)
         seconds /= self.trainer.world_size  # the mean over the processes
         shared = torch.tensor([seconds], dtype=torch.float64, device=self.device)
         self.progress.validation_seconds = float(self.sum_over_processes(shared))
         self.synchronize()
 
-    def _add_errors(self, batch: Any, errors: ErrorSums) -> None:
-        batch = self.transfer_batch_to_device(batch, self.device, 0)
-        for part in self.memory.split(batch, validating=True):
-            errors.add(compare(self._predict_averaged(part), part))
+    def _add_all_errors(self, errors: ErrorSums) -> bool:
+        """Go through the validation set; whether it came to its end."""
+        predict = self._averaged_predictor()
+        world_size, done = self.trainer.world_size, 0
+        for batch in self.validation:
+            batch = self.transfer_batch_to_device(batch, self.device, 0)
+            parts = self.memory.split_validation(batch)
+            for number, part in enumerate(parts, start=1):
+                errors.add(compare(predict(part), part))
+                done += part.n_structures
+                if world_size > 1 and number < len(parts):
+                    continue  # other processes may have other parts: they meet after batches
+                self.synchronize()
+                if self.on_validated is not None:
+                    self.on_validated(done * world_size, len(self.loaders.validation))
+                if self.stop_agreed or self.progress.must_end(self.config):
+                    return False
+        return True
 
-    def _predict_averaged(self, batch: Any) -> Prediction:
-        n_structures = batch.n_atoms.shape[0]
-        if self.loss.needs_derivatives:
-            return predict(self.average.module, batch.graph, batch.structure, n_structures)
-        with torch.no_grad():
-            energies = self.average.module(batch.graph)
-        return energies_only(energies, batch.structure, n_structures)
+    def _averaged_predictor(self) -> BoundedPredictor:
+        return BoundedPredictor(
+            self.average.module, self.memory.chunk_size, self.loss.needs_derivatives
+        )
 
+    def break_off_for_signals(self, work: Callable[[], bool]) -> bool:
+        """Do what can be repeated; False as soon as a signal comes, in the midst of it.
 
-def energies_only(atomic: Tensor, structure: Tensor, n_structures: int) -> Any:
-    """A prediction without forces and virial, from atomic energies (N,)."""
-    energy = atomic.new_zeros(n_structures).index_add(0, structure, atomic)
-    return Prediction(energy, atomic, None, None)  # type: ignore[arg-type]
+        A single structure may take minutes. Several processes have to agree, and go on.
+        """
+        try:
+            self.may_break_off = self.trainer.world_size == 1
+            if self.may_break_off and self.stop_asked:
+                raise BrokenOff
+            finished = work()
+            self.may_break_off = False
+        except BrokenOff:
+            self.may_break_off = False
+            return False
+        return finished

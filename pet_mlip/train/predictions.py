@@ -13,8 +13,8 @@ from pet_mlip.config import Config, TrainingConfig
 from pet_mlip.data.batch import Batch, collate
 from pet_mlip.data.dataset import AtomsDataset
 from pet_mlip.data.sampler import AtomBudgetBatchSampler
-from pet_mlip.model.derivatives import predict
 from pet_mlip.model.potential import Potential
+from pet_mlip.train.bounded import BoundedPredictor
 from pet_mlip.train.loss import TARGETS, ErrorSums, Loss, compare
 from pet_mlip.train.memory import MemoryBudget
 
@@ -24,11 +24,10 @@ def predict_energies(potential: Potential, config: Config, dataset: AtomsDataset
     device = first_device(config.training)
     potential.to(device)
     energies: list[float] = []
-    with torch.no_grad():
-        for batch in batches(potential, dataset, config, device):
-            atomic = potential(batch.graph)
-            sums = atomic.new_zeros(batch.n_structures).index_add(0, batch.structure, atomic)
-            energies += sums.tolist()
+    memory = MemoryBudget(potential, config.training.memory_gb, device)
+    predict = BoundedPredictor(potential, memory.chunk_size, derivatives=False)
+    for batch in batches(memory, dataset, config, device):
+        energies += predict(batch).energy.tolist()
     potential.cpu()
     return energies
 
@@ -69,9 +68,10 @@ def errors(
     device = first_device(config.training)
     potential.to(device)
     sums = ErrorSums(loss, device)
-    for batch in batches(potential, dataset, config, device):
-        prediction = predict(potential, batch.graph, batch.structure, batch.n_structures)
-        sums.add(compare(prediction, batch))
+    memory = MemoryBudget(potential, config.training.memory_gb, device)
+    predict = BoundedPredictor(potential, memory.chunk_size)
+    for batch in batches(memory, dataset, config, device):
+        sums.add(compare(predict(batch), batch))
     potential.cpu()
     return sums.result()
 
@@ -84,17 +84,16 @@ def known_structures(potential: Potential, dataset: AtomsDataset) -> AtomsDatase
 
 
 def batches(
-    potential: Potential, dataset: AtomsDataset, config: Config, device: torch.device
+    memory: MemoryBudget, dataset: AtomsDataset, config: Config, device: torch.device
 ) -> Iterator[Batch]:
     """All structures in the order of the files, in batches that the memory holds."""
     training = config.training
-    memory = MemoryBudget(potential, training.memory_gb, device)
     sampler = AtomBudgetBatchSampler(
         dataset.sizes.tolist(), training.batch_size, training.max_atoms_per_batch, shuffle=False
     )
     for refs in sampler:
         batch = collate(dataset.__getitems__(refs)).to(device)
-        yield from memory.split(batch, validating=True)
+        yield from memory.split_validation(batch)
 
 
 def first_device(training: TrainingConfig) -> torch.device:

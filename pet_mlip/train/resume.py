@@ -11,6 +11,8 @@ from pet_mlip.train.output import LOG
 
 FREE = ("data.root", "data.workers", "data.test", "training.", "logging.")
 """Keys that may change."""
+NAMES = ("data.train", "data.validation", "data.isolated_atoms")
+"""Keys that say where the data are, which may change where the data themselves are compared."""
 FIXED = (
     "training.seed",
     "training.optimizer",
@@ -26,8 +28,13 @@ FIXED = (
 """Exceptions: with other values it would not be the same training."""
 
 
-def check_same_training(config: Config, before: dict[str, Any]) -> None:
+def check_same_training(config: Config, before: dict[str, Any], data_compared: bool) -> None:
     """Compare the configuration with that of the training to be resumed.
+
+    Args:
+        config: Of the continuation.
+        before: Of the training so far.
+        data_compared: Whether the data are compared as well, so that names of files do not count.
 
     Raises:
         UserError: naming the keys that cannot change.
@@ -35,7 +42,11 @@ def check_same_training(config: Config, before: dict[str, Any]) -> None:
     changes = list(differences(before, config.to_dict()))
     for path, old, new in changes:
         LOG.info("%s was %r and is %r now.", path, old, new)
-    wrong = [f"{path} (was {old!r}, is {new!r})" for path, old, new in changes if not _free(path)]
+    wrong = [
+        f"{path} (was {old!r}, is {new!r})"
+        for path, old, new in changes
+        if not (_free(path) or (data_compared and path in NAMES))
+    ]
     if wrong:
         raise UserError(
             f"This configuration is not the one of the training to resume: {', '.join(wrong)}; use "

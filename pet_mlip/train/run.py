@@ -80,8 +80,9 @@ class _Run:
         data = load_data(self.config, self.console)
         self.config = resolve(self.config, data)
         if content is not None:
-            check_same_training(self.config, content["config"])
-            check_same_data(data, content.get("data"))
+            before = content.get("data")
+            check_same_training(self.config, content["config"], before is not None)
+            check_same_data(data, before)
         self.fingerprint = fingerprint(data)
         if self.first:
             write_text(self.output / "config.yaml", self.config.to_yaml())

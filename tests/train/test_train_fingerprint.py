@@ -55,6 +55,33 @@ def test_data_may_move(trained: dict[str, Path], data: Path, tmp_path: Path, nam
     resume(trained, name, copy_data(data, tmp_path), tmp_path)
 
 
+def test_files_may_have_other_names(trained: dict[str, Path], data: Path, tmp_path: Path) -> None:
+    """What was read counts: here one file in two, under absolute paths."""
+    train = read(data / "train.xyz", ":")
+    write(tmp_path / "a.xyz", train[:7])
+    write(tmp_path / "b.extxyz", train[7:])
+    shutil.copy(data / "val.xyz", tmp_path / "c.xyz")
+    tree = tiny_tree(data, epochs=2)
+    tree["data"]["train"] = [str(tmp_path / "a.xyz"), str(tmp_path / "b.extxyz")]
+    tree["data"]["validation"] = str(tmp_path / "c.xyz")
+    shutil.copytree(trained["file"], tmp_path / "run")
+    run_training(validate(tree, "test"), tmp_path / "run", resume=True)
+    assert read_checkpoint(tmp_path / "run" / "last.ckpt")["progress"]["epoch"] == 2
+
+
+def test_names_count_where_the_data_cannot_be_compared(
+    trained: dict[str, Path], data: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained["file"], tmp_path / "run")
+    content = read_checkpoint(tmp_path / "run" / "last.ckpt")
+    del content["data"]
+    write_checkpoint(tmp_path / "run" / "last.ckpt", content)
+    tree = tiny_tree(data, epochs=2)
+    tree["data"]["validation"] = "molecules.xyz"
+    with pytest.raises(UserError, match=r"data\.validation \(was"):
+        run_training(validate(tree, "test"), tmp_path / "run", resume=True)
+
+
 def relabel(structures: list[Any]) -> list[Any]:
     results = structures[7].calc.results
     results["energy"] += 1e-6

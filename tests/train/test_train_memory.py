@@ -19,9 +19,11 @@ from pet_mlip.config import validate
 from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.errors import UserError
+from pet_mlip.model.derivatives import predict
 from pet_mlip.model.hypers import PETHypers
 from pet_mlip.model.potential import Potential
 from pet_mlip.train import run_training
+from pet_mlip.train.bounded import BoundedPredictor
 from pet_mlip.train.checkpoint import read_checkpoint
 from pet_mlip.train.memory import MemoryBudget, Size
 
@@ -54,7 +56,7 @@ def test_parts_of_a_batch_are_batches() -> None:
 def test_sizes(mode: str) -> None:
     model = potential(mode)
     batch = batch_from_atoms([bulk("Cu"), molecule("H2O")], model.cutoff)
-    sizes = MemoryBudget(model, 1.0, CPU).sizes(batch, validating=False)
+    sizes = MemoryBudget(model, 1.0, CPU).sizes(batch)
     frames = model.count_frames(batch.graph).tolist() if mode == "full" else [1] * 4
     assert [size.frames for size in sizes] == [frames[0], sum(frames[1:])]
     assert [size.width for size in sizes] == [13, 3]
@@ -65,14 +67,14 @@ def test_splits_fit_and_keep_the_order() -> None:
     model = potential()
     batch = batch_from_atoms(structures(12, 3), model.cutoff)
     budget = MemoryBudget(model, 1.0, CPU)
-    sizes = budget.sizes(batch, validating=False)
+    sizes = budget.sizes(batch)
     total = budget.bytes_of(sum(sizes, Size()))
     for share in (2.0, 0.4, 0.15, 1e-9):
         budget.allowed = share * total
         parts = budget.split(batch)
         assert torch.cat([part.index for part in parts]).tolist() == list(range(12))
         for part in parts:
-            need = budget.bytes_of(sum(budget.sizes(part, False), Size()))
+            need = budget.bytes_of(sum(budget.sizes(part), Size()))
             assert need <= budget.allowed or part.n_structures == 1
         assert (len(parts) == 1) == (share > 1)
 
@@ -92,6 +94,22 @@ def test_a_training_in_parts_is_the_same_training(data: Path, tmp_path: Path) ->
     assert "so that it is evaluated in parts" in log
 
 
+@pytest.mark.parametrize("mode", ["full", "environment"])
+def test_bounded_predictions_are_those_of_the_potential(mode: str) -> None:
+    model = potential(mode).set_dtype(torch.float64).eval()
+    batch = batch_from_atoms(structures(6, 4), model.cutoff)
+    whole = predict(model, batch.graph, batch.structure, batch.n_structures)
+    for chunk_size in (1, 200, 10**9):
+        found = BoundedPredictor(model, chunk_size)(batch)
+        for name in ("energy", "atomic_energies", "forces", "virial"):
+            torch.testing.assert_close(
+                getattr(found, name), getattr(whole, name), rtol=1e-10, atol=1e-10
+            )
+        energies = BoundedPredictor(model, chunk_size, derivatives=False)(batch)
+        torch.testing.assert_close(energies.energy, whole.energy, rtol=1e-10, atol=1e-10)
+        assert energies.forces is None
+
+
 PEAK = """
 import json, sys
 from pathlib import Path
@@ -105,41 +123,55 @@ def high_water():
 
 run.finish = lambda *_: None
 tree = json.loads(sys.argv[1])
-step = run.TrainingModule.training_step
+name = sys.argv[3]
+work = getattr(run.TrainingModule, name)
 before = []
 
 def noted(self, *arguments):
     before.append(high_water())
-    return step(self, *arguments)
+    return work(self, *arguments)
 
-run.TrainingModule.training_step = noted
+setattr(run.TrainingModule, name, noted)
 run_training(validate(tree, "test"), sys.argv[2])
 print((high_water() - before[0]) / 1e6)
 """
 
 
-def test_the_peak_is_bounded(tmp_path: Path) -> None:
-    """Copper with many frames: as much as allowed, and several times that without a bound."""
+def copper(count: int, repeat: int) -> list[Atoms]:
     cells = []
-    for seed in range(8):
-        atoms = bulk("Cu", cubic=True)
+    for seed in range(count):
+        atoms = bulk("Cu", cubic=True) * (repeat, 1, 1)
         atoms.rattle(0.05, seed=seed)
         cells.append(labelled(atoms))
-    write(tmp_path / "train.xyz", cells)
-    write(tmp_path / "val.xyz", cells[:1])
+    return cells
 
-    def peak(memory: float) -> float:
-        tree = tiny_tree(tmp_path, epochs=1, batch_size=8, memory_gb=memory)
-        tree["model"] |= {"cutoff": 4.0, "d_pet": 16, "d_node": 16, "d_feedforward": 32}
-        command = [sys.executable, "-c", PEAK, json.dumps(tree), str(tmp_path / str(memory))]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-2000:]
-        return float(done.stdout.split()[-1])
 
-    bounded, free = peak(0.1), peak(50.0)
+def peak(folder: Path, memory: float, method: str, mode: str) -> float:
+    """Gigabytes that a training takes at its most, over what it had before a method's first."""
+    tree = tiny_tree(folder, epochs=1, batch_size=8, memory_gb=memory)
+    tree["model"] |= {"cutoff": 4.0, "d_pet": 16, "d_node": 16, "d_feedforward": 32}
+    tree["symmetrization"] = {"train": mode}
+    command = [sys.executable, "-c", PEAK, json.dumps(tree), str(folder / str(memory)), method]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return float(done.stdout.split()[-1])
+
+
+def test_the_peak_is_bounded(tmp_path: Path) -> None:
+    """Copper with many frames: as much as allowed, and several times that without a bound."""
+    write(tmp_path / "train.xyz", copper(8, 1))
+    write(tmp_path / "val.xyz", copper(1, 1))
+    bounded, free = (peak(tmp_path, memory, "training_step", "full") for memory in (0.1, 50.0))
     # The estimate is right to a quarter; the allocator keeps some of what was freed.
     assert bounded < 0.2
     assert free > 2.5 * bounded
+
+
+def test_the_peak_of_validating_one_structure_is_bounded(tmp_path: Path) -> None:
+    """In as many frames as it has, however few the training draws."""
+    write(tmp_path / "train.xyz", copper(2, 1))
+    write(tmp_path / "val.xyz", copper(1, 8))
+    assert peak(tmp_path, 0.05, "validate", "environment") < 0.15
 
 
 @pytest.mark.usefixtures("without_report")

@@ -16,6 +16,7 @@ from train_tools import tiny_config
 
 from pet_mlip.config import Config
 from pet_mlip.train import run_training
+from pet_mlip.train.bounded import BoundedPredictor
 from pet_mlip.train.callbacks import TrainingInterrupted
 from pet_mlip.train.checkpoint import read_checkpoint
 from pet_mlip.train.module import TrainingModule
@@ -25,14 +26,14 @@ pytestmark = pytest.mark.usefixtures("without_report")
 
 
 def slow_validation(patch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Let each batch of a validation take longer."""
-    predict = TrainingModule._predict_averaged
+    """Let each part of a validation take longer."""
+    predict = BoundedPredictor.__call__
 
-    def slowly(self: TrainingModule, batch: Any) -> Any:
+    def slowly(self: BoundedPredictor, batch: Any) -> Any:
         time.sleep(seconds)
         return predict(self, batch)
 
-    patch.setattr(TrainingModule, "_predict_averaged", slowly)
+    patch.setattr(BoundedPredictor, "__call__", slowly)
 
 
 @pytest.mark.parametrize("every", [1, 1000])
@@ -106,6 +107,53 @@ def test_signals_are_acted_on_within_a_validation(
             assert one[key] == other[key]
     whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_a_signal_need_not_wait_for_a_structure(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that takes minutes to validate is left in its midst."""
+    slow_validation(monkeypatch, 20.0)
+    validate = TrainingModule.validate
+
+    def signalled(self: TrainingModule) -> Any:
+        signal_after(0.3, signal.SIGTERM)
+        return validate(self)
+
+    monkeypatch.setattr(TrainingModule, "validate", signalled)
+    start = time.monotonic()
+    with pytest.raises(TrainingInterrupted):
+        run_training(tiny_config(data, epochs=1), tmp_path)
+    assert time.monotonic() - start < 10
+    assert read_checkpoint(tmp_path / "last.ckpt")["progress"]["pending"]["epoch"] == 1
+
+
+def test_a_signal_need_not_wait_for_a_step_in_parts(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step is left between two parts, and repeated by the continuation."""
+    config = tiny_config(data, epochs=2, memory_gb=1e-6)  # a part for each structure
+    run_training(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        loss_of, parts = TrainingModule._loss_of, []
+
+        def signalled(self: TrainingModule, part: Any) -> Any:
+            parts.append(part)
+            if len(parts) == 12:  # the second of the third step
+                os.kill(os.getpid(), signal.SIGTERM)
+            return loss_of(self, part)
+
+        patch.setattr(TrainingModule, "_loss_of", signalled)
+        with pytest.raises(TrainingInterrupted):
+            run_training(config, tmp_path / "parts")
+        assert len(parts) == 12
+    assert read_checkpoint(tmp_path / "parts" / "last.ckpt")["progress"]["step"] == 2
+    run_training(config, tmp_path / "parts", resume=True)
+    whole, parts_too = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts_too[name]) for name in whole)
+    tables = [MetricsTable(tmp_path / name / "metrics.csv").rows() for name in ("whole", "parts")]
+    for one, other in zip(*tables, strict=True):
+        assert one["train_loss"] == other["train_loss"]
 
 
 def saved_steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float]]:
