@@ -1,6 +1,6 @@
 """Models and structures whose numbers are pinned.
 
-    python tests/golden/golden.py     writes golden.json anew; only where the mathematics changed
+python tests/golden/golden.py     writes golden.json anew; only where the mathematics changed
 """
 
 import json
