@@ -25,10 +25,10 @@ namespace {
 
 constexpr int share_size = 3 + 9 + 9; // force and virials of one atom, as ranks exchange them
 
-// Of neighbour lists that have become wrong. Fix atom/swap builds lists only if cutoffs differ.
+// Of neighbour lists that have become wrong. The fixes build lists only if cutoffs differ.
 constexpr const char remedy[] =
     "; let them be built in every step (neigh_modify every 1 delay 0 check no) or, with fix "
-    "atom/swap, for every swap, by another cutoff for one of its types";
+    "atom/swap or mol/swap, in every swap, by another cutoff for one of its types";
 
 // Where LAMMPS keeps the components of virials, in matrices by rows.
 constexpr int voigt[6][2] = {{0, 0}, {1, 1}, {2, 2}, {0, 1}, {0, 2}, {1, 2}};

@@ -192,7 +192,8 @@ std::string find_stale_exclusions(LAMMPS *lmp, const Listing &before, const List
     });
   for (size_t i = 0; i < n_own; ++i) {
     const auto found = is_stale.find(key_of(i));
-    bool stale = found != is_stale.end() && found->second && before.kinds[i] != now.kinds[i];
+    bool stale = before.rules == now.rules && found != is_stale.end() && found->second &&
+                 before.kinds[i] != now.kinds[i];
     if (i < before.molecules.size() && i < now.molecules.size())
       stale = stale || (before.molecules[i] != now.molecules[i] &&
                         now.rules.of_molecules(now.kinds[i].mask));
