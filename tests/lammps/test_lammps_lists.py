@@ -189,7 +189,7 @@ thermo 1
 {run}
 """
 PAIR = "pair_style pet device cpu\npair_coeff * * model.pt Si O"
-SWAPS = "fix s all mol/swap 1 6 1 2 94 900 ke no\nrun 3\nunfix s\nrun 0"
+SWAPS = "fix s all mol/swap 1 6 1 2 94 9e6 ke no\nrun 3\nunfix s\nrun 0"
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
