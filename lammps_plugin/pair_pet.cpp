@@ -134,8 +134,11 @@ PairPET::Loaded PairPET::load(const Settings &settings, const Coefficients &coef
   return loaded;
 }
 
-// Say what was loaded.
+// Say what was loaded, and any rank's warning about it.
 void PairPET::announce() {
+  const std::string warning = agree(loaded_.model->warning());
+  if (!warning.empty() && comm->me == 0)
+    error->warning(FLERR, "pair_style pet: {}", warning);
   const pet::Metadata &metadata = loaded_.model->metadata();
   const std::string devices = devices_of_ranks();
   const std::string held =

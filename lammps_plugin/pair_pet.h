@@ -123,6 +123,8 @@ private:
   void add_to_atom(int i, const double *force, const double *virial, const double *centroid);
   void add_centroid_virial(int i, const double *virial);
   int read_int(FILE *fp);
+  bool read_line(const std::string &line);
+  void refuse_restart(const std::string &found) const;
   std::string read_string(FILE *fp);
   std::string agree(const std::string &problem) const;
 };

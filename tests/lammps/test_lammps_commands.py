@@ -179,6 +179,37 @@ def test_restart_settings_of_another_layout(lmp):
     assert "did not mark its settings" in message and "write_data" in message
 
 
+def number(value):
+    return value.to_bytes(4, "little", signed=True)
+
+
+VERSION = number(len(__version__)) + __version__.encode()
+DAMAGED = {
+    "negative length": (VERSION, number(-5) + __version__.encode(), "a text of -5 bytes"),
+    "huge length": (VERSION, number(2**31 - 1) + __version__.encode(), "a text of 2147483647"),
+    "no number": (b"charge 0", b"charge x", "(charge x)"),
+    "no key": (b"charge 0", b"chbrge 0", "(chbrge 0)"),
+    "no part": (b"part all", b"part alk", "(part alk)"),
+    "no device": (b"device cpu", b"device cqu", "(device cqu)"),
+    "no chunk": (b"chunk -1", b"chunk -9", "(chunk -9)"),
+    "no spin": (b"spin 1", b"spin  ", "(spin"),
+    "two elements in one": (b"elements Si O", b"elements SiIO", "elements of 1 atom types"),
+}
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_restart_files_are_refused(lmp, name, ranks):
+    before, after, words = DAMAGED[name]
+    write_restart(lmp)
+    content = (lmp.folder / "r.restart").read_bytes()
+    assert content.count(before) == 1
+    (lmp.folder / "r.restart").write_bytes(content.replace(before, after))
+    message = lmp.fails(RESTARTED.format(more=PAIR), ranks=ranks)
+    assert "its settings in this restart file are damaged" in message
+    assert words in message and "use another restart file" in message
+
+
 def test_restart_of_a_hybrid(lmp):
     pair = (
         "pair_style hybrid/overlay pet device cpu dtype float32 zero 4.0\n"
