@@ -141,7 +141,7 @@ def test_accepted(lmp, edit):
     lmp(deck(NAMES, pair="pair_style pet device cpu\npair_coeff * * same.pt Si O"))
 
 
-def broken_directory(content, entry):
+def broken_directory(content, entry, mark=b"PK\0\0"):
     """An archive whose 64-bit directory is said to be elsewhere; torch takes the 32-bit one."""
     end = content.rindex(b"PK\x05\x06")
     assert content[end - 20 : end - 16] == b"PK\x06\x07"
@@ -151,7 +151,7 @@ def broken_directory(content, entry):
     changed = bytearray(content)
     changed[end + 8 : end + 10] = changed[end + 10 : end + 12] = count.to_bytes(2, "little")
     changed[end + 16 : end + 20] = start.to_bytes(4, "little")
-    changed[end64 : end64 + 4] = b"PK\0\0"
+    changed[end64 : end64 + 4] = mark
     changed[end64 + 48 : end64 + 56] = entry.to_bytes(8, "little")
     return bytes(changed)
 
@@ -173,6 +173,64 @@ def test_lengths_in_a_directory_that_go_beyond_the_file(lmp, place):
     (lmp.folder / "beyond.pt").write_bytes(content)
     pair = "pair_style pet device cpu\npair_coeff * * beyond.pt Si O"
     assert "cut short" in lmp.fails(deck(NAMES, pair=pair))
+
+
+# Torch's reader, which lets archives pass that ours has to judge.
+READER = """
+#include <fstream>
+#include <memory>
+#include <string>
+#include <vector>
+namespace c10 {
+struct Error : std::exception {};
+} // namespace c10
+namespace caffe2::serialize {
+struct PyTorchStreamReader {
+  explicit PyTorchStreamReader(const std::string &) {}
+  bool hasRecord(const std::string &) { return true; }
+  std::pair<std::unique_ptr<char[]>, size_t> getRecord(const std::string &) {
+    return {std::make_unique<char[]>(1), 1};
+  }
+  std::vector<std::string> getAllRecords() { return {}; }
+};
+} // namespace caffe2::serialize
+"""
+READ = """
+#include "pet_archive.h"
+#include <iostream>
+int main(int, char **words) {
+  try {
+    pet::read_metadata(words[1]);
+  } catch (const pet::Error &error) {
+    std::cout << error.what();
+  }
+}
+"""
+
+
+def test_no_byte_outside_a_broken_archive_is_read(lmp, tmp_path):
+    """Sums of places and sizes overflow, if they are as large as 64 bits allow."""
+    (tmp_path / "caffe2" / "serialize").mkdir(parents=True)
+    (tmp_path / "caffe2" / "serialize" / "inline_container.h").write_text(READER)
+    (tmp_path / "main.cpp").write_text(READ)
+    flags = ["-std=c++20", "-fsanitize=address", f"-I{tmp_path}", f"-I{SOURCES}", "-o", "read"]
+    sources = [str(tmp_path / "main.cpp"), str(SOURCES / "pet_archive.cpp")]
+    done = subprocess.run([*find_compiler().command, *flags, *sources], cwd=tmp_path)
+    if done.returncode != 0:
+        pytest.skip("this compiler has no address sanitizer")
+    content = (lmp.folder / "model.pt").read_bytes()
+    end = content.rindex(b"PK\x05\x06")
+    broken = {}
+    for far in (2**64 - 1, 2**64 - 2, 2**64 - 18, 2**64 - 30, 2**64 - 50, 2**63):
+        broken[f"entry {far}"] = broken_directory(content, far, mark=b"PK\x06\x06")
+        place = far.to_bytes(8, "little")
+        broken[f"end {far}"] = content[: end - 12] + place + content[end - 4 :]
+    for name, archive in broken.items():
+        (tmp_path / "broken.pt").write_bytes(archive)
+        command = [str(tmp_path / "read"), str(tmp_path / "broken.pt")]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, name + done.stderr[:1000]
+        assert "a file cut short" in done.stdout, name
 
 
 PROGRAM = """
