@@ -323,4 +323,6 @@ def test_what_cannot_be_found_out_is_a_warning(lmp, monkeypatch):
     monkeypatch.setenv("LD_PRELOAD", str(shim))
     pair = "pair_style pet device cpu\npair_coeff * * same.pt Si O"
     found = lmp(deck(NAMES, pair=pair), fresh=True)
+    monkeypatch.setattr("pet_mlip.export.compiled.instruction_sets", set)
+    load_model(lmp.folder / "same.pt", device="cpu")
     assert "WARNING: pair_style pet: same.pt may have been compiled for another" in found.log
