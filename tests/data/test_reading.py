@@ -125,7 +125,7 @@ GOOD = '2\nProperties=species:S:1:pos:R:3:forces:R:3 energy=1.0 pbc="F F F"\n' +
         ("junk.unknown", "hello\nworld\n", "cannot be read"),
         ("number.xyz", GOOD + GOOD.replace("H 0 0 1", "H 0 zero 1"), "number.xyz, frame 1 cannot"),
         ("short.xyz", GOOD + GOOD.rsplit("H", 1)[0], "short.xyz, frame 1 cannot"),
-        ("count.xyz", GOOD + GOOD + "3" + GOOD[1:] + GOOD, "count.xyz, frame 3 cannot"),
+        ("count.xyz", GOOD + GOOD + "3" + GOOD[1:] + GOOD, r"count.xyz, frame 2 .*line 13: .*\(is line 9 right"),
         ("bad.traj", "not a trajectory", "cannot be read"),
     ],
 )

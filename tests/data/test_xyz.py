@@ -40,7 +40,6 @@ def test_names_with_an_at_sign(tmp_path, name):
 
 
 PROBLEMS = {
-    "Fortran": (GOOD + GOOD.replace("H 0.0", "H 1.0D+00"), "line 7: 1.0D\\+00 has a Fortran exp"),
     "deuterium": (GOOD.replace("H 0", "D 0"), "line 3: D \\(deuterium\\) .* write H"),
     "tritium": (GOOD + GOOD.replace("H 0", "T 0"), "line 7: T \\(tritium\\)"),
     "no element": (GOOD.replace("O 0", "Qq 0"), "line 4: 'Qq' is not the symbol of an element"),
