@@ -168,8 +168,8 @@ def parse_comment(line: str) -> dict[str, Any]:
     for key, text in _pairs(line):
         value = _value(text if key in WORDS else _plain_numbers(text))
         if key == "Lattice" or key in TENSORS:
-            if isinstance(value, np.ndarray) and value.shape == (9,):
-                value = value.reshape((3, 3), order="F")
+            if isinstance(value, np.ndarray) and value.shape in ((9,), (3, 3)):
+                value = value.reshape(9).reshape((3, 3), order="F")
             elif key == "Lattice":
                 raise ValueError(f"Lattice is {_short(text)} instead of 9 numbers")
             else:
