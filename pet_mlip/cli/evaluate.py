@@ -130,7 +130,7 @@ def evaluate(
         raise UserError(refused[0])
     labelled = any(evaluation.errors.all for evaluation in evaluations)
     if labelled or output is not None:
-        _show(evaluations, report, as_json)
+        _show(evaluations, len(calculators) > 1, report, as_json)
     else:
         refused.append(
             f"{', '.join(data)}: no structure that was evaluated has an energy, forces or a stress "
@@ -198,8 +198,10 @@ def _calculators(
     return calculators
 
 
-def _show(evaluations: list[Evaluation], report: Path | None, as_json: bool) -> None:
-    """Write the report, and print one evaluation or the comparison of several."""
+def _show(
+    evaluations: list[Evaluation], compared: bool, report: Path | None, as_json: bool
+) -> None:
+    """Write the report, and print the evaluation or the comparison of several."""
     from rich.markdown import Markdown
 
     from pet_mlip.evaluate import (
@@ -210,7 +212,7 @@ def _show(evaluations: list[Evaluation], report: Path | None, as_json: bool) -> 
         write_report,
     )
 
-    if len(evaluations) == 1:
+    if not compared:
         summary = evaluations[0].to_dict()
         text = markdown(summary)
         if report is not None:

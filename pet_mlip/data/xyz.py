@@ -166,7 +166,7 @@ def parse_comment(line: str) -> dict[str, Any]:
     """
     entries: dict[str, Any] = {}
     for key, text in _pairs(line):
-        value = _value(text if key in WORDS else _plain_numbers(text))
+        value = _value(key, text if key in WORDS else _plain_numbers(text))
         if key == "Lattice" or key in TENSORS:
             if isinstance(value, np.ndarray) and value.shape in ((9,), (3, 3)):
                 value = value.reshape(9).reshape((3, 3), order="F")
@@ -182,10 +182,10 @@ def parse_comment(line: str) -> dict[str, Any]:
 
 def _pairs(line: str) -> Iterator[tuple[str, str]]:
     """Keys and values of a comment line: ASE's rules, and brackets within brackets."""
-    parts, closing, depth, escaped = [""], "", 0, False
-    for char in line.strip() + " ":
+    pairs, closing, depth, escaped, quoted = [[""]], "", 0, False, False
+    for char in line.strip():
         if escaped or (char != "\\" and closing and char not in (closing, "[")):
-            parts[-1] += char
+            pairs[-1][-1] += char
             escaped = False
         elif char == "\\":
             escaped = True
@@ -194,32 +194,41 @@ def _pairs(line: str) -> Iterator[tuple[str, str]]:
             if depth == 0:
                 closing = ""
             else:
-                parts[-1] += char
+                pairs[-1][-1] += char
         elif char in CLOSING:
-            closing, depth = CLOSING[char], 1
+            closing, depth, quoted = CLOSING[char], 1, True
         elif char.isspace():
-            if parts not in ([""], ["", ""]):
-                yield parts[0], "=".join(parts[1:]) if len(parts) > 1 else "T"
-            parts = [""]
+            if pairs[-1][-1] or quoted:  # not before or after =
+                pairs.append([""])
+            quoted = False
         elif char == "=":
-            parts.append("")
+            if pairs[-1] == [""] and len(pairs) > 1:
+                pairs.pop()
+            pairs[-1].append("")
+            quoted = False
         else:
-            parts[-1] += char
-    if closing:
-        yield parts[0], "=".join(parts[1:]).rstrip() if len(parts) > 1 else "T"
+            pairs[-1][-1] += char
+    for key, *values in pairs:
+        if key:
+            yield key, "=".join(values) if values else "T"
 
 
 def _plain_numbers(text: str) -> str:
     """Numbers without nested brackets and Fortran's exponents; any other text as it is."""
-    words = text.replace("[", " ").replace("]", " ").replace(",", " ")
-    words = _with_exponents(words)
+    words = text.strip()
+    if words.startswith("[") and words.endswith("]"):
+        words = words.replace("[", " ").replace("]", " ")
+    words = _with_exponents(words.replace(",", " "))
     return words if all(NUMBER.fullmatch(word) for word in words.split()) else text
 
 
-def _value(text: str) -> Any:
+def _value(key: str, text: str) -> Any:
     """What ASE makes of a value: numbers, truth values, JSON, or the text itself."""
     quoted = text.replace("\\", "\\\\").replace('"', '\\"')
-    return key_val_str_to_dict(f'value="{quoted}"')["value"]
+    try:
+        return key_val_str_to_dict(f'value="{quoted}"')["value"]
+    except ValueError as error:
+        raise ValueError(f"{key} is {_short(text)}, which is no JSON ({error})") from None
 
 
 def _with_exponents(line: str) -> str:

@@ -325,6 +325,9 @@ def test_a_symmetrization_that_fails_leaves_the_others(run, monkeypatch):
     assert code == 1
     assert "force components" in out
     assert "quadrature:1: None of 2 structures could be evaluated; the first: data.xyz" in err
+    code, out, _ = run("eval", "plain.pt", "data.xyz@:2", *options, "--json")
+    assert code == 1
+    assert list(json.loads(out)["symmetrizations"]) == ["none"]
 
 
 def test_structures_that_cannot_be_rotated_are_counted_once(run, run_json, monkeypatch):

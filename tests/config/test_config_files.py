@@ -54,10 +54,12 @@ def test_the_minimal_configuration_is_minimal() -> None:
     assert len((FOLDER / "minimal.yaml").read_text().splitlines()) <= 16
 
 
-def test_data_beside_the_configuration_may_have_an_at_sign(tmp_path, monkeypatch):
+def test_data_beside_the_configuration_may_have_an_at_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     project = tmp_path / "project"
     project.mkdir()
-    text = 'data: {train: "%s"}\n'
+    text = 'data: {train: "%s", validation: 0.1}\ntraining: {epochs: 1}\n'
     monkeypatch.chdir(tmp_path)
     for name, asked in (
         ("data@v2.xyz", "data@v2.xyz"),

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
+from ase.build import bulk
+from ase.io import read as ase_read
+from ase.io import write
+from ase.io.extxyz import key_val_str_to_dict
 from ase.io.formats import open_with_compression
 
 from pet_mlip.data.labels import DataUnits, LabelKeys
-from pet_mlip.data.reading import read_structures
+from pet_mlip.data.reading import read_atoms, read_structures
+from pet_mlip.data.xyz import parse_comment
 from pet_mlip.errors import UserError
 
 GOOD = """2
@@ -91,6 +98,7 @@ PROBLEMS = {
     "superscript columns": (GOOD.replace("R:3", "R:³"), "line 2: Properties is 'species"),
     "no positions": (GOOD.replace("pos:R", "position:R"), "line 2: .*without pos:R:3 for the pos"),
     "cell": (GOOD.replace("5 0 0 0", "5 0 0"), "line 2: Lattice is .* instead of 9 numbers"),
+    "JSON": (GOOD.replace("energy", 'a="_JSON {" energy'), "line 2: a is .* which is no JSON"),
     "pbc": (GOOD.replace("T T T", "T T"), "line 2: pbc is .* instead of one or three of T and F"),
 }
 
@@ -164,6 +172,39 @@ def test_quoted_text_holds_no_labels(tmp_path):
     assert found.energy == -1.5
     text = GOOD.replace("energy", 'pre-stress="1 2 3 4 5 6" my.virial="1 2 3 4 5 6" energy')
     assert read(tmp_path / "a.xyz", text)[0].stress is None
+
+
+def test_comments_are_read_as_ase_reads_them():
+    """Whatever the order of quotes, brackets, spaces and escapes."""
+    rng, compared = np.random.default_rng(0), 0
+    parts = [*"ab1 ='{}]T,", '"', "\\\\", ' c="', '" ', " d=3", "e={1 2.5} ", "f=[T F] ", " _JSON "]
+    for _ in range(3000):
+        comment = "".join(rng.choice(parts, rng.integers(1, 12)))
+        try:
+            expected = key_val_str_to_dict(comment)
+        except (ValueError, IndexError):
+            continue
+        # ASE loses what comes after an empty value.
+        if "" in expected or re.search(r"""=\s*("\"|''|{}|$)""", comment):
+            continue
+        compared += 1
+        assert repr(parse_comment(comment)) == repr(expected), comment
+    assert compared > 1000
+
+
+def test_empty_values_and_spaces_around_signs(tmp_path):
+    text = GOOD.replace("energy=-1.5", """note="" energy = -1.5 more='' """)
+    assert read(tmp_path / "a.xyz", text)[0].energy == -1.5
+
+
+def test_written_information_comes_back(tmp_path):
+    atoms = bulk("Si")
+    atoms.info |= {"who": {"a": "it's [me]", "b": [1, 2]}, "list": [[1], [2]], "more": "a=b c"}
+    write(tmp_path / "a.xyz", atoms)
+    ((_, found),) = read_atoms(tmp_path / "a.xyz")
+    expected = ase_read(tmp_path / "a.xyz")
+    assert repr(found.info) == repr(expected.info)
+    assert found.info["who"] == atoms.info["who"]
 
 
 NINE = "1 6 5 6 2 4 5 4 3"
