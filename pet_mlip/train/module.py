@@ -136,8 +136,8 @@ class TrainingModule(pl.LightningModule):
         if refusal:
             raise UserError(refusal)
 
-    def on_train_start(self) -> None:
-        """Start the clock, after all set-up."""
+    def start_clock(self) -> None:
+        """Count no set-up."""
         self._tick = time.monotonic()
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, _: int) -> Any:
