@@ -38,7 +38,7 @@ class Progress:
     step_seconds: float = 0.0
     """That a step takes."""
     pending: dict[str, float] = field(default_factory=dict)
-    """Metrics of the last epoch, complete or cut off by ``max_time``, while its validation is due."""
+    """Metrics of the last epoch (max_time may have cut it off) as long as its validation is due."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, for a checkpoint."""
