@@ -129,7 +129,7 @@ class TrainingModule(pl.LightningModule):
         if self.trainer.is_global_zero:
             limits = self.config.batch_size, self.config.max_atoms_per_batch
             try:
-                self.memory.examine(self.loaders.training, *limits)
+                self.memory.examine(self.loaders.training, *limits, self.trainer.world_size)
             except UserError as error:
                 refusal = str(error)
         refusal = self.trainer.strategy.broadcast(refusal)
