@@ -19,7 +19,7 @@ from pet_mlip.export.archive import LoadedModel, choose_device, load_model, writ
 from pet_mlip.export.compiled import TARGET_NAME, Target, read_target, register, target_here
 from pet_mlip.export.metadata import LINES_NAME, METADATA_NAME, Metadata
 from pet_mlip.export.module import ExportedModel
-from pet_mlip.files import check_writable
+from pet_mlip.files import check_replaceable, check_writable
 from pet_mlip.inference.precision import matrix_products, set_precision
 from pet_mlip.model.hypers import PETHypers
 from pet_mlip.model.potential import Potential
@@ -58,8 +58,7 @@ def compile_model(
             the package does not reproduce the model.
     """
     output, say = Path(output), progress or (lambda *_: None)
-    if output.is_dir():
-        raise UserError(f"{output} is a directory; give the path of the file to write.")
+    check_replaceable(output)
     if output.exists() and not overwrite:
         raise UserError(f"{output} exists already; give --force to replace it.")
     if Path(path).is_file() and Path(path).resolve() == output.resolve():

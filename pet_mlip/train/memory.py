@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pet_mlip.data.batch import Batch, collate
 from pet_mlip.data.dataset import AtomsDataset
-from pet_mlip.data.sampler import SampleRef
+from pet_mlip.data.sampler import AtomBudgetBatchSampler, SampleRef
 from pet_mlip.errors import UserError
 from pet_mlip.inference.memory import (
     LARGEST_BYTES,
@@ -38,7 +38,7 @@ GPU_SHARE = 0.7
 REFUSED_SHARE = 0.8
 """Of what is available: an estimate beyond it would end in a kill."""
 EXAMINED = 64
-"""Structures whose frames are counted before the first step: those with the most edges."""
+"""Structures whose frames are counted before the first step, or a batch: those with most edges."""
 
 
 @dataclass
@@ -134,39 +134,70 @@ class MemoryBudget:
         if not (validating or self.potential.symmetrization.train == "full"):
             return [int(n) for n in batch.n_atoms.tolist()]  # one for each atom and layer
         keys = [(validating, int(index)) for index in batch.index.tolist()]
-        if any(key not in self._frames for key in keys):
-            of_atoms = self.potential.count_frames(batch.graph)
-            of_structures = torch.zeros_like(batch.n_atoms).index_add(0, batch.structure, of_atoms)
-            self._frames.update(zip(keys, of_structures.tolist(), strict=True))
-        return [self._frames[key] for key in keys]
+        if all(key in self._frames for key in keys):
+            return [self._frames[key] for key in keys]
+        of_atoms = self.potential.count_frames(batch.graph)
+        of_structures = torch.zeros_like(batch.n_atoms).index_add(0, batch.structure, of_atoms)
+        found = [int(n) for n in of_structures.tolist()]
+        # Structures that only pad a batch all have the same index, -1.
+        self._frames.update((k, n) for k, n in zip(keys, found, strict=True) if k[1] >= 0)
+        return found
 
-    def examine(self, training: AtomsDataset, batch_size: int, max_atoms: int | None) -> None:
+    def examine(
+        self, training: AtomsDataset, batch_size: int, max_atoms: int | None, processes: int = 1
+    ) -> None:
         """Say what the largest batch takes, before the first step.
 
         Args:
             training: To be trained on.
             batch_size: Most structures in a batch.
             max_atoms: Most atoms in a batch, or None.
+            processes: That share a batch.
 
         Raises:
             UserError: The largest structure takes more than there is.
         """
-        order = training.largest(EXAMINED)
+        order = training.largest(max(EXAMINED, batch_size))
         sizes = [self._size_of(training, index) for index in order]
-        batch, atoms = Size(), 0
-        for index, size in zip(order[:batch_size], sizes, strict=False):
-            atoms += training.structures[index].n_atoms
-            if batch.frames and max_atoms is not None and atoms > max_atoms:
-                break
-            batch = batch + size
-        need = self.bytes_of(batch)
+        need = self._largest_step(training, order, sizes, batch_size, max_atoms, processes)
         LOG.info(
-            "The largest batch takes about %.3g GB of memory; %.3g GB are allowed%s.",
+            "The largest batch takes about %.3g GB of memory%s; %.3g GB are allowed%s.",
             need / 1e9,
+            " in each process" if processes > 1 else "",
             self.allowed / 1e9,
             ", so that it is evaluated in parts" if need > self.allowed else "",
         )
         self._check_largest(training, order, sizes)
+
+    def _largest_step(
+        self,
+        training: AtomsDataset,
+        order: list[int],
+        sizes: list[Size],
+        batch_size: int,
+        max_atoms: int | None,
+        processes: int,
+    ) -> float:
+        """Bytes that a process takes for its part of a batch of the largest structures."""
+        chosen: list[int] = []  # places in the order
+        atoms = 0
+        for place, index in enumerate(order):
+            n_atoms = training.structures[index].n_atoms
+            if chosen and max_atoms is not None and atoms + n_atoms > max_atoms:
+                continue  # smaller ones may still fit
+            chosen.append(place)
+            atoms += n_atoms
+            if len(chosen) == batch_size:
+                break
+        of_batch = [training.structures[order[place]].n_atoms for place in chosen]
+        need = 0.0
+        for rank in range(min(processes, len(chosen))):
+            sampler = AtomBudgetBatchSampler(
+                of_batch, len(chosen), shuffle=False, rank=rank, world_size=processes
+            )
+            part = next(iter(sampler))
+            need = max(need, self.bytes_of(sum((sizes[chosen[ref.index]] for ref in part), Size())))
+        return need
 
     def _check_largest(self, dataset: AtomsDataset, order: list[int], sizes: list[Size]) -> None:
         """Refuse, or warn of, a single structure that takes too much: it cannot be split."""

@@ -129,15 +129,15 @@ class TrainingModule(pl.LightningModule):
         if self.trainer.is_global_zero:
             limits = self.config.batch_size, self.config.max_atoms_per_batch
             try:
-                self.memory.examine(self.loaders.training, *limits)
+                self.memory.examine(self.loaders.training, *limits, self.trainer.world_size)
             except UserError as error:
                 refusal = str(error)
         refusal = self.trainer.strategy.broadcast(refusal)
         if refusal:
             raise UserError(refusal)
 
-    def on_train_start(self) -> None:
-        """Start the clock, after all set-up."""
+    def start_clock(self) -> None:
+        """Count no set-up."""
         self._tick = time.monotonic()
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, _: int) -> Any:

@@ -9,13 +9,13 @@ from rich.console import Console
 
 from pet_mlip.config import Config
 from pet_mlip.export import save_model
+from pet_mlip.files import write_text
 from pet_mlip.train.callbacks import ProgressBar, ProgressLines, Recorder, Signals
 from pet_mlip.train.checkpoint import (
     load_checkpoint,
     read_checkpoint,
     restore_potential,
     write_checkpoint,
-    write_text,
 )
 from pet_mlip.train.fingerprint import check_same_data, fingerprint
 from pet_mlip.train.freeze import count_parameters, freeze
@@ -120,7 +120,7 @@ class _Run:
 
     def _fit(self, module: TrainingModule) -> None:
         training = self.config.training
-        if module.progress.finished(training):
+        if module.progress.finished(training) and not module.progress.pending:
             LOG.info("Nothing is left to train; give more epochs or time to train on.")
             return
         table = MetricsTable(self.output / "metrics.csv")
