@@ -27,8 +27,8 @@ from pet_mlip.ase.symmetrize.rotations import RandomRotation, RotationAverage
 from pet_mlip.ase.symmetrize.structure import Cost, StructureAverage
 from pet_mlip.errors import UserError
 from pet_mlip.export import LoadedModel, load_model
-from pet_mlip.inference.memory import default_chunk_size
-from pet_mlip.model.hypers import PETHypers
+from pet_mlip.engine.memory import default_chunk_size
+from pet_mlip.network.hypers import PETHypers
 
 LOG = logging.getLogger("pet_mlip")
 
@@ -59,7 +59,7 @@ class PETCalculator(Calculator):
     the same time, give each a clone. (`calculate` and reading `results` afterwards are two steps,
     between which another thread may come.) Torch's default dtype, threads and grad mode are left
     alone; its precision of float32 matrix products is what `dtype` asks for during a call, and
-    freed memory stays with the process (`pet_mlip.inference.allocator`).
+    freed memory stays with the process (`pet_mlip.engine.allocator`).
 
     Models that depend on the electronic state read `atoms.info["charge"]` and
     `atoms.info["spin_multiplicity"]` (or "spin", as metatomic has it; 2S + 1): 0 and 1 by default.

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from pet_mlip.errors import UserError
-from pet_mlip.model.potential import Potential
+from pet_mlip.engine.potential import Potential
 
 RENAMINGS = [
     (r"layers\.(\d+)\.layers\.(.+)", r"gnn_layers.\1.trans.layers.\2"),

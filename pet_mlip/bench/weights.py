@@ -22,8 +22,8 @@ from pet_mlip.bench.structures import ELEMENTS
 from pet_mlip.compile import compile_model
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.export import save_model
-from pet_mlip.model.hypers import PETHypers
-from pet_mlip.model.potential import Potential
+from pet_mlip.network.hypers import PETHypers
+from pet_mlip.engine.potential import Potential
 
 COMPILED = {PLAIN: "compiled", ECSE: "ecse-compiled"}
 """Contestants that a compiled model is written for."""

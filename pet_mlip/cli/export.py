@@ -14,7 +14,7 @@ from pet_mlip.files import check_writable
 if TYPE_CHECKING:
     from pet_mlip.ecse.hypers import SymmetrizationHypers
     from pet_mlip.export import Orientations
-    from pet_mlip.model.potential import Potential
+    from pet_mlip.engine.potential import Potential
 
 
 def export(
@@ -99,7 +99,7 @@ def with_ensemble(potential: Potential, ensemble: str, force: bool) -> Potential
             not given.
     """
     from pet_mlip.ecse.hypers import SymmetrizationHypers
-    from pet_mlip.model.potential import Potential
+    from pet_mlip.engine.potential import Potential
 
     known = get_args(SymmetrizationHypers.model_fields["ensemble"].annotation)
     if ensemble not in known:

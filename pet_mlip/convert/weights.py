@@ -1,4 +1,4 @@
-"""Weights of metatrain's PET under the names of `pet_mlip.model.potential.Potential`."""
+"""Weights of metatrain's PET under the names of `pet_mlip.engine.potential.Potential`."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ from pet_mlip.export.metadata import (
 from pet_mlip.export.module import ExportedModel
 from pet_mlip.export.selfcheck import check_exported
 from pet_mlip.files import check_writable, writing
-from pet_mlip.inference.precision import (
+from pet_mlip.engine.precision import (
     Precision,
     choose_precision,
     dtype_of,
@@ -42,7 +42,7 @@ from pet_mlip.inference.precision import (
     set_precision,
 )
 from pet_mlip.model.graph import Topology
-from pet_mlip.model.potential import Potential
+from pet_mlip.engine.potential import Potential
 from pet_mlip.version import __version__
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -254,7 +254,7 @@ def load_model(path: str | Path, device: str = "auto", dtype: str | None = None)
         device: ``auto`` (a GPU if there is one; of a compiled file, what it was compiled for),
             ``cpu``, ``cuda`` or ``cuda:N``.
         dtype: Of the network: float64, float32, tf32 (GPUs only) or bf16-mixed; by default as in
-            the file. See `pet_mlip.inference.precision`.
+            the file. See `pet_mlip.engine.precision`.
 
     Raises:
         UserError: If the file cannot be used, the device or dtype do not exist, or it was compiled

@@ -9,9 +9,9 @@ from typing import Any, Literal, get_args
 from ase.data import chemical_symbols
 
 from pet_mlip.errors import UserError
-from pet_mlip.inference.memory import bytes_per_token
-from pet_mlip.inference.precision import Precision
-from pet_mlip.model.hypers import PETHypers
+from pet_mlip.engine.memory import bytes_per_token
+from pet_mlip.engine.precision import Precision
+from pet_mlip.network.hypers import PETHypers
 
 FORMAT_VERSION = 5
 METADATA_NAME = "pet_mlip.json"

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from pet_mlip.inference.evaluator import Evaluator
-from pet_mlip.model.derivatives import forces_from_edge_gradient
+from pet_mlip.engine.derivatives import forces_from_edge_gradient
 from pet_mlip.model.graph import Graph, Topology, electronic_state
-from pet_mlip.model.potential import Potential
+from pet_mlip.engine.potential import Potential
 
 
 class ExportedModel(nn.Module):

@@ -10,7 +10,7 @@ from pet_mlip.model.graph import (
     reverse_edges,
     select_edges,
 )
-from pet_mlip.model.hypers import PETHypers
+from pet_mlip.network.hypers import PETHypers
 from pet_mlip.model.inputs import EdgeCutoffs, Inputs
 from pet_mlip.model.reach import domain_reach, full_reach
 from pet_mlip.model.repulsion import Repulsion

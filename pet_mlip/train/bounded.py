@@ -9,12 +9,12 @@ from torch import Tensor
 
 from pet_mlip.data.batch import Batch
 from pet_mlip.export.module import ExportedModel
-from pet_mlip.model.derivatives import (
+from pet_mlip.engine.derivatives import (
     Prediction,
     forces_from_edge_gradient,
     virial_from_edge_gradient,
 )
-from pet_mlip.model.potential import Potential
+from pet_mlip.engine.potential import Potential
 
 
 class BoundedPredictor:

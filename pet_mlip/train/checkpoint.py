@@ -12,7 +12,7 @@ import torch
 
 from pet_mlip.errors import UserError
 from pet_mlip.files import writing
-from pet_mlip.model.potential import Potential
+from pet_mlip.engine.potential import Potential
 
 KIND = "pet_mlip checkpoint"
 FORMAT_VERSION = 1

@@ -8,7 +8,7 @@ from torch import nn
 
 from pet_mlip.config.training import Part
 from pet_mlip.errors import UserError
-from pet_mlip.model.potential import Potential
+from pet_mlip.engine.potential import Potential
 
 BACKBONE = ("embeddings", "layers")
 HEADS = ("node_heads.", "edge_heads.")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pet_mlip.config import LossConfig
 from pet_mlip.data.batch import Batch, BatchTotals
-from pet_mlip.model.derivatives import Prediction
+from pet_mlip.engine.derivatives import Prediction
 
 TARGETS = ("energy", "forces", "stress")
 

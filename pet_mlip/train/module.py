@@ -17,8 +17,8 @@ from pet_mlip.ecse.frames import Frames
 from pet_mlip.ecse.random_numbers import combine
 from pet_mlip.ecse.training import training_frames
 from pet_mlip.errors import UserError
-from pet_mlip.model.derivatives import Prediction, predict
-from pet_mlip.model.potential import Potential
+from pet_mlip.engine.derivatives import Prediction, predict
+from pet_mlip.engine.potential import Potential
 from pet_mlip.train.bounded import BoundedPredictor, energies_only
 from pet_mlip.train.ema import AveragedWeights
 from pet_mlip.train.loader import Loaders

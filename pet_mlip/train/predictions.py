@@ -13,7 +13,7 @@ from pet_mlip.config import Config, TrainingConfig
 from pet_mlip.data.batch import Batch, collate
 from pet_mlip.data.dataset import AtomsDataset
 from pet_mlip.data.sampler import AtomBudgetBatchSampler
-from pet_mlip.model.potential import Potential
+from pet_mlip.engine.potential import Potential
 from pet_mlip.train.bounded import BoundedPredictor
 from pet_mlip.train.loss import TARGETS, ErrorSums, Loss, compare
 from pet_mlip.train.memory import MemoryBudget

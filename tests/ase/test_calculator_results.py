@@ -13,7 +13,7 @@ from ase.io import read, write
 
 from pet_mlip import PETCalculator
 from pet_mlip.errors import UserError
-from pet_mlip.inference.precision import MatrixProducts
+from pet_mlip.engine.precision import MatrixProducts
 
 
 @pytest.fixture

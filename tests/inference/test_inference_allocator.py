@@ -10,7 +10,7 @@ import pytest
 SCRIPT = """
 import resource, sys
 import numpy as np
-from pet_mlip.inference.allocator import keep_freed_memory, release_freed_memory
+from pet_mlip.engine.allocator import keep_freed_memory, release_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -15,7 +15,7 @@ from model_tools import (
 )
 
 from pet_mlip.inference.evaluator import Evaluator
-from pet_mlip.inference.precision import set_precision
+from pet_mlip.engine.precision import set_precision
 from pet_mlip.model.chunks import split
 
 MODELS = [(e, f) for e in ENSEMBLES for f in FEATURIZERS]

@@ -16,7 +16,7 @@ from pet_mlip.bench.tf32 import ImitatedTF32, round_to_tf32
 from pet_mlip.inference.evaluator import Evaluator
 from pet_mlip.inference.functions import add_exact_product
 from pet_mlip.inference.linear import Linear, Product
-from pet_mlip.inference.precision import dtype_of, layers_of, matrix_products, set_precision
+from pet_mlip.engine.precision import dtype_of, layers_of, matrix_products, set_precision
 
 MODELS = [(e, f, {}) for e in ENSEMBLES for f in FEATURIZERS]
 MODELS += [("axis_plane", "feedforward", variant) for variant in VARIANTS]

@@ -11,8 +11,8 @@ from model_files import read_directions_weakly
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.export import save_model
 from pet_mlip.export.metadata import Metadata
-from pet_mlip.model.hypers import PETHypers
-from pet_mlip.model.potential import Potential
+from pet_mlip.network.hypers import PETHypers
+from pet_mlip.engine.potential import Potential
 
 ELEMENTS = ["Si", "O"]
 CUTOFF = 3.4

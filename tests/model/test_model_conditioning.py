@@ -6,7 +6,7 @@ from model_tools import assert_same, graph_of, make_potential
 
 from pet_mlip.export.module import ExportedModel
 from pet_mlip.model.graph import electronic_state
-from pet_mlip.model.hypers import PETHypers
+from pet_mlip.network.hypers import PETHypers
 from pet_mlip.model.pet import PET
 
 

@@ -14,8 +14,8 @@ from model_tools import (
 
 from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.ecse.training import training_frames
-from pet_mlip.model.derivatives import predict
-from pet_mlip.model.potential import Potential
+from pet_mlip.engine.derivatives import predict
+from pet_mlip.engine.potential import Potential
 
 STEPS = (1e-3, 3e-4, 1e-4)
 COEFFICIENTS = {1: 3 / 4, 2: -3 / 20, 3: 1 / 60}

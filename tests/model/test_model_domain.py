@@ -11,7 +11,7 @@ from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.export.module import ExportedModel
 from pet_mlip.inference.evaluator import Evaluator
 from pet_mlip.inference.layer import GNNLayer
-from pet_mlip.model.derivatives import predict
+from pet_mlip.engine.derivatives import predict
 from pet_mlip.model.graph import electronic_state
 
 SKIN = 0.3

@@ -8,7 +8,7 @@ from model_tools import assert_same, graph_of, make_potential, structures
 
 from pet_mlip.model.cutoff import cutoff_switch
 from pet_mlip.model.environment import environment_of
-from pet_mlip.model.radial import RadialBasis
+from pet_mlip.network.radial import RadialBasis
 from pet_mlip.model.transformer import Attention
 
 

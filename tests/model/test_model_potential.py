@@ -18,9 +18,9 @@ from model_tools import (
 )
 from pydantic import ValidationError
 
-from pet_mlip.model.derivatives import predict
-from pet_mlip.model.hypers import PETHypers
-from pet_mlip.model.potential import Potential
+from pet_mlip.engine.derivatives import predict
+from pet_mlip.network.hypers import PETHypers
+from pet_mlip.engine.potential import Potential
 
 
 @pytest.fixture(params=ENSEMBLES)

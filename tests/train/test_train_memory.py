@@ -19,9 +19,9 @@ from pet_mlip.config import validate
 from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.errors import UserError
-from pet_mlip.model.derivatives import predict
-from pet_mlip.model.hypers import PETHypers
-from pet_mlip.model.potential import Potential
+from pet_mlip.engine.derivatives import predict
+from pet_mlip.network.hypers import PETHypers
+from pet_mlip.engine.potential import Potential
 from pet_mlip.train import run_training
 from pet_mlip.train.bounded import BoundedPredictor
 from pet_mlip.train.checkpoint import read_checkpoint

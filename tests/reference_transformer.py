@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from pet_mlip.model.hypers import PETHypers
+from pet_mlip.network.hypers import PETHypers
 
 
 def make_norm(kind: str, width: int) -> nn.Module:

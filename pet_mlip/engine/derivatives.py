@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pet_mlip.ecse.frames import Frames
 from pet_mlip.model.graph import Graph
-from pet_mlip.model.potential import DrawFrames, Potential
+from pet_mlip.engine.potential import Potential
 
 
 class Prediction(NamedTuple):
@@ -55,31 +55,27 @@ def predict(
     graph: Graph,
     structure: Tensor,
     n_structures: int,
-    frames: list[Frames] | DrawFrames | None = None,
-    create_graph: bool = False,
+    frames: Frames | None = None,
+    training: bool = False,
 ) -> Prediction:
     """Energies, forces and virials of the structures of a batch.
 
     Args:
         potential: The model.
-        graph: Atoms and edges; if `frames` depend on its edge vectors, those must require grad.
+        graph: Atoms and edges.
         structure: Structure of each atom, (N,) int64.
         n_structures: S.
-        frames: Frames for each layer, or how training draws them; by default the declared
-            inference mode.
-        create_graph: Keep the graph of the derivatives, for training on forces.
+        frames: Of every atom; by default the ensemble's.
+        training: Whether the results can be differentiated over the weights of the network.
     """
-    vectors = graph.edge_vectors
     with torch.enable_grad():
-        if not vectors.requires_grad:
-            vectors = vectors.detach().requires_grad_(True)
-            graph = graph._replace(edge_vectors=vectors)
-        atomic_energies = potential(graph, frames)
-        (gradient,) = torch.autograd.grad(
-            atomic_energies.sum(), vectors, create_graph=create_graph, materialize_grads=True
+        vectors = graph.edge_vectors.detach().requires_grad_(True)
+        inputs = potential.preparation(graph._replace(edge_vectors=vectors))
+        weights = torch.ones_like(inputs.repulsion.detach())
+        atomic_energies, (gradient,), _ = potential.evaluate(
+            [vectors], inputs, weights, True, 0, frames=frames, training=training
         )
-    if not create_graph:
-        atomic_energies, vectors = atomic_energies.detach(), vectors.detach()
+    vectors = vectors.detach()
     energy = torch.zeros(n_structures, dtype=torch.float64, device=structure.device)
     energy = energy.index_add(0, structure, atomic_energies)
     forces = forces_from_edge_gradient(gradient, graph.edge_index, structure.shape[0])

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from pet_mlip.ecse.frames import Frames
-from pet_mlip.inference.blocks import Block
 from pet_mlip.model.inputs import Inputs
+from pet_mlip.network.blocks import Block
 
 
 class NetworkGradient(NamedTuple):
@@ -16,9 +16,9 @@ class NetworkGradient(NamedTuple):
     radial: Tensor
     """Over distance and radial functions of each edge, (E, 1 + size)."""
     log_switch: Tensor
-    """Over the log of the cutoff switch of each edge, through attention, (E,)."""
+    """Over the log of the cutoff function of each edge, through attention, (E,)."""
     switch: Tensor
-    """Over the cutoff switch itself, through the readout, (E,) float64."""
+    """Over the cutoff function itself, through the readout, (E,) float64."""
     rotated: list[Tensor]
     """Of each block, over the coordinates in its frames, (P * M, 3)."""
     weight: list[Tensor]
@@ -41,7 +41,7 @@ class GeometryGradient(NamedTuple):
 
 
 def zero_gradient(inputs: Inputs, radial: Tensor, blocks: list[Block]) -> NetworkGradient:
-    """Nothing yet."""
+    """Start with zeros everywhere."""
     rotated: list[Tensor] = []
     weight: list[Tensor] = []
     for block in blocks:
@@ -50,7 +50,7 @@ def zero_gradient(inputs: Inputs, radial: Tensor, blocks: list[Block]) -> Networ
     return NetworkGradient(
         torch.zeros_like(radial),
         torch.zeros_like(radial[:, 0]),
-        torch.zeros_like(inputs.switch.detach()),
+        torch.zeros_like(inputs.switch),
         rotated,
         weight,
     )
@@ -59,23 +59,25 @@ def zero_gradient(inputs: Inputs, radial: Tensor, blocks: list[Block]) -> Networ
 def to_geometry(
     gradient: NetworkGradient, inputs: Inputs, frames: Frames, blocks: list[Block]
 ) -> GeometryGradient:
-    """Taken back through the rotation into the frames, x R, and the log of the switch."""
-    of_vectors = torch.zeros_like(inputs.vectors.detach())
-    of_matrix = torch.zeros_like(frames.matrix.detach())
-    of_weight = torch.zeros_like(frames.weight.detach())
+    """Go back through the rotation into the frames, r R, and through the log of the switch."""
+    grad_vectors = torch.zeros_like(inputs.vectors)
+    grad_matrix = torch.zeros_like(frames.matrix)
+    grad_weight = torch.zeros_like(frames.weight)
     for k, block in enumerate(blocks):
         n_atoms, width = block.vectors.shape[0], block.vectors.shape[1]
-        of_rotated = gradient.rotated[k].to(torch.float64).view(block.frames.shape[0], width, 3)
-        of_places = of_rotated
+        n_rows = block.matrix.shape[0] if block.matrix.shape[0] > 0 else n_atoms
+        grad_rotated = gradient.rotated[k].to(torch.float64).view(n_rows, width, 3)
+        grad_places = grad_rotated
         if block.matrix.shape[0] > 0:
-            of_frames = torch.bmm(of_rotated, block.matrix.transpose(1, 2))
-            of_places = torch.zeros_like(block.vectors).index_add_(0, block.owner, of_frames)
+            of_frames = torch.bmm(grad_rotated, block.matrix.transpose(1, 2))
+            grad_places = torch.zeros_like(block.vectors).index_add_(0, block.owner, of_frames)
             vectors = block.vectors.index_select(0, block.owner)
-            of_matrix.index_copy_(0, block.frames, torch.bmm(vectors.transpose(1, 2), of_rotated))
-            of_weight.index_copy_(0, block.frames, gradient.weight[k].to(torch.float64))
-        of_places = of_places.reshape(n_atoms * width, 3).index_select(0, block.places)
-        of_vectors.index_add_(0, block.edges, of_places)
-    switch = inputs.switch.detach()
-    safe = torch.where(switch > 0.0, switch, torch.ones_like(switch))
-    of_switch = gradient.switch + gradient.log_switch.to(torch.float64) / safe
-    return GeometryGradient(gradient.radial, of_vectors, of_switch, of_matrix, of_weight)
+            of_matrix = torch.bmm(vectors.transpose(1, 2), grad_rotated)
+            grad_matrix.index_copy_(0, block.frames, of_matrix)
+            if block.weight.shape[0] > 0:
+                grad_weight.index_copy_(0, block.frames, gradient.weight[k].to(torch.float64))
+        grad_places = grad_places.reshape(n_atoms * width, 3).index_select(0, block.places)
+        grad_vectors.index_add_(0, block.edges, grad_places)
+    safe = torch.where(inputs.switch > 0.0, inputs.switch, torch.ones_like(inputs.switch))
+    grad_switch = gradient.switch + gradient.log_switch.to(torch.float64) / safe
+    return GeometryGradient(gradient.radial, grad_vectors, grad_switch, grad_matrix, grad_weight)

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from pet_mlip.ecse.frames import Frames
-from pet_mlip.model.conditioning import Conditioning, NoConditioning
+from pet_mlip.network.conditioning import Conditioning, NoConditioning
 from pet_mlip.model.environment import Environment
-from pet_mlip.model.hypers import PETHypers
+from pet_mlip.network.hypers import PETHypers
 from pet_mlip.model.layer import GNNLayer
 
 
@@ -26,7 +26,7 @@ class Head(nn.Module):
 
 
 class PET(nn.Module):
-    """Layers, messages and readout; the caller composes them (see `pet_mlip.model.potential`).
+    """Layers, messages and readout; the caller composes them (see `pet_mlip.engine.potential`).
 
     Features live on nodes (N, D_node) and on directed edges (E, D), never on padding. All of them
     are in the dtype of the parameters; geometry is float64.

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from pet_mlip.ecse.frames import Frames
 from pet_mlip.model.environment import Environment
-from pet_mlip.model.hypers import PETHypers
-from pet_mlip.model.radial import RadialBasis
+from pet_mlip.network.hypers import PETHypers
+from pet_mlip.network.radial import RadialBasis
 from pet_mlip.model.transformer import TransformerLayer
 
 
