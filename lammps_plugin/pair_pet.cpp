@@ -25,6 +25,11 @@ namespace {
 
 constexpr int share_size = 3 + 9 + 9; // force and virials of one atom, as ranks exchange them
 
+// Of neighbour lists that have become wrong. The fixes build lists only if cutoffs differ.
+constexpr const char remedy[] =
+    "; let them be built in every step (neigh_modify every 1 delay 0 check no) or, with fix "
+    "atom/swap or mol/swap, in every swap, by another cutoff for one of its types";
+
 // Where LAMMPS keeps the components of virials, in matrices by rows.
 constexpr int voigt[6][2] = {{0, 0}, {1, 1}, {2, 2}, {0, 1}, {0, 2}, {1, 2}};
 constexpr int centroid[9][2] = {{0, 0}, {1, 1}, {2, 2}, {0, 1}, {0, 2},
@@ -129,8 +134,11 @@ PairPET::Loaded PairPET::load(const Settings &settings, const Coefficients &coef
   return loaded;
 }
 
-// Say what was loaded.
+// Say what was loaded, and any rank's warning about it.
 void PairPET::announce() {
+  const std::string warning = agree(loaded_.model->warning());
+  if (!warning.empty() && comm->me == 0)
+    error->warning(FLERR, "pair_style pet: {}", warning);
   const pet::Metadata &metadata = loaded_.model->metadata();
   const std::string devices = devices_of_ranks();
   const std::string held =
@@ -243,7 +251,8 @@ void PairPET::init_style() {
             "pair_style pet needs all neighbours, but special_bonds removes bonded ones from "
             "the list; set special_bonds lj/coul 1 1 1, or, if another style of a hybrid "
             "needs zeros, 1e-50 instead of 0, which keeps the pairs in the list");
-  step_of_list_ = -1;
+  has_graph_ = false;
+  was_initialized_ = true;
   is_set_up_ = true;
   warn_of_exclusions();
   if (comm->nprocs == 1) {
@@ -313,7 +322,7 @@ double PairPET::init_one(int i, int j) {
 
 void PairPET::init_list(int id, NeighList *new_list) {
   Pair::init_list(id, new_list);
-  step_of_list_ = -1;
+  has_seen_list_ = false;
 }
 
 void PairPET::compute(int eflag, int vflag) {
@@ -339,7 +348,7 @@ void PairPET::compute(int eflag, int vflag) {
   // All ranks stop together: the message of one that aborts alone may never be printed.
   problem = agree(problem);
   if (!problem.empty()) {
-    step_of_list_ = -1;
+    has_graph_ = false;
     error->all(FLERR, "pair_style pet: {}", problem);
   }
   // With newton on, LAMMPS itself returns what ghosts got to their owners.
@@ -350,60 +359,94 @@ void PairPET::compute(int eflag, int vflag) {
 // The graph follows LAMMPS' neighbour list and the types of the atoms, which may change while the
 // list stays (set, fix atom/swap); then also on other ranks, whose ghosts they are.
 void PairPET::update_graph() {
-  // LAMMPS counts its lists from zero at times, and builds several of them in some steps.
-  const bool is_new = neighbor->ago == 0 || step_of_list_ != neighbor->lastcall ||
-                      count_of_list_ != neighbor->ncalls;
-  if (!is_new) {
-    int mine = types_changed(), any = mine;
-    if (comm->nprocs > 1)
-      MPI_Allreduce(&mine, &any, 1, MPI_INT, MPI_MAX, world);
-    if (!any)
-      return;
-  } else {
-    excluded_ = pet::excluded_from_all(lmp);
-  }
+  const bool is_as_it_was = neighbor->ago != 0 && !was_initialized_ && has_seen_list_ &&
+                            step_of_list_ == neighbor->lastcall &&
+                            count_of_list_ == neighbor->ncalls;
+  const uint64_t content = is_as_it_was ? content_of_list_ : content_of_list();
+  pet::Listing now = pet::find_listing(lmp);
+  // With a list that was built in this step, atoms may have moved to other cells.
+  const int mine[2] = {list_is_new(content), !has_graph_ || neighbor->ago == 0 || now != of_graph_};
+  int any[2] = {mine[0], mine[1]};
+  if (comm->nprocs > 1)
+    MPI_Allreduce(mine, any, 2, MPI_INT, MPI_MAX, world);
+  const bool is_new = any[0];
+  if (!is_new && !any[1])
+    return;
+  has_graph_ = false;
+  current_ = nullptr;
+  was_initialized_ = false;
+  has_seen_list_ = true;
+  step_of_list_ = neighbor->lastcall;
+  count_of_list_ = neighbor->ncalls;
+  content_of_list_ = content;
+  if (is_new)
+    of_list_ = now;
+
+  const pet::Metadata &metadata = loaded_.model->metadata();
+  const std::string stale = is_new ? "" : pet::find_stale_exclusions(lmp, of_list_, now);
+  excluded_ = pet::excluded_from_all(lmp, metadata.cutoff);
   species_.assign(atom->nlocal + atom->nghost, 0);
   for (int i = 0; i < atom->nlocal; ++i)
     species_[i] = excluded_[i] ? 0 : loaded_.species[atom->type[i]];
   if (comm->nprocs > 1)
     comm->forward_comm(this);
-  if (!is_new)
-    check_lists_of_types();
-  step_of_list_ = -1;
-  current_ = nullptr;
-  const pet::Metadata &metadata = loaded_.model->metadata();
+  // No rank may leave before this: what is above takes all of them.
+  if (now.kinds.size() != of_list_.kinds.size())
+    throw pet::Error("atoms were added or removed while the neighbour lists stayed; run without "
+                     "'pre no'");
+  if (!stale.empty())
+    throw pet::Error(stale + remedy);
+  check_lists_of_types(now);
   graph_ = pet::build_graph(
       lmp, list, {species_, metadata.cutoff + neighbor->skin, metadata.interaction_range});
-  types_.assign(atom->type, atom->type + atom->nlocal);
-  step_of_list_ = neighbor->lastcall;
-  count_of_list_ = neighbor->ncalls;
+  of_graph_ = std::move(now);
+  has_graph_ = true;
 }
 
-bool PairPET::types_changed() const {
-  return !std::equal(types_.begin(), types_.end(), atom->type, atom->type + atom->nlocal);
+// Whether LAMMPS built the list after it was seen. LAMMPS counts its lists from zero at times, and
+// builds several of them in some steps; other lists have another content.
+bool PairPET::list_is_new(uint64_t content) const {
+  if (!has_seen_list_ || content != content_of_list_)
+    return true;
+  // A set-up counts from zero, and builds lists if it is one of a run.
+  if (was_initialized_)
+    return neighbor->ago == 0;
+  return step_of_list_ != neighbor->lastcall || count_of_list_ != neighbor->ncalls;
+}
+
+uint64_t PairPET::content_of_list() const {
+  uint64_t hash = 14695981039346656037u;
+  const auto add = [&](int word) { hash = (hash ^ static_cast<uint32_t>(word)) * 1099511628211u; };
+  for (int n = 0; n < list->inum + list->gnum; ++n) {
+    const int i = list->ilist[n];
+    add(i);
+    add(list->numneigh[i]);
+    for (int k = 0; k < list->numneigh[i]; ++k)
+      add(list->firstneigh[i][k]);
+  }
+  return hash;
 }
 
 // In a hybrid style LAMMPS has given each style the pairs of its types: atoms that change between
 // types which are listed in other ways are in the wrong lists until new ones are built.
-void PairPET::check_lists_of_types() const {
+void PairPET::check_lists_of_types(const pet::Listing &now) const {
   const NeighList *source = list;
   while (source->copy && source->listcopy)
     source = source->listcopy;
   if (source->iskip == nullptr)
     return;
   for (int i = 0; i < atom->nlocal; ++i) {
-    const int before = types_[i], now = atom->type[i];
-    if (before == now)
+    const int before = of_list_.kinds[i].type, type = now.kinds[i].type;
+    if (before == type)
       continue;
-    bool same = source->iskip[before] == source->iskip[now];
-    for (int type = 1; type <= atom->ntypes; ++type)
-      same = same && source->ijskip[before][type] == source->ijskip[now][type];
+    bool same = source->iskip[before] == source->iskip[type];
+    for (int other = 1; other <= atom->ntypes; ++other)
+      same = same && source->ijskip[before][other] == source->ijskip[type][other];
     if (!same)
-      throw pet::Error(fmt::format(
-          "atom {} changed from type {} to {}, which other styles of the hybrid handle, while the "
-          "neighbour lists stayed; let them be built in every step (neigh_modify every 1 delay 0 "
-          "check no)",
-          atom->tag[i], before, now));
+      throw pet::Error(fmt::format("atom {} changed from type {} to {}, which other styles of the "
+                                   "hybrid handle, while the neighbour lists stayed",
+                                   atom->tag[i], before, type) +
+                       remedy);
   }
 }
 

@@ -17,6 +17,7 @@ PairStyle(pet,PairPET);
 #define LMP_PAIR_PET_H
 
 #include "pair.h"
+#include "pet_exclusions.h"
 #include "pet_graph.h"
 #include "pet_model.h"
 
@@ -81,9 +82,15 @@ private:
 
   pet::Graph graph_, unfolded_;         // the latter for the heat flux of one step on one rank
   const pet::Graph *current_ = nullptr; // that of the two whose topology the model has
-  // Step and count of LAMMPS' neighbour lists when the graph was built; -1: it has to be.
+  bool has_graph_ = false;              // of the atoms as they are
+  // The neighbour list that was seen last: the step that LAMMPS built it in, the count of its
+  // lists, and a number made of all that is in it.
   bigint step_of_list_ = -1, count_of_list_ = -1;
-  std::vector<int> types_;       // of the own atoms in the graph
+  uint64_t content_of_list_ = 0;
+  bool has_seen_list_ = false;   // since LAMMPS made its object
+  bool was_initialized_ = false; // since the list was seen
+  pet::Listing of_list_,
+      of_graph_;                 // the atoms when the list was seen first; when the graph was made
   std::vector<int64_t> species_; // of each LAMMPS atom, 0 for those that are not the model's
   std::vector<char> excluded_;   // own atoms that are excluded from all others
 
@@ -103,8 +110,9 @@ private:
   void check_communication() const;
   void warn_of_exclusions();
   void update_graph();
-  bool types_changed() const;
-  void check_lists_of_types() const;
+  bool list_is_new(uint64_t content) const;
+  uint64_t content_of_list() const;
+  void check_lists_of_types(const pet::Listing &now) const;
   void gather_points(const pet::Graph &graph);
   pet::Result evaluate(const pet::Graph &graph, pet::Wanted wanted);
   pet::Result subtract_plain(const pet::Result &whole, pet::Wanted wanted);
@@ -115,6 +123,8 @@ private:
   void add_to_atom(int i, const double *force, const double *virial, const double *centroid);
   void add_centroid_virial(int i, const double *virial);
   int read_int(FILE *fp);
+  bool read_line(const std::string &line);
+  void refuse_restart(const std::string &found) const;
   std::string read_string(FILE *fp);
   std::string agree(const std::string &problem) const;
 };

@@ -19,6 +19,14 @@ namespace {
 // those of another layout can be passed over.
 constexpr int restart_mark = -20261126, restart_layout = 1;
 
+bool is_device(const std::string &value) {
+  return value == "auto" || value == "cpu" || value == "cuda" || value.rfind("cuda:", 0) == 0;
+}
+
+bool is_part(const std::string &value) {
+  return value == "all" || value == "plain" || value == "correction";
+}
+
 void write_int(FILE *fp, int value) {
   fwrite(&value, sizeof(int), 1, fp);
 }
@@ -44,7 +52,7 @@ void PairPET::settings(int narg, char **arg) {
       error->all(FLERR, "pair_style pet: keyword {} needs a value", key);
     const std::string value = arg[k + 1];
     if (key == "device") {
-      if (value != "auto" && value != "cpu" && value != "cuda" && value.rfind("cuda:", 0) != 0)
+      if (!is_device(value))
         error->all(FLERR, "pair_style pet: device {} is not one of auto, cpu, cuda, cuda:N", value);
       found.device = value;
     } else if (key == "dtype") {
@@ -54,7 +62,7 @@ void PairPET::settings(int narg, char **arg) {
                    value);
       found.dtype = value;
     } else if (key == "part") {
-      if (value != "all" && value != "plain" && value != "correction")
+      if (!is_part(value))
         error->all(FLERR, "pair_style pet: part {} is not one of all, plain, correction", value);
       found.part = value;
     } else if (key == "charge") {
@@ -118,29 +126,42 @@ void PairPET::read_restart_settings(FILE *fp) {
     return;
   }
   std::istringstream lines(text);
-  for (std::string key; lines >> key; lines >> std::ws) {
-    if (key == "device")
-      lines >> settings_.device;
-    else if (key == "dtype")
-      lines >> settings_.dtype;
-    else if (key == "part")
-      lines >> settings_.part;
-    else if (key == "chunk")
-      lines >> settings_.chunk_size;
-    else if (key == "charge")
-      lines >> settings_.charge;
-    else if (key == "spin")
-      lines >> settings_.spin_multiplicity;
-    else if (key == "model")
-      std::getline(lines >> std::ws, coefficients_.path);
-    else if (key == "elements") {
-      std::string rest;
-      std::getline(lines, rest);
-      std::istringstream words(rest);
-      for (std::string element; words >> element;)
-        coefficients_.elements.push_back(element);
-    }
+  for (std::string line; std::getline(lines, line);)
+    if (!read_line(line))
+      refuse_restart(line.substr(0, 80));
+}
+
+// Whether a line of the settings in a restart file makes sense.
+bool PairPET::read_line(const std::string &line) {
+  std::istringstream words(line);
+  std::string key, rest;
+  words >> key >> std::ws;
+  if (key == "model") {
+    std::getline(words, coefficients_.path);
+    return !coefficients_.path.empty();
   }
+  if (key == "elements") {
+    for (std::string element; words >> element;)
+      coefficients_.elements.push_back(element);
+    return !coefficients_.elements.empty();
+  }
+  if (key == "device")
+    words >> settings_.device;
+  else if (key == "dtype")
+    words >> settings_.dtype;
+  else if (key == "part")
+    words >> settings_.part;
+  else if (key == "chunk")
+    words >> settings_.chunk_size;
+  else if (key == "charge")
+    words >> settings_.charge;
+  else if (key == "spin")
+    words >> settings_.spin_multiplicity;
+  else
+    return false;
+  return !words.fail() && !(words >> rest) && is_device(settings_.device) &&
+         is_part(settings_.part) && settings_.chunk_size >= -1 &&
+         (settings_.dtype.empty() || pet::is_precision(settings_.dtype));
 }
 
 void PairPET::write_restart(FILE *fp) {
@@ -150,8 +171,12 @@ void PairPET::write_restart(FILE *fp) {
 // The model is loaded before the next run, unless pair_coeff names another one until then.
 void PairPET::read_restart(FILE *fp) {
   read_restart_settings(fp);
-  if (static_cast<int>(coefficients_.elements.size()) == atom->ntypes)
-    set_flags(coefficients_.elements);
+  if (coefficients_.path.empty() && coefficients_.elements.empty())
+    return;
+  if (static_cast<int>(coefficients_.elements.size()) != atom->ntypes)
+    refuse_restart(fmt::format("elements of {} atom types, but there are {}",
+                               coefficients_.elements.size(), atom->ntypes));
+  set_flags(coefficients_.elements);
 }
 
 int PairPET::read_int(FILE *fp) {
@@ -164,9 +189,29 @@ int PairPET::read_int(FILE *fp) {
 
 // On rank 0; the others receive it.
 std::string PairPET::read_string(FILE *fp) {
-  std::string text(read_int(fp), ' ');
+  const int size = read_int(fp);
+  // A damaged length may be more than there is memory for.
+  int is_there = 0;
+  if (comm->me == 0) {
+    const bigint here = platform::ftell(fp);
+    if (size >= 0 && here >= 0 && platform::fseek(fp, platform::END_OF_FILE) == 0)
+      is_there = size <= platform::ftell(fp) - here;
+    if (here >= 0)
+      platform::fseek(fp, here);
+  }
+  MPI_Bcast(&is_there, 1, MPI_INT, 0, world);
+  if (!is_there)
+    refuse_restart(fmt::format("a text of {} bytes is not there", size));
+  std::string text(size, ' ');
   if (comm->me == 0)
     utils::sfread(FLERR, text.data(), 1, text.size(), fp, nullptr, error);
-  MPI_Bcast(text.data(), static_cast<int>(text.size()), MPI_CHAR, 0, world);
+  MPI_Bcast(text.data(), size, MPI_CHAR, 0, world);
   return text;
+}
+
+void PairPET::refuse_restart(const std::string &found) const {
+  error->all(FLERR,
+             "pair_style pet: its settings in this restart file are damaged ({}); use another "
+             "restart file",
+             found);
 }

@@ -28,10 +28,16 @@ public:
   using std::runtime_error::runtime_error;
 };
 
-// Numbers in zip archives, least significant byte first.
-uint64_t number(const std::string &bytes, size_t at, int size) {
-  if (at + size > bytes.size())
+// Throws unless so many bytes are there. Places come from the file: sums with them may overflow.
+void check_bytes(const std::string &bytes, uint64_t at, uint64_t size) {
+  if (at > bytes.size() || size > bytes.size() - at)
     throw Damaged("it ends too early");
+}
+
+// Numbers in zip archives, least significant byte first.
+uint64_t number(const std::string &bytes, uint64_t at, uint64_t offset, int size) {
+  check_bytes(bytes, at, offset + size);
+  at += offset;
   uint64_t value = 0;
   for (int k = size; k-- > 0;)
     value = value << 8 | static_cast<unsigned char>(bytes[at + k]);
@@ -40,26 +46,28 @@ uint64_t number(const std::string &bytes, size_t at, int size) {
 
 // Checksums of the archive's records, by name, from the directory at its end.
 std::map<std::string, uint32_t> checksums(const std::string &bytes) {
-  constexpr const char end_mark[] = "PK\x05\x06", end64_mark[] = "PK\x06\x07";
-  size_t end = bytes.rfind(end_mark);
+  constexpr const char end_mark[] = "PK\x05\x06", locator64_mark[] = "PK\x06\x07";
+  constexpr uint64_t end64_number = 0x06064b50, entry_number = 0x02014b50;
+  const size_t end = bytes.rfind(end_mark);
   if (end == std::string::npos)
     throw Damaged("its end is missing");
-  uint64_t count = number(bytes, end + 10, 2), entry = number(bytes, end + 16, 4);
-  if (end >= 20 && bytes.compare(end - 20, 4, end64_mark) == 0) {
-    const auto end64 = number(bytes, end - 12, 8);
-    count = number(bytes, end64 + 32, 8);
-    entry = number(bytes, end64 + 48, 8);
+  uint64_t count = number(bytes, end, 10, 2), entry = number(bytes, end, 16, 4);
+  if (end >= 20 && bytes.compare(end - 20, 4, locator64_mark) == 0) {
+    const auto end64 = number(bytes, end - 20, 8, 8);
+    if (number(bytes, end64, 0, 4) != end64_number)
+      throw Damaged("its end is damaged");
+    count = number(bytes, end64, 32, 8);
+    entry = number(bytes, end64, 48, 8);
   }
   std::map<std::string, uint32_t> found;
   for (uint64_t k = 0; k < count; ++k) {
-    if (number(bytes, entry, 4) != 0x02014b50)
+    if (number(bytes, entry, 0, 4) != entry_number)
       throw Damaged("its directory is damaged");
-    const auto name_size = number(bytes, entry + 28, 2);
-    if (entry + 46 + name_size > bytes.size())
-      throw Damaged("its directory is damaged");
-    found[bytes.substr(entry + 46, name_size)] =
-        static_cast<uint32_t>(number(bytes, entry + 16, 4));
-    entry += 46 + name_size + number(bytes, entry + 30, 2) + number(bytes, entry + 32, 2);
+    const auto name_size = number(bytes, entry, 28, 2);
+    const auto size = 46 + name_size + number(bytes, entry, 30, 2) + number(bytes, entry, 32, 2);
+    check_bytes(bytes, entry, size);
+    found[bytes.substr(entry + 46, name_size)] = static_cast<uint32_t>(number(bytes, entry, 16, 4));
+    entry += size;
   }
   return found;
 }
@@ -183,12 +191,12 @@ Metadata read_metadata(const std::string &path) {
       text.assign(static_cast<const char *>(data.get()), size);
       check_whole(path, reader);
     }
-  } catch (const c10::Error &) {
-    throw Error(path + " is not a pet_mlip model, or a file cut short; export it again with "
-                       "'pet-mlip export'");
   } catch (const Damaged &damage) {
     throw Error(path + " is not a pet_mlip model, or a file cut short (" + damage.what() +
                 "); export it again with 'pet-mlip export'");
+  } catch (const std::exception &) { // torch's, or sizes for which there is no memory
+    throw Error(path + " is not a pet_mlip model, or a file cut short; export it again with "
+                       "'pet-mlip export'");
   }
   if (text.empty())
     throw Error(path + " is not a model for this pair style; write one with 'pet-mlip export'");

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// The counterpart of pet_mlip/export/compiled.py: keep both in step.
+// With pet_target, the counterpart of pet_mlip/export/compiled.py: keep both in step.
 #include "pet_compiled.h"
 #include "pet_model.h"
+#include "pet_target.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/stack.h>
@@ -81,52 +82,26 @@ void register_operators() {
                                        }));
 }
 
-struct Target {
-  std::string package, device, torch_version, machine, gpu;
-  std::vector<std::string> functions, instructions;
-};
-
-Target parse_target(const std::string &text) {
-  Target target;
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) {
-    std::istringstream words(line);
-    std::string key;
-    words >> key;
-    if (key == "package")
-      words >> target.package;
-    else if (key == "device")
-      words >> target.device;
-    else if (key == "torch_version")
-      words >> target.torch_version;
-    else if (key == "machine")
-      words >> target.machine;
-    else if (key == "gpu")
-      words >> target.gpu;
-    else if (key == "functions" || key == "instructions")
-      for (std::string word; words >> word;)
-        (key == "functions" ? target.functions : target.instructions).push_back(word);
-  }
-  return target;
-}
-
-// Compute capability of a GPU such as 9.0, "-" for the CPU; "unknown" if the driver does not tell.
+// Compute capability of a GPU such as 9.0, "-" for the CPU; nothing if the driver does not tell.
 // Asked of the driver itself, since torch's headers for it need a CUDA toolkit.
 std::string compute_capability(const at::Device &device) {
   if (!device.is_cuda())
     return "-";
   constexpr int major_attribute = 75, minor_attribute = 76;
+  using Initialize = int (*)(unsigned int);
   using GetDevice = int (*)(int *, int);
   using GetAttribute = int (*)(int *, int, int);
   void *driver = dlopen("libcuda.so.1", RTLD_NOW);
   if (driver == nullptr)
-    return "unknown";
+    return "";
+  const auto initialize = reinterpret_cast<Initialize>(dlsym(driver, "cuInit"));
   const auto get_device = reinterpret_cast<GetDevice>(dlsym(driver, "cuDeviceGet"));
   const auto get = reinterpret_cast<GetAttribute>(dlsym(driver, "cuDeviceGetAttribute"));
   int index = 0, major = 0, minor = 0;
-  if (get_device == nullptr || get == nullptr || get_device(&index, device.index()) != 0 ||
-      get(&major, major_attribute, index) != 0 || get(&minor, minor_attribute, index) != 0)
-    return "unknown";
+  if (initialize == nullptr || get_device == nullptr || get == nullptr || initialize(0) != 0 ||
+      get_device(&index, device.index()) != 0 || get(&major, major_attribute, index) != 0 ||
+      get(&minor, minor_attribute, index) != 0)
+    return "";
   return std::to_string(major) + "." + std::to_string(minor);
 }
 
@@ -141,28 +116,10 @@ std::set<std::string> cpu_flags() {
   return {};
 }
 
-void check_target(const std::string &path, const Target &target, const at::Device &device) {
-  const std::string again = "; compile the .pt file again here with 'pet-mlip compile'";
-  const std::string kind = device.is_cuda() ? "cuda" : "cpu";
-  if (target.device != kind)
-    throw Error(path + " was compiled for device " + target.device + ", not for " + kind +
-                "; give pair_style pet 'device " + target.device +
-                "', or use the .pt file, which runs everywhere");
-  if (target.torch_version != TORCH_VERSION)
-    throw Error(path + " was compiled with torch " + target.torch_version +
-                ", but this plugin was built with torch " + TORCH_VERSION + again);
-  utsname here{};
-  if (uname(&here) == 0 && target.machine != here.machine)
-    throw Error(path + " was compiled for another CPU (" + target.machine + ")" + again);
-  const auto flags = cpu_flags();
-  for (const auto &instruction : target.instructions)
-    if (flags.count(instruction) == 0)
-      throw Error(path + " was compiled for another CPU (this one has no " + instruction + ")" +
-                  again);
-  const auto capability = compute_capability(device);
-  if (target.gpu != capability)
-    throw Error(path + " was compiled for GPUs of compute capability " + target.gpu +
-                ", but this one has " + capability + again);
+Computer find_computer(const at::Device &device) {
+  utsname system{};
+  return {device.is_cuda() ? "cuda" : "cpu", TORCH_VERSION,
+          uname(&system) == 0 ? system.machine : "", cpu_flags(), compute_capability(device)};
 }
 
 // A folder of its own, which disappears in the end.
@@ -187,15 +144,16 @@ public:
 
 } // namespace
 
-void open_compiled(const std::string &path, const at::Device &device, const std::string &dtype,
-                   const std::string &file_dtype) {
+std::string open_compiled(const std::string &path, const at::Device &device,
+                          const std::string &dtype, const std::string &file_dtype) {
+  std::string warning;
   try {
     PyTorchStreamReader reader(path);
     if (!reader.hasRecord(target_record))
-      return;
+      return "";
     const auto [text, text_size] = reader.getRecord(target_record);
     const auto target = parse_target({static_cast<const char *>(text.get()), text_size});
-    check_target(path, target, device);
+    warning = check_target(path, target, find_computer(device));
     if (!dtype.empty() && dtype != file_dtype)
       throw Error(path + " was compiled in " + file_dtype + ", so that it cannot run in " + dtype +
                   "; leave dtype out, or use the .pt file");
@@ -218,6 +176,7 @@ void open_compiled(const std::string &path, const at::Device &device, const std:
                 message.substr(0, message.find('\n')) +
                 "); compile the .pt file again here with 'pet-mlip compile'");
   }
+  return warning;
 }
 
 } // namespace pet

@@ -10,8 +10,9 @@ namespace pet {
 
 // Make the compiled functions of a package known to its code, before that is loaded; does nothing
 // for other exported files. The precision is the one asked for, or "". Throws Error if the package
-// was compiled for another computer, device, precision or torch.
-void open_compiled(const std::string &path, const at::Device &device, const std::string &dtype,
-                   const std::string &file_dtype);
+// was compiled for another computer, device, precision or torch; returns a warning if that could
+// not be found out, else nothing.
+std::string open_compiled(const std::string &path, const at::Device &device,
+                          const std::string &dtype, const std::string &file_dtype);
 
 } // namespace pet

@@ -103,7 +103,7 @@ public:
     if (dtype == "tf32" && !device_.is_cuda())
       throw Error("dtype tf32 is a precision of NVIDIA's GPUs, and the model runs on the CPU; use "
                   "float32");
-    open_compiled(path, device_, dtype, metadata_.dtype);
+    warning_ = open_compiled(path, device_, dtype, metadata_.dtype);
     try {
       module_ = torch::jit::load(path, device_);
     } catch (const c10::Error &error) {
@@ -120,6 +120,7 @@ public:
 
   const Metadata &metadata() const override { return metadata_; }
   std::string device() const override { return device_.str(); }
+  std::string warning() const override { return warning_; }
 
   void set_topology(const Topology &topology) override {
     species_ = copy_of(topology.species, device_);
@@ -177,6 +178,7 @@ public:
 
 private:
   Metadata metadata_;
+  std::string warning_;
   at::Device device_;
   torch::jit::Module module_;
   at::Tensor species_, edges_, ends_, reverse_;

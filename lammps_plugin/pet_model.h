@@ -49,6 +49,8 @@ public:
   virtual const Metadata &metadata() const = 0;
   // The device it runs on, e.g. "cpu" or "cuda:1".
   virtual std::string device() const = 0;
+  // What the user should know about the file that was loaded, in one sentence, or nothing.
+  virtual std::string warning() const = 0;
   // Take over a neighbour list; kept on the device until the next one.
   virtual void set_topology(const Topology &topology) = 0;
   // Total charge and spin multiplicity 2S + 1 of the whole system. Throws Error.

@@ -1,13 +1,25 @@
 """Commands that are given again, fail, or come from a restart file leave the style well defined."""
 
 import gc
+import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from ase.build import bulk
 from lammps_models import ELEMENTS, save, save_charged
-from simulation import Lammps, deck, oriented, write_data
+from simulation import (
+    SCRIPTS,
+    TIMEOUT,
+    Lammps,
+    deck,
+    on_ranks,
+    oriented,
+    variables,
+    write_data,
+)
 
 from pet_mlip import __version__
 
@@ -167,6 +179,37 @@ def test_restart_settings_of_another_layout(lmp):
     assert "did not mark its settings" in message and "write_data" in message
 
 
+def number(value):
+    return value.to_bytes(4, "little", signed=True)
+
+
+VERSION = number(len(__version__)) + __version__.encode()
+DAMAGED = {
+    "negative length": (VERSION, number(-5) + __version__.encode(), "a text of -5 bytes"),
+    "huge length": (VERSION, number(2**31 - 1) + __version__.encode(), "a text of 2147483647"),
+    "no number": (b"charge 0", b"charge x", "(charge x)"),
+    "no key": (b"charge 0", b"chbrge 0", "(chbrge 0)"),
+    "no part": (b"part all", b"part alk", "(part alk)"),
+    "no device": (b"device cpu", b"device cqu", "(device cqu)"),
+    "no chunk": (b"chunk -1", b"chunk -9", "(chunk -9)"),
+    "no spin": (b"spin 1", b"spin  ", "(spin"),
+    "two elements in one": (b"elements Si O", b"elements SiIO", "elements of 1 atom types"),
+}
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_restart_files_are_refused(lmp, name, ranks):
+    before, after, words = DAMAGED[name]
+    write_restart(lmp)
+    content = (lmp.folder / "r.restart").read_bytes()
+    assert content.count(before) == 1
+    (lmp.folder / "r.restart").write_bytes(content.replace(before, after))
+    message = lmp.fails(RESTARTED.format(more=PAIR), ranks=ranks)
+    assert "its settings in this restart file are damaged" in message
+    assert words in message and "use another restart file" in message
+
+
 def test_restart_of_a_hybrid(lmp):
     pair = (
         "pair_style hybrid/overlay pet device cpu dtype float32 zero 4.0\n"
@@ -238,23 +281,92 @@ run 0
     assert abs(lmp(far.format(special="lj/coul 1e-50 1 1")).energy - small) < 0.1
 
 
-def test_partitions_share_the_machine(lmp):
-    """Each rank holds what its share of the memory allows, whichever partition it is in."""
-    import re
-    import subprocess
+def tokens_held(lmp, command, log, **environment):
+    """What the memory of one rank suffices for: that of the machine is shared by its ranks."""
+    subprocess.run(
+        command,
+        cwd=lmp.folder,
+        env={**variables(lmp.plugin), **environment},
+        check=True,
+        capture_output=True,
+        timeout=TIMEOUT,
+    )
+    found = re.search(r"up to (\d+) tokens", (lmp.folder / log).read_text())
+    return int(found[1])
 
-    from simulation import SCRIPTS, on_ranks, variables
 
-    def held(command, log):
-        subprocess.run(
-            command, cwd=lmp.folder, env=variables(lmp.plugin), check=True, capture_output=True
-        )
-        found = re.search(r"up to (\d+) tokens", (lmp.folder / log).read_text())
-        return int(found[1])
-
+@pytest.fixture(scope="module")
+def program(lmp):
     (lmp.folder / "in.p").write_text(MANY.format(setup="", pair=PAIR, more=""))
-    program = [str(SCRIPTS / "lmp"), "-in", "in.p"]
-    alone = held([*program, "-log", "one"], "one")
+    return [str(SCRIPTS / "lmp"), "-in", "in.p"]
+
+
+@pytest.fixture(scope="module")
+def alone(lmp, program):
+    return tokens_held(lmp, [*program, "-log", "one"], "one")
+
+
+def test_partitions_share_the_machine(lmp, program, alone):
+    """Each rank holds what its share of the memory allows, whichever partition it is in."""
     ranks = on_ranks(*[[*program, "-partition", "2x1", "-log", "p"]] * 2)
     for log in ("p.0", "p.1"):
-        assert held(ranks, log) == pytest.approx(alone / 2, rel=0.1)
+        assert tokens_held(lmp, ranks, log) == pytest.approx(alone / 2, rel=0.1)
+
+
+SLURM = {"SLURM_LOCALID": "1", "SLURM_NODEID": "2", "SLURM_STEP_NUM_TASKS": "11"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "ranks"),
+    [
+        ({**SLURM, "SLURM_STEP_TASKS_PER_NODE": "4(x2),3"}, 3),
+        ({**SLURM, "SLURM_STEP_TASKS_PER_NODE": "4(x3)"}, 4),
+        ({**SLURM, "SLURM_STEP_TASKS_PER_NODE": "4(x2)"}, 1),
+        ({**SLURM, "SLURM_STEP_TASKS_PER_NODE": "none"}, 1),
+        ({**SLURM, "SLURM_STEP_TASKS_PER_NODE": "4(x3)", "SLURM_STEP_NUM_TASKS": "0"}, 1),
+        ({"SLURM_LOCALID": "0", "SLURM_NODEID": "0"}, 1),
+        ({"OMPI_COMM_WORLD_LOCAL_RANK": "3", "OMPI_COMM_WORLD_LOCAL_SIZE": "4"}, 4),
+    ],
+)
+def test_tasks_without_a_common_mpi_share_the_machine(lmp, program, alone, environment, ranks):
+    found = tokens_held(lmp, [*program, "-log", "task"], "task", **environment)
+    assert found == pytest.approx(alone / ranks, rel=0.1)
+
+
+# Each rank opens a LAMMPS of its own, as mpi4py's users do by lammps(comm=...).
+SPLIT = """
+import ctypes, os, sys
+from pathlib import Path
+for name in sys.argv[1:]:
+    os.environ.pop(name, None)
+from pet_mlip.lammps.library import preload_mpi
+from pet_mlip.lammps.mpi import wheel_file
+preload_mpi()
+import lammps
+mpi = ctypes.CDLL(str(wheel_file("libmpi.so.12")), ctypes.RTLD_GLOBAL)
+world, rank, part = ctypes.c_int(0x44000000), ctypes.c_int(), ctypes.c_int()
+mpi.MPI_Init(None, None)
+mpi.MPI_Comm_rank(world, ctypes.byref(rank))
+mpi.MPI_Comm_split(world, rank, 0, ctypes.byref(part))
+file = next(Path(lammps.__file__).parent.glob("liblammps*"))
+library = ctypes.CDLL(str(file), ctypes.RTLD_GLOBAL)
+library.lammps_open.restype = ctypes.c_void_p
+words = ["lmp", "-screen", "none", "-log", f"split.{rank.value}"]
+arguments = (ctypes.c_char_p * len(words))(*map(str.encode, words))
+handle = ctypes.c_void_p(library.lammps_open(len(words), arguments, part, None))
+library.lammps_file(handle, b"in.p")
+library.lammps_close(handle)
+mpi.MPI_Finalize()
+"""
+
+
+@pytest.mark.parametrize("names", [[], ["MPI_LOCALRANKID", "MPI_LOCALNRANKS"]])
+def test_communicators_of_a_program_share_the_machine(lmp, program, alone, names):
+    """Whether or not the launcher's variables tell."""
+    from pet_mlip.lammps.mpi import wheel_file
+
+    if wheel_file("libmpi.so.12") is None:
+        pytest.skip("this is not the MPI of the wheel")
+    command = on_ranks(*[[sys.executable, "-c", SPLIT, *names]] * 2)
+    for log in ("split.0", "split.1"):
+        assert tokens_held(lmp, command, log) == pytest.approx(alone / 2, rel=0.1)

@@ -1,6 +1,9 @@
 """Python and the pair style accept and refuse the same files, for the same reasons."""
 
+import io
 import json
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 
@@ -12,8 +15,10 @@ from simulation import Lammps, deck, oriented, write_data
 
 from pet_mlip.errors import UserError
 from pet_mlip.export import load_model
-from pet_mlip.export.compiled import TARGET_NAME, target_here
+from pet_mlip.export.compiled import TARGET_NAME, Target, instruction_sets, target_here
 from pet_mlip.export.metadata import FORMAT_VERSION, LINES_NAME, METADATA_NAME
+from pet_mlip.lammps.cache import SOURCES
+from pet_mlip.lammps.toolchain import find_compiler
 
 NAMES = " ".join(ELEMENTS)
 
@@ -134,3 +139,190 @@ def test_accepted(lmp, edit):
     rewrite(lmp.folder, "same.pt", edit)
     load_model(lmp.folder / "same.pt", device="cpu")
     lmp(deck(NAMES, pair="pair_style pet device cpu\npair_coeff * * same.pt Si O"))
+
+
+def broken_directory(content, entry, mark=b"PK\0\0"):
+    """An archive whose 64-bit directory is said to be elsewhere; torch takes the 32-bit one."""
+    end = content.rindex(b"PK\x05\x06")
+    assert content[end - 20 : end - 16] == b"PK\x06\x07"
+    end64 = int.from_bytes(content[end - 12 : end - 4], "little")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        count, start = len(archive.infolist()), archive.start_dir
+    changed = bytearray(content)
+    changed[end + 8 : end + 10] = changed[end + 10 : end + 12] = count.to_bytes(2, "little")
+    changed[end + 16 : end + 20] = start.to_bytes(4, "little")
+    changed[end64 : end64 + 4] = mark
+    changed[end64 + 48 : end64 + 56] = entry.to_bytes(8, "little")
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("entry", [2**64 - 2, 2**64 - 50, 2**63, 0])
+def test_places_in_a_directory_that_are_beyond_every_file(lmp, entry):
+    content = (lmp.folder / "model.pt").read_bytes()
+    (lmp.folder / "beyond.pt").write_bytes(broken_directory(content, entry))
+    pair = "pair_style pet device cpu\npair_coeff * * beyond.pt Si O"
+    message = lmp.fails(deck(NAMES, pair=pair))
+    assert message.startswith("ERROR") and "cut short" in message
+
+
+@pytest.mark.parametrize("place", [28, 30, 32])
+def test_lengths_in_a_directory_that_go_beyond_the_file(lmp, place):
+    content = bytearray((lmp.folder / "model.pt").read_bytes())
+    entry = content.rindex(b"PK\x01\x02")
+    content[entry + place : entry + place + 2] = b"\xff\xff"
+    (lmp.folder / "beyond.pt").write_bytes(content)
+    pair = "pair_style pet device cpu\npair_coeff * * beyond.pt Si O"
+    assert "cut short" in lmp.fails(deck(NAMES, pair=pair))
+
+
+# Torch's reader, which lets archives pass that ours has to judge.
+READER = """
+#include <fstream>
+#include <memory>
+#include <string>
+#include <vector>
+namespace c10 {
+struct Error : std::exception {};
+} // namespace c10
+namespace caffe2::serialize {
+struct PyTorchStreamReader {
+  explicit PyTorchStreamReader(const std::string &) {}
+  bool hasRecord(const std::string &) { return true; }
+  std::pair<std::unique_ptr<char[]>, size_t> getRecord(const std::string &) {
+    return {std::make_unique<char[]>(1), 1};
+  }
+  std::vector<std::string> getAllRecords() { return {}; }
+};
+} // namespace caffe2::serialize
+"""
+READ = """
+#include "pet_archive.h"
+#include <iostream>
+int main(int, char **words) {
+  try {
+    pet::read_metadata(words[1]);
+  } catch (const pet::Error &error) {
+    std::cout << error.what();
+  }
+}
+"""
+
+
+def test_no_byte_outside_a_broken_archive_is_read(lmp, tmp_path):
+    """Sums of places and sizes overflow, if they are as large as 64 bits allow."""
+    (tmp_path / "caffe2" / "serialize").mkdir(parents=True)
+    (tmp_path / "caffe2" / "serialize" / "inline_container.h").write_text(READER)
+    (tmp_path / "main.cpp").write_text(READ)
+    flags = ["-std=c++20", "-fsanitize=address", f"-I{tmp_path}", f"-I{SOURCES}", "-o", "read"]
+    sources = [str(tmp_path / "main.cpp"), str(SOURCES / "pet_archive.cpp")]
+    done = subprocess.run([*find_compiler().command, *flags, *sources], cwd=tmp_path)
+    if done.returncode != 0:
+        pytest.skip("this compiler has no address sanitizer")
+    content = (lmp.folder / "model.pt").read_bytes()
+    end = content.rindex(b"PK\x05\x06")
+    broken = {}
+    for far in (2**64 - 1, 2**64 - 2, 2**64 - 18, 2**64 - 30, 2**64 - 50, 2**63):
+        broken[f"entry {far}"] = broken_directory(content, far, mark=b"PK\x06\x06")
+        place = far.to_bytes(8, "little")
+        broken[f"end {far}"] = content[: end - 12] + place + content[end - 4 :]
+    for name, archive in broken.items():
+        (tmp_path / "broken.pt").write_bytes(archive)
+        command = [str(tmp_path / "read"), str(tmp_path / "broken.pt")]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, name + done.stderr[:1000]
+        assert "a file cut short" in done.stdout, name
+
+
+PROGRAM = """
+#include "pet_archive.h"
+#include "pet_target.h"
+#include <iostream>
+int main(int n, char **words) {
+  const auto target = pet::parse_target(words[1]);
+  pet::Computer here{words[2], words[3], words[4], {}, words[5]};
+  for (int k = 6; k < n; ++k)
+    here.instructions.insert(words[k]);
+  try {
+    std::cout << pet::check_target("m.pt2", target, here);
+  } catch (const pet::Error &error) {
+    std::cout << "ERROR " << error.what();
+  }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def check_target(tmp_path_factory):
+    """What the pair style says about a target on some computer, which need not be this one."""
+    compiler = find_compiler()
+    folder = tmp_path_factory.mktemp("target")
+    (folder / "main.cpp").write_text(PROGRAM)
+    sources = [folder / "main.cpp", SOURCES / "pet_target.cpp"]
+    subprocess.run(
+        [*compiler.command, "-std=c++20", f"-I{SOURCES}", *map(str, sources), "-o", "check"],
+        cwd=folder,
+        check=True,
+    )
+
+    def check(target, *here):
+        command = [str(folder / "check"), target.to_lines(), *here]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    return check
+
+
+H100 = Target("p", ("f",), "cuda", "2.9.0", "x86_64", ("avx2",), "9.0")
+HERE = {
+    "the same": (("9.0", "avx2", "sse"), ""),
+    "another GPU": (("8.0", "avx2"), "ERROR m.pt2 was compiled for GPUs of compute capability 9.0"),
+    "a GPU that is not known": (
+        ("", "avx2"),
+        "m.pt2 may have been compiled for another computer, because it cannot be found out: the "
+        "compute capability of this GPU (compiled for 9.0); if it fails, compile",
+    ),
+    "other instructions": (("9.0", "sse"), "ERROR m.pt2 was compiled for another CPU"),
+    "instructions that are not known": (
+        ("9.0",),
+        "m.pt2 may have been compiled for another computer, because it cannot be found out: the "
+        "instructions that this processor knows; if it fails, compile",
+    ),
+    "neither known": (("",), "processor knows, the compute capability of this GPU"),
+}
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_what_cannot_be_found_out_is_no_reason_to_refuse(check_target, name):
+    known, words = HERE[name]
+    said = check_target(H100, "cuda", "2.9.0", "x86_64", *known)
+    assert words in said and bool(words) == bool(said)
+
+
+# Takes the place of the C library's: this system does not tell what its CPU is.
+NO_CPUINFO = """
+#include <dlfcn.h>
+#include <cstdio>
+#include <cstring>
+extern "C" FILE *fopen64(const char *path, const char *mode) {
+  if (std::strcmp(path, "/proc/cpuinfo") == 0)
+    return nullptr;
+  return reinterpret_cast<FILE *(*)(const char *, const char *)>(dlsym(RTLD_NEXT, "fopen64"))(
+      path, mode);
+}
+extern "C" FILE *fopen(const char *path, const char *mode) { return fopen64(path, mode); }
+"""
+
+
+def test_what_cannot_be_found_out_is_a_warning(lmp, monkeypatch):
+    if sys.platform != "linux" or not instruction_sets():
+        pytest.skip("nothing is known about this CPU")
+    rewrite(lmp.folder, "same.pt", compiled())
+    (lmp.folder / "shim.cpp").write_text(NO_CPUINFO)
+    shim = lmp.folder / "shim.so"
+    command = [*find_compiler().command, "-shared", "-fPIC", "shim.cpp", "-o", str(shim), "-ldl"]
+    subprocess.run(command, cwd=lmp.folder, check=True)
+    monkeypatch.setenv("LD_PRELOAD", str(shim))
+    pair = "pair_style pet device cpu\npair_coeff * * same.pt Si O"
+    found = lmp(deck(NAMES, pair=pair), fresh=True)
+    monkeypatch.setattr("pet_mlip.export.compiled.instruction_sets", set)
+    load_model(lmp.folder / "same.pt", device="cpu")
+    assert "WARNING: pair_style pet: same.pt may have been compiled for another" in found.log

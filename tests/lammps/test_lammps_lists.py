@@ -10,6 +10,7 @@ from test_lammps_physics import assert_equal, assert_equal_to_ase, crystal
 
 from pet_mlip import PETCalculator
 from pet_mlip.export import save_model
+from pet_mlip.lammps.library import import_class
 
 NAMES = " ".join(ELEMENTS)
 
@@ -72,6 +73,30 @@ def test_types_that_change_between_styles_are_refused(lmp, types):
     assert "neigh_modify every 1 delay 0 check no" in message
     # New lists are right.
     lmp(deck(NAMES, pair=HYBRID, run=f"{change}run 0"))
+
+
+@pytest.mark.parametrize("between", ["", "write_data b.data", "run 1 pre no"])
+def test_what_was_refused_is_refused_again(lmp, plugin, monkeypatch, between):
+    """Lists stay wrong after an error that a script catches, and after commands that set up."""
+    monkeypatch.setenv("LAMMPS_PLUGIN_PATH", str(plugin))
+    monkeypatch.chdir(lmp.folder)
+    found = import_class()(cmdargs=["-screen", "none", "-log", "none"])
+    try:
+        found.commands_string(f"units metal\natom_style atomic\nread_data a.data\n{HYBRID}\nrun 0")
+        found.command("set atom 1 type 2")
+        if between.startswith("run"):
+            with pytest.raises(Exception, match="changed from type 1 to 2"):
+                found.command(between)
+        elif between:
+            found.command(between)
+        for _ in range(2):
+            with pytest.raises(Exception, match="changed from type 1 to 2"):
+                found.command("run 1 pre no")
+        # Back again, the lists are right.
+        found.commands_string("set atom 1 type 1\nrun 1 pre no")
+        found.commands_string("set atom 1 type 2\nrun 0")
+    finally:
+        found.close()
 
 
 def test_types_that_change_within_a_style_of_a_hybrid(lmp):
@@ -141,6 +166,137 @@ def test_atoms_excluded_from_all_others_do_not_exist(plugin, tmp_path, name, ran
     assert not found.forces[3:].any()
     assert not found.atomic_energies[3:].any()
     assert not found.virials[3:].any()
+
+
+MOLECULES = """units metal
+atom_style bond
+atom_modify map yes
+region box block 0 20 0 10 0 10
+create_box 2 box
+create_atoms 1 single 5 5 5
+create_atoms 2 single 6.5 5 5
+create_atoms 2 single 5.3 6.5 5
+create_atoms 1 single 4 4 5
+mass * 28
+set atom 1*2 mol 1
+set atom 3*4 mol 2
+special_bonds lj/coul 1 1 1
+{pair}
+{setup}
+thermo_style custom step pe
+thermo_modify format float %22.15g
+thermo 1
+{run}
+"""
+PAIR = "pair_style pet device cpu\npair_coeff * * model.pt Si O"
+SWAPS = "fix s all mol/swap 1 6 1 2 94 9e6 ke no\nrun 3\nunfix s\nrun 0"
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_swaps_between_styles_are_refused_where_lists_stay(lmp, ranks):
+    """`fix mol/swap` builds lists before its swaps, and for each of them if cutoffs differ."""
+    same = MOLECULES.format(pair=HYBRID.replace("6.0", "3.4"), setup="", run=SWAPS)
+    message = lmp.fails(same, ranks=ranks)
+    assert "which other styles of the hybrid handle, while the neighbour lists stayed" in message
+    assert "another cutoff" in message
+    found = lmp(MOLECULES.format(pair=HYBRID, setup="", run=f"run 0\n{SWAPS}"), ranks=ranks)
+    assert energies(found)[-1] == pytest.approx(energies(found)[-2], abs=1e-9)
+    assert np.ptp(energies(found)) > 1e-3
+
+
+# A set-up, and what happens between lists.
+STALE = {
+    "type": ("neigh_modify exclude type 1 1", "set atom 1 type 2", "atom 1 changed"),
+    "group": (
+        "group out id 1\nneigh_modify exclude group out all",
+        "group out id 3",
+        "atom 3 changed",
+    ),
+    "group cleared": (
+        "group out id 1\nneigh_modify exclude group out out\nneigh_modify exclude group out all",
+        "group out clear",
+        "atom 1 changed",
+    ),
+    "molecule": ("neigh_modify exclude molecule/intra all", "set atom 3 mol 1", "atom 3 changed"),
+    "group of molecules": (
+        "group some id 1 2\nneigh_modify exclude molecule/intra some",
+        "group some id 3 4",
+        "changed its type, group or molecule",
+    ),
+    "rules": ("", "neigh_modify exclude type 1 1", "neigh_modify exclude changed"),
+    "no rules": (
+        "neigh_modify exclude type 1 2",
+        "neigh_modify exclude none",
+        "neigh_modify exclude changed",
+    ),
+}
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("name", STALE)
+def test_exclusions_that_change_while_lists_stay_are_refused(lmp, name, ranks):
+    setup, change, words = STALE[name]
+    run = f"run 0\n{change}\n{{}}"
+    again = MOLECULES.format(pair=PAIR, setup=setup, run=run)
+    message = lmp.fails(again.format("run 1 pre no"), ranks=ranks)
+    assert words in message and "left out of the neighbour lists" in message
+    assert "neigh_modify every 1 delay 0 check no" in message
+    # New lists are right.
+    lmp(again.format("run 0"), ranks=ranks)
+
+
+@pytest.mark.parametrize("swap", ["atom", "mol"])
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_swaps_of_excluded_types_are_refused_where_lists_stay(lmp, ranks, swap):
+    run = SWAPS if swap == "mol" else "fix s all atom/swap 1 6 94 900 ke no types 1 2\nrun 3"
+    text = MOLECULES.format(pair=PAIR, setup="neigh_modify exclude type 1 1", run=run)
+    assert "left out of the neighbour lists" in lmp.fails(text, ranks=ranks)
+
+
+# What does not change which pairs are excluded.
+HARMLESS = {
+    "another group": ("neigh_modify exclude type 1 1", "group other id 1 3"),
+    "other types": ("neigh_modify exclude type 3 3", "set atom 1 type 2"),
+    "same type": (
+        "neigh_modify exclude type 1 3\nneigh_modify exclude type 2 3",
+        "set atom 2*3 type 1",
+    ),
+    "other molecules": (
+        "group some id 1 2\nneigh_modify exclude molecule/intra some",
+        "set atom 4 mol 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("name", HARMLESS)
+def test_changes_that_leave_exclusions_as_they_are(lmp, name, ranks):
+    setup, change = HARMLESS[name]
+    three = MOLECULES.replace("create_box 2", "create_box 3")
+    text = three.format(pair=f"{PAIR} Si", setup=setup, run=f"run 0\n{change}\nrun 1 pre no\nrun 0")
+    found = energies(lmp(text, ranks=ranks))
+    assert found[-2] == pytest.approx(found[-1], abs=1e-9)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_an_atom_excluded_from_all_but_its_images(plugin, tmp_path, ranks):
+    """It exists if it sees images of itself, even if it is the only one of its kind."""
+    lmp = Lammps(plugin, tmp_path)
+    model = save(tmp_path / "model.pt", "2 layers, residual")
+    setup = "group out id 2\ngroup rest subtract all out\nneigh_modify exclude group out rest"
+    for edge in (3.3, 3.5):
+        atoms = Atoms("SiOO", [(0.1, 0.2, 0.3), (1.7, 1.8, 1.5), (0.2, 1.9, 0.1)], pbc=True)
+        atoms.set_cell([[edge, 0, 0], [1.2, 3.6, 0], [0.3, 0.4, 3.7]])
+        atoms = oriented(atoms)
+        write_data(tmp_path, atoms, ELEMENTS)
+        found = lmp(deck(NAMES, setup=setup), ranks=ranks)
+        calculator = PETCalculator(model, device="cpu")
+        parts = [atoms[[0, 2]], atoms[[1]]][: 2 if edge < 3.4 else 1]
+        expected = 0.0
+        for part in parts:
+            part.calc = calculator
+            expected += part.get_potential_energy()
+        assert found.energy == pytest.approx(expected, abs=1e-9)
 
 
 def test_some_exclusions_change_energies_with_a_warning(lmp):
