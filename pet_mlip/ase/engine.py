@@ -13,7 +13,6 @@ from torch import Tensor
 
 from pet_mlip.ase.neighbours import Edges
 from pet_mlip.export import LoadedModel
-from pet_mlip.export.compiled import open_functions
 from pet_mlip.engine.allocator import keep_freed_memory
 from pet_mlip.engine.derivatives import forces_from_edge_gradient
 
@@ -106,8 +105,6 @@ class Engine:
     def __setstate__(self, state: dict[str, Any]) -> None:
         fields = dict(state["model"])
         device = fields["device"] if torch.cuda.is_available() else torch.device("cpu")
-        if fields["target"] is not None:
-            open_functions("The pickled model", fields["target"], fields["functions"], device)
         with torch.inference_mode(False):
             module = torch.jit.load(io.BytesIO(fields["module"]), map_location=device)
         model = LoadedModel(**{**fields, "module": module, "device": device})

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pet_mlip.errors import UserError
-from pet_mlip.inference.layer import GNNLayer
+from pet_mlip.network.layer import GNNLayer
 
 Precision = Literal["float64", "float32", "tf32", "bf16-mixed"]
 """What the numbers of the network are.
@@ -47,31 +47,19 @@ def set_precision(network: nn.Module, precision: Precision) -> None:
     """Round the weights of a network that is in float32 or float64.
 
     Args:
-        network: A `pet_mlip.inference.network.Network`, scripted or not.
+        network: A `pet_mlip.network.pet.PET`, scripted or not.
         precision: Of everything that is evaluated from now on.
     """
     network.to(dtype_of(precision))
     if precision not in ROUNDING:
         return
-    for layer in layers_of(network):
-        layer.rounding = True
+    for layer in cast(nn.Module, network.layers).children():
+        cast(GNNLayer, layer).rounding = True
     if precision == "bf16-mixed":
         for part in (network.layers, network.exchanges):
             for module in cast(nn.Module, part).modules():
-                # Scripted modules are of another class, and know what they were made of.
-                if getattr(module, "original_name", type(module).__name__) in ("Linear", "Product"):
+                if hasattr(module, "rounds"):
                     module.to(torch.bfloat16)
-
-
-def knows_rounding(network: nn.Module) -> bool:
-    """Whether the code of a network, which may be from an old file, has the last two precisions."""
-    return all(hasattr(layer, "rounding") for layer in layers_of(network))
-
-
-def layers_of(network: nn.Module) -> list[GNNLayer]:
-    """The message-passing layers of a network, scripted or not."""
-    sweeps = cast(nn.Module, network.layers).children()
-    return [cast(GNNLayer, sweep.layer) for sweep in sweeps]
 
 
 class MatrixProducts:

@@ -7,7 +7,14 @@ from pet_mlip.network.functions import normalise, normalise_vjp
 
 
 class Linear(nn.Linear):
-    """Compute x W^T + b in the dtype of the weights."""
+    """Compute x W^T + b in the dtype of the weights.
+
+    ``rounds`` tells what the precision ``bf16-mixed`` rounds (`pet_mlip.engine.precision`).
+    """
+
+    def __init__(self, size: int, size_out: int) -> None:
+        super().__init__(size, size_out)
+        self.rounds = True
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D_out) of x (..., D_in)."""
