@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,7 +74,7 @@ def evaluate(
     stress_key: Key = "auto",
     stress_order: Annotated[
         str | None,
-        typer.Option(help="Order of stresses of 6 numbers in text files: voigt or vasp."),
+        typer.Option(help="Order of stresses and virials of 6 numbers in files: voigt or vasp."),
     ] = None,
     max_atoms: Annotated[int, typer.Option(min=1, help="Atoms evaluated at once.")] = 2000,
     charge_key: StateKey = "charge",
@@ -95,6 +96,7 @@ def evaluate(
     from pet_mlip.data.reading import expand_files, read_structures
     from pet_mlip.evaluate import evaluate
 
+    files = expand_files(data)
     calculators = _calculators(model, device, dtype, chunk_size, symmetrization)
     if output is not None and len(calculators) > 1:
         raise UserError("--output takes the predictions of one --symmetrization; give only one.")
@@ -103,47 +105,81 @@ def evaluate(
     keys = LabelKeys(energy_key, forces_key, stress_key)
     if calculators[0].metadata.hypers.get("system_conditioning", False):
         keys = replace(keys, charge=charge_key, spin_multiplicity=spin_multiplicity_key)
-    files, evaluations = expand_files(data), []
+    units, evaluations, refused = DataUnits(stress_order=stress_order), [], []
     with _writer(output) as on_result, progress_bar() as progress:
         for calculator in calculators:
-            evaluation = evaluate(
-                calculator,
-                read_structures(files, keys, DataUnits(stress_order=stress_order)),
-                rotations=rotations,
-                rotated=rotated,
-                seed=seed,
-                max_atoms=max_atoms,
-                on_result=on_result,
-                track=lambda items, title: progress.track(items, description=title),
-            )
+            try:
+                evaluation = evaluate(
+                    calculator,
+                    partial(read_structures, files, keys, units),
+                    rotations=rotations,
+                    rotated=rotated,
+                    seed=seed,
+                    max_atoms=max_atoms,
+                    on_result=on_result,
+                    track=lambda items, title: progress.track(items, description=title),
+                )
+            except UserError as error:
+                if len(calculators) == 1:
+                    raise
+                # The other symmetrizations have errors of their own.
+                refused.append(f"{calculator.symmetrization}: {error}")
+                continue
             evaluations.append(evaluation)
-    if not evaluations[0].errors.all and evaluations[0].failed:
-        _tell_what_is_missing(evaluations[0])
-    if not evaluations[0].errors.all and output is None:
-        raise UserError(
-            f"{', '.join(data)}: no structure has an energy, forces or a stress to compare with; "
-            "name them with --energy-key, --forces-key or --stress-key."
+    if not evaluations:
+        raise UserError(refused[0])
+    labelled = any(evaluation.errors.all for evaluation in evaluations)
+    if labelled or output is not None:
+        _show(evaluations, len(calculators) > 1, report, as_json)
+    else:
+        refused.append(
+            f"{', '.join(data)}: no structure that was evaluated has an energy, forces or a stress "
+            "to compare with; name them with --energy-key, --forces-key or --stress-key."
         )
-    _show(evaluations, report, as_json)
-    _tell_what_is_missing(evaluations[0])
+    _tell_what_is_missing(evaluations, refused)
 
 
-def _tell_what_is_missing(evaluation: Evaluation) -> None:
+def _tell_what_is_missing(evaluations: list[Evaluation], refused: list[str]) -> None:
     """Say what was left out, after all the rest.
 
+    Args:
+        evaluations: All that there are.
+        refused: Sentences on what there is not at all.
+
     Raises:
-        UserError: There are structures that could not be evaluated.
+        UserError: There are structures that could not be evaluated, or sentences.
     """
-    if evaluation.skipped:
-        stderr().print(
-            f"{evaluation.n_skipped} structures were skipped: {evaluation.skipped[0]}", markup=False
-        )
-    if evaluation.failed:
-        total = evaluation.n_failed + evaluation.n_structures
-        raise UserError(
-            f"{evaluation.n_failed} of {total} structures could not be evaluated, the errors above "
-            f"are those of the others: {evaluation.failed[0]}"
-        )
+    notes: dict[str, None] = {}  # in order, each once
+    problems = list(refused)
+    for evaluation in evaluations:
+        name = f"{evaluation.symmetrization}: " if len(evaluations) > 1 else ""
+        for count, what, sentences in (
+            (evaluation.n_skipped, "structures were skipped", evaluation.skipped),
+            (evaluation.n_ignored, "labels were ignored", evaluation.ignored),
+        ):
+            if count:
+                notes[f"{count} {what}: {sentences[0]}"] = None
+        if evaluation.failed:
+            total = evaluation.n_failed + evaluation.n_structures
+            problems.append(
+                f"{name}{evaluation.n_failed} of {total} structures could not be read or "
+                f"evaluated and are left out: {_first(evaluation.failed, evaluation.n_failed)}"
+            )
+        if evaluation.unrotated:
+            problems.append(
+                f"{name}{evaluation.n_unrotated} structures are left out of the rotational error: "
+                f"{_first(evaluation.unrotated, evaluation.n_unrotated)}"
+            )
+    for note in notes:
+        stderr().print(note, markup=False)
+    if problems:
+        raise UserError(" ".join(problems))
+
+
+def _first(sentences: list[str], count: int, most: int = 5) -> str:
+    """The first sentences, and how many more there are."""
+    more = count - len(sentences[:most])
+    return " ".join([*sentences[:most], *([f"And {more} more."] if more else [])])
 
 
 def _calculators(
@@ -162,8 +198,10 @@ def _calculators(
     return calculators
 
 
-def _show(evaluations: list[Evaluation], report: Path | None, as_json: bool) -> None:
-    """Write the report, and print one evaluation or the comparison of several."""
+def _show(
+    evaluations: list[Evaluation], compared: bool, report: Path | None, as_json: bool
+) -> None:
+    """Write the report, and print the evaluation or the comparison of several."""
     from rich.markdown import Markdown
 
     from pet_mlip.evaluate import (
@@ -174,7 +212,7 @@ def _show(evaluations: list[Evaluation], report: Path | None, as_json: bool) -> 
         write_report,
     )
 
-    if len(evaluations) == 1:
+    if not compared:
         summary = evaluations[0].to_dict()
         text = markdown(summary)
         if report is not None:
@@ -212,7 +250,6 @@ def _writer(path: Path | None) -> Iterator[OnResult | None]:
 def predicted_atoms(structure: Structure, prediction: dict[str, Any]) -> Any:
     """ASE atoms with the predictions as results, and the labels as reference_energy etc."""
     from ase.calculators.singlepoint import SinglePointCalculator
-    from ase.stress import full_3x3_to_voigt_6_stress
 
     atoms = structure.to_atoms()
     results = {k: prediction[k] for k in ("energy", "forces", "stress") if k in prediction}
@@ -222,5 +259,5 @@ def predicted_atoms(structure: Structure, prediction: dict[str, Any]) -> Any:
     if structure.forces is not None:
         atoms.arrays["reference_forces"] = structure.forces
     if structure.stress is not None:
-        atoms.info["reference_stress"] = full_3x3_to_voigt_6_stress(structure.stress)
+        atoms.info["reference_stress"] = structure.stress  # 3 x 3: six numbers have no known order
     return atoms

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 
 from pet_mlip.config.messages import explain
 from pet_mlip.config.schema import Config
+from pet_mlip.data.names import split_slice
 from pet_mlip.errors import UserError
 
 
@@ -54,12 +56,19 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 def locate_data(config: Config, folder: Path) -> Config:
     """Let ``data.root`` be relative to the configuration's folder if its files are only there."""
     data = config.data
-    path = data.train[0].partition("@")[0]
     here, there = Path(data.root), folder / data.root
-    if here.is_absolute() or glob.glob(str(here / path)) or not glob.glob(str(there / path)):
+    if here.is_absolute() or _is_there(here / data.train[0]):
+        return config
+    if not _is_there(there / data.train[0]):
         return config
     located = data.model_copy(update={"root": str(there)})
     return config.model_copy(update={"data": located})
+
+
+def _is_there(file: Path) -> bool:
+    """Whether there is a file of that name, or any that a pattern matches."""
+    path, _ = split_slice(str(file))
+    return os.path.isfile(path) or bool(glob.glob(path))
 
 
 def validate(tree: dict[str, Any], source: str) -> Config:

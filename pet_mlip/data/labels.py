@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from ase import Atoms, units
@@ -38,8 +38,8 @@ LENGTH_UNITS = {"Angstrom": 1.0, "Bohr": units.Bohr, "nm": units.nm}
 PRESSURE_UNITS = {"GPa": units.GPa, "kbar": 0.1 * units.GPa, "bar": units.bar}
 ORDERS = {"voigt": (0, 1, 2, 3, 4, 5), "vasp": (0, 1, 2, 4, 5, 3)}
 """Where xx yy zz yz xz xy stand among 6 numbers."""
-SIX_NUMBERS = "six numbers of "
-"""Before the name of a stress or virial for which a text file has 6 numbers."""
+AS_WRITTEN = "as written: "
+"""Before the name of a result that a file has in a shape which ASE refuses, in ``info``."""
 DERIVED_STRESS = "energy/length^3"
 
 # A stress is symmetric; more asymmetry than this fraction is a mistake in the data.
@@ -77,7 +77,11 @@ class DataUnits:
     stress_sign: int = 1
     """-1 for stresses that are positive under compression (VASP); ASE's are negative."""
     stress_order: str | None = None
-    """Of 6 numbers in text files: voigt (xx yy zz yz xz xy) or vasp (xx yy zz xy yz zx)."""
+    """Of stresses and virials of 6 numbers: voigt (xx yy zz yz xz xy) or vasp (xx yy zz xy yz zx).
+
+    ASE's own results are voigt in any case. What stands in files elsewhere is refused without an
+    order; what is set in Python is voigt without one.
+    """
 
     def __post_init__(self) -> None:
         known: dict[str, list[Any]] = {
@@ -131,6 +135,8 @@ def structure_from_atoms(
     Raises:
         UserError: A label has a wrong shape or is not a number.
     """
+    # Files do not say in which order they have 6 numbers; who makes atoms in Python has ASE's.
+    order = data_units.stress_order or ("voigt" if source is None else None)
     source = source or Source("memory", 0)
     length = data_units.length_factor
     structure = Structure(
@@ -151,7 +157,7 @@ def structure_from_atoms(
         forces = _shaped(forces, (len(atoms), 3), "forces", source)
         structure.forces = data_units.forces_factor * forces
     if np.isfinite(structure.volume):
-        structure.stress = _stress(atoms, keys, data_units, structure.volume, source)
+        structure.stress = _stress(atoms, keys, data_units, order, structure.volume, source)
     return structure
 
 
@@ -159,7 +165,7 @@ def label_names(atoms: Atoms) -> list[str]:
     """Names under which the atoms carry numbers that might be labels."""
     names = {"numbers", "positions", "unique_id"}
     found = {key for place in _places(atoms) for key in place if isinstance(key, str)}
-    return sorted(found - names)
+    return sorted({name.removeprefix(AS_WRITTEN) for name in found} - names)
 
 
 def _places(atoms: Atoms) -> Iterator[dict[str, Any]]:
@@ -178,6 +184,19 @@ def _results(atoms: Atoms) -> dict[str, Any]:
 
 def _find(atoms: Atoms, label: Label, key: str | None, source: Source) -> Floats | None:
     """The label's numbers as they stand in the file, or None."""
+    found = _locate(atoms, label, key)
+    return None if found is None else _numbers(found.value, found.name, source)
+
+
+class _Found(NamedTuple):
+    """A label, and where it stands."""
+
+    name: str
+    value: Any
+    place: dict[str, Any]
+
+
+def _locate(atoms: Atoms, label: Label, key: str | None) -> _Found | None:
     if key is None:
         return None
     names = USUAL_NAMES[label] if key == AUTO else (key,)
@@ -186,8 +205,9 @@ def _find(atoms: Atoms, label: Label, key: str | None, source: Source) -> Floats
         places = [places[-1], *places[:-1]]
     for place in places:
         for name in names:
-            if place.get(name) is not None:
-                return _numbers(place[name], name, source)
+            for written in (name, AS_WRITTEN + name):
+                if place.get(written) is not None:
+                    return _Found(name, place[written], place)
     return None
 
 
@@ -226,48 +246,58 @@ def _shaped(value: Floats, shape: tuple[int, ...], label: str, source: Source) -
 
 
 def _stress(
-    atoms: Atoms, keys: LabelKeys, data_units: DataUnits, volume: float, source: Source
+    atoms: Atoms,
+    keys: LabelKeys,
+    data_units: DataUnits,
+    order: str | None,
+    volume: float,
+    source: Source,
 ) -> Floats | None:
-    stress = _find_tensor(atoms, "stress", keys.stress, data_units, source)
+    stress = _find_tensor(atoms, "stress", keys.stress, order, source)
     if stress is not None:
-        return data_units.stress_factor * _full_tensor(stress, "stress", source)
-    virial = _find_tensor(atoms, "virial", keys.virial, data_units, source)
+        return data_units.stress_factor * stress
+    virial = _find_tensor(atoms, "virial", keys.virial, order, source)
     if virial is not None and keys.stress is not None:
-        return -data_units.energy_factor / volume * _full_tensor(virial, "virial", source)
+        return -data_units.energy_factor / volume * virial
     return None
 
 
 def _find_tensor(
-    atoms: Atoms, label: Label, key: str | None, data_units: DataUnits, source: Source
+    atoms: Atoms, label: Label, key: str | None, order: str | None, source: Source
 ) -> Floats | None:
-    """As `_find`; of 6 numbers in a text file, which says nothing of their order, in ASE's."""
-    if key is None:
+    """A stress or virial, symmetric (3, 3), from 9 numbers, or from 6 in an order that is known."""
+    found = _locate(atoms, label, key)
+    if found is None:
         return None
-    for name in USUAL_NAMES[label] if key == AUTO else (key,):
-        value = atoms.info.get(SIX_NUMBERS + name)
-        if value is None:
-            continue
-        if data_units.stress_order is None:
-            raise UserError(
-                f"{source}: '{name}' has 6 numbers, whose order is not known: set "
-                "data.units.stress_order (eval: --stress-order) to voigt for xx yy zz yz xz xy "
-                "(ASE), or vasp for xx yy zz xy yz zx; null for the key leaves it out."
-            )
-        return _numbers(value, name, source)[list(ORDERS[data_units.stress_order])]
-    return _find(atoms, label, key, source)
-
-
-def _full_tensor(value: Floats, label: str, source: Source) -> Floats:
-    """Symmetric (3, 3) from 6 numbers in ASE's order xx yy zz yz xz xy, or from 9."""
-    if value.size == 6:
-        xx, yy, zz, yz, xz, xy = value.reshape(6)
-        return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
-    if value.size != 9:
+    value = _numbers(found.value, found.name, source)
+    if found.place is atoms.arrays:  # The first axis is that of the atoms.
+        value = value.reshape(len(atoms), -1)
+    if value.ndim == 2 and len(value) == 1:
+        value = value[0]
+    by_ase = found.place is _results(atoms)
+    if value.shape == (6,):
+        return _from_six(value, found.name, "voigt" if by_ase else order, source)
+    per_atom = found.place is atoms.arrays and len(atoms) > 1
+    if value.shape not in ((9,), (3, 3)) or per_atom:
         raise UserError(
-            f"{source}: the {label} has shape {value.shape}; it must hold 3 x 3 numbers or the 6 "
-            "numbers xx yy zz yz xz xy."
+            f"{source}: the {label} has shape {value.shape}; it must hold 3 x 3 numbers, or 6 "
+            "numbers for the whole structure."
         )
-    full = value.reshape(3, 3)
+    return _symmetric(value.reshape(3, 3), label, source)
+
+
+def _from_six(value: Floats, name: str, order: str | None, source: Source) -> Floats:
+    if order is None:
+        raise UserError(
+            f"{source}: '{name}' has 6 numbers, whose order is not known: set "
+            "data.units.stress_order (eval: --stress-order) to voigt for xx yy zz yz xz xy "
+            "(ASE), or vasp for xx yy zz xy yz zx; null for the key leaves it out."
+        )
+    xx, yy, zz, yz, xz, xy = value[list(ORDERS[order])]
+    return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+
+
+def _symmetric(full: Floats, label: str, source: Source) -> Floats:
     asymmetry = np.abs(full - full.T).max()
     if asymmetry > LARGEST_ASYMMETRY * np.abs(full).max():
         raise UserError(f"{source}: the {label} is not symmetric (off by {asymmetry:.3g}).")

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from pet_mlip.evaluate.evaluation import Evaluation
-from pet_mlip.evaluate.report import ROTATIONAL_TITLES, TITLES, number, table, write_report
+from pet_mlip.evaluate.report import (
+    ROTATIONAL_TITLES,
+    TITLES,
+    left_out,
+    number,
+    table,
+    write_report,
+)
 from pet_mlip.files import check_writable
 
 COST_TITLES = {
@@ -38,6 +45,11 @@ def comparison_markdown(compared: dict[str, Any]) -> str:
         f"{first['structures']} structures, {first['atoms']} atoms.",
         table(("", *summaries), rows, named=True),
     ]
+    for name, summary in summaries.items():
+        if summary["left_out"]:
+            parts.append(
+                f"{name}: {summary['structures']} structures; left out: {left_out(summary)}."
+            )
     return "\n\n".join(parts) + "\n"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from pet_mlip.evaluate.sample import Reservoir, Sample
 ALL_PROPERTIES = ("energy", "forces", "stress")
 
 OnResult = Callable[[Structure, dict[str, Any]], None]
+Readable = Callable[[Callable[[UserError], None]], Iterable[Structure]]
 Track = Callable[[Iterable[Structure], str], Iterable[Structure]]
 
 
@@ -50,8 +51,14 @@ class Evaluation:
     """Why structures without atoms were left out, one sentence each (the first hundred)."""
     n_skipped: int = 0
     failed: list[str] = field(default_factory=list)
-    """Why structures could not be evaluated, one sentence each (the first hundred)."""
+    """Why structures could not be read or evaluated, one sentence each (the first hundred)."""
     n_failed: int = 0
+    unrotated: list[str] = field(default_factory=list)
+    """Why the rotational error lacks structures, one sentence each (the first hundred)."""
+    n_unrotated: int = 0
+    ignored: list[str] = field(default_factory=list)
+    """Labels that are not finite, one sentence each (the first hundred): they count for nothing."""
+    n_ignored: int = 0
     samples: dict[str, Sample] = field(default_factory=dict)
     """(reference, prediction) pairs of each quantity, in eV and Å, for parity plots."""
 
@@ -67,6 +74,11 @@ class Evaluation:
         self.n_evaluations += cost.evaluations
         self.relative_cost += cost.relative
 
+    def fail(self, reason: object) -> None:
+        """Count a structure that cannot be read or evaluated; the reason is a sentence."""
+        self.n_failed += 1
+        keep(self.failed, str(reason))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; errors in meV, meV/Å, meV/Å^3; cost is the mean of a structure."""
         count = max(self.n_structures, 1)
@@ -80,6 +92,9 @@ class Evaluation:
             "structures": self.n_structures,
             "skipped": self.n_skipped,
             "failed": self.n_failed,
+            "unrotated": self.n_unrotated,
+            "ignored_labels": self.n_ignored,
+            "left_out": [*self.failed, *self.unrotated, *self.ignored, *self.skipped],
             "atoms": self.n_atoms,
             "mean_frames": self.n_frames / max(self.n_atoms, 1),
             "max_frames": self.max_frames,
@@ -97,7 +112,7 @@ def untracked(items: Iterable[Structure], title: str) -> Iterable[Structure]:
 
 def evaluate(
     calculator: PETCalculator,
-    structures: Iterable[Structure],
+    structures: Iterable[Structure] | Readable,
     *,
     rotations: int = 0,
     rotated: int = 50,
@@ -112,7 +127,8 @@ def evaluate(
 
     Args:
         calculator: The model.
-        structures: With whatever labels they have.
+        structures: With whatever labels they have; or a function that makes them, and tells the
+            faults of those that it cannot read to the function that it is given.
         rotations: Number of random O(3) operations for the rotational error; 0 leaves it out. The
             operations are the same for all structures.
         rotated: Number of structures, drawn from all with equal probability, for that error.
@@ -121,8 +137,9 @@ def evaluate(
         on_result: Called with each structure and its prediction, in order.
         track: Shows the progress through the items of a loop with that title.
 
-    Structures without atoms are skipped, and what the model cannot evaluate (an unknown element,
-    positions that are not finite) is counted and told in the result: nothing else is lost for it.
+    Structures without atoms are skipped, labels that are not finite are ignored, and what cannot be
+    read or what the model cannot evaluate (an unknown element, positions that are not finite) is
+    counted and told in the result: nothing else is lost for it.
 
     Raises:
         UserError: Not a single structure can be evaluated; names the first with file and frame.
@@ -133,6 +150,8 @@ def evaluate(
     operations = random_operations(rotations, rng)
     chosen: Reservoir[Structure] = Reservoir(rotated, rng)
     everything = on_result is not None
+    if callable(structures):
+        structures = structures(evaluation.fail)
     good = _those_that_work(calculator, track(structures, "evaluating"), evaluation)
     for group in grouped(good, max_atoms):
         start = time.perf_counter()
@@ -145,8 +164,8 @@ def evaluate(
             chosen.add(structure)
             if on_result is not None:
                 on_result(structure, prediction)
-    if evaluation.n_structures == 0 and evaluation.failed:
-        raise UserError(evaluation.failed[0])
+    if evaluation.n_structures == 0 and (evaluation.failed or evaluation.skipped):
+        raise UserError(_nothing_left(evaluation))
     if rotations > 0:
         evaluation.rotational = RotationalErrors()
         for structure in track(chosen.items, "rotating"):
@@ -154,9 +173,20 @@ def evaluate(
             try:
                 rotational_errors(calculator, atoms, operations, evaluation.rotational, max_atoms)
             except UserError as error:
-                evaluation.n_failed += 1
-                keep(evaluation.failed, f"{structure.source}, rotated: {error}")
+                evaluation.n_unrotated += 1
+                keep(evaluation.unrotated, f"{structure.source}, rotated: {error}")
     return evaluation
+
+
+def _nothing_left(evaluation: Evaluation) -> str:
+    """Why no structure was evaluated, in one sentence."""
+    first = (evaluation.failed or evaluation.skipped)[0]
+    count = evaluation.n_failed + evaluation.n_skipped
+    if count == 1:
+        return first
+    if evaluation.failed:
+        return f"None of {count} structures could be evaluated; the first: {first}"
+    return f"None of {count} structures has atoms; the first: {first}"
 
 
 def _those_that_work(
@@ -175,10 +205,21 @@ def _those_that_work(
             if hypers.get("system_conditioning", False):
                 electronic_state(atoms, hypers, str(structure.source))
         except UserError as error:
-            evaluation.n_failed += 1
-            keep(evaluation.failed, str(error))
+            evaluation.fail(error)
             continue
-        yield structure
+        yield _with_finite_labels(structure, evaluation)
+
+
+def _with_finite_labels(structure: Structure, evaluation: Evaluation) -> Structure:
+    """The structure without labels that are not finite, which would make every mean NaN."""
+    without: dict[str, Any] = {}
+    for label in ALL_PROPERTIES:
+        value = getattr(structure, label)
+        if value is not None and not np.isfinite(value).all():
+            without[label] = None
+            evaluation.n_ignored += 1
+            keep(evaluation.ignored, f"{structure.source}: the {label} is not finite.")
+    return replace(structure, **without) if without else structure
 
 
 def _predict_what_works(
@@ -195,8 +236,7 @@ def _predict_what_works(
         return group, calculator.compute_batch(batch, properties, max_atoms)
     except UserError as error:
         if len(group) == 1:
-            evaluation.n_failed += 1
-            keep(evaluation.failed, f"{group[0].source}: {error}")
+            evaluation.fail(f"{group[0].source}: {error}")
             return [], []
     found = [
         _predict_what_works(calculator, [one], max_atoms, everything, evaluation) for one in group

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,15 @@ ROTATIONAL_TITLES = {
     "forces_std": "force components, std",
     "torque_per_atom": "net torque per atom (molecules)",
 }
+
+
+LEFT_OUT = {
+    "skipped": "structures without atoms",
+    "failed": "structures that cannot be read or evaluated",
+    "unrotated": "structures of the rotational error",
+    "ignored_labels": "labels that are not finite",
+}
+"""Counts in a summary, and what they count."""
 
 
 def write_report(
@@ -62,12 +72,8 @@ def markdown(summary: dict[str, Any]) -> str:
         f"{summary['structures']} structures, {summary['atoms']} atoms; frames per atom: "
         f"{summary['mean_frames']:.1f} on average, {summary['max_frames']} at most.",
     ]
-    left_out = summary.get("skipped", 0) + summary.get("failed", 0)
-    if left_out:
-        parts.append(
-            f"Left out: {summary['skipped']} structures without atoms, {summary['failed']} that "
-            "the model cannot evaluate."
-        )
+    if summary["left_out"]:
+        parts.append(f"Left out: {left_out(summary)}.")
     if summary["symmetrization"] != "none":
         cost = summary["cost"]
         count, times, seconds = (number(v) for v in cost.values())
@@ -84,6 +90,10 @@ def markdown(summary: dict[str, Any]) -> str:
             parts += [f"## {title}", table((key[:-1], "quantity", *_COLUMNS), rows, named=True)]
     if summary["rotational_error"] is not None:
         parts += ["## Rotational error", _rotational_table(summary["rotational_error"])]
+    if summary["left_out"]:
+        lines = [f"- {literal(sentence)}" for sentence in summary["left_out"]]
+        more = sum(summary[key] for key in LEFT_OUT) - len(lines)
+        parts += ["## Left out", "\n".join([*lines, *([f"- and {more} more."] if more else [])])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -113,6 +123,16 @@ def _rotational_table(error: dict[str, Any]) -> str:
     ]
     head = ("over random rotations and reflections", "unit", "root mean square", "largest")
     return table(head, rows, named=True)
+
+
+def left_out(summary: dict[str, Any]) -> str:
+    """What was left out of an evaluation, in numbers; empty if nothing was."""
+    return ", ".join(f"{summary[key]} {what}" for key, what in LEFT_OUT.items() if summary[key])
+
+
+def literal(text: str) -> str:
+    """Text for Markdown in which nothing is markup."""
+    return re.sub(r"([\\`*_<>\[\]|])", r"\\\1", text)
 
 
 def number(value: float) -> str:

@@ -12,6 +12,7 @@ from ase.io import read, write
 from model_files import small_potential
 
 from pet_mlip import PETCalculator
+from pet_mlip.errors import UserError
 from pet_mlip.export import save_model
 
 
@@ -211,5 +212,154 @@ def test_errors_of_the_others_are_not_lost(run, folder):
     code, out, err = run("eval", "model.pt", "mixed.xyz")
     assert code == 1
     assert "3 structures" in out and "force components" in out
-    assert "2 of 5 structures could not be evaluated" in err
+    assert "2 of 5 structures could not be read or evaluated" in err
+    assert "Atom 0 of mixed.xyz, frame 3 is Fe" in err
     assert "position of atom 1 of mixed.xyz, frame 1 is not finite" in err
+
+
+def replaced(atoms, **results):
+    """The atoms with other results."""
+    found = atoms.copy()
+    found.calc = SinglePointCalculator(found, **{**atoms.calc.results, **results})
+    return found
+
+
+def test_what_cannot_be_read_does_not_take_the_rest_along(run, run_json, folder, tmp_path):
+    """Labels of a wrong shape, a faulty structure, and a file that is damaged at some point."""
+    good = read(folder / "data.xyz", ":3")
+    write(folder / "part.xyz", good)
+    frames = (folder / "part.xyz").read_text().split("\n2\n")
+    text = "\n2\n".join(frames)
+    shape = text.replace(" energy=", ' energy="1 2 3" x=', 1)
+    (folder / "wrong.xyz").write_text(shape.replace("\nH ", "\nHx ", 1))
+    (folder / "damaged.xyz").write_text(text + "and so on\n" + text)
+    command = ("eval", "model.pt", "wrong.xyz", "damaged.xyz", "--rotations", 0)
+    code, out, err = run(*command, "--report", tmp_path)
+    assert code == 1
+    assert "4 structures" in out and "force components" in out
+    assert "3 of 7 structures could not be read or evaluated and are left out" in err
+    for words in ("wrong.xyz, frame 0: the energy has shape", "wrong.xyz, frame 1 cannot be read"):
+        assert words in err
+    assert "damaged.xyz, frame 3 cannot be read: line" in err
+    found = json.loads((tmp_path / "errors.json").read_text())
+    assert (found["structures"], found["failed"], len(found["left_out"])) == (4, 3, 3)
+    assert "Hx" in (tmp_path / "errors.md").read_text()
+    alone = run_json("eval", "model.pt", "part.xyz@2:", "part.xyz", "--rotations", 0)
+    assert found["errors"]["all"] == alone["errors"]["all"]
+
+
+def test_nothing_that_can_be_read(run, folder):
+    (folder / "junk.xyz").write_text("hello\n")
+    code, out, err = run("eval", "model.pt", "junk.xyz")
+    assert (code, out) == (1, "")
+    assert "junk.xyz cannot be read: line 1 should be a number of atoms, but is 'hello'" in err
+
+
+def test_labels_that_are_not_finite_count_for_nothing(run, run_json, folder):
+    good = read(folder / "data.xyz", ":4")
+    forces = good[3].get_forces()
+    forces[0, 0] = np.inf
+    write(folder / "nan.xyz", [*good[:3], replaced(good[3], energy=np.nan, forces=forces)])
+    write(folder / "finite.xyz", good[:3])
+    found = {name: run_json("eval", "model.pt", f"{name}.xyz") for name in ("nan", "finite")}
+    energy = {name: found["errors"]["all"]["energy"] for name, found in found.items()}
+    assert energy["nan"] == pytest.approx(energy["finite"])
+    assert (found["nan"]["ignored_labels"], found["nan"]["structures"]) == (2, 4)
+    code, out, err = run("eval", "model.pt", "nan.xyz")
+    assert code == 0
+    assert "2 labels were ignored: nan.xyz, frame 3: the energy is not finite" in err
+    assert "2 labels that are not finite" in " ".join(out.split())
+
+
+@pytest.mark.parametrize("options", [(), ("--output", "predicted.xyz"), ("--json",)])
+def test_files_of_empty_structures(run, folder, options):
+    write(folder / "void.xyz", [Atoms(), Atoms()])
+    code, out, err = run("eval", "model.pt", "void.xyz", *options)
+    assert (code, out) == (1, "")
+    assert "None of 2 structures has atoms; the first: void.xyz, frame 0 contains no atoms" in err
+    assert "--energy-key" not in err
+
+
+def test_neither_labels_nor_all_structures(run, folder, tmp_path):
+    """No table is shown, so that no sentence may speak of it; with predictions there is one."""
+    write(folder / "bare.xyz", [bulk("Si"), bulk("Fe")])
+    code, out, err = run("eval", "model.pt", "bare.xyz")
+    assert (code, out) == (1, "")
+    assert "bare.xyz: no structure that was evaluated has an energy" in err
+    assert "1 of 2 structures could not be read or evaluated" in err
+    assert "bare.xyz, frame 1 is Fe" in err
+    assert "above" not in err
+    code, out, err = run("eval", "model.pt", "bare.xyz", "--output", tmp_path / "predicted.xyz")
+    assert code == 1
+    assert "1 structures" in out
+    assert "--energy-key" not in err and "bare.xyz, frame 1 is Fe" in err
+    assert len(read(tmp_path / "predicted.xyz", ":")) == 1
+
+
+def failing(monkeypatch, fails):
+    """Let predictions fail: `fails` is asked with the symmetrization and the symbols."""
+    original = PETCalculator.compute_batch
+
+    def compute_batch(self, batch, *arguments):
+        for atoms in batch:
+            if fails(str(self.symmetrization), atoms.get_chemical_formula()):
+                raise UserError("too much for this symmetrization.")
+        return original(self, batch, *arguments)
+
+    monkeypatch.setattr(PETCalculator, "compute_batch", compute_batch)
+
+
+def test_what_only_one_symmetrization_leaves_out(run, monkeypatch):
+    failing(monkeypatch, lambda name, formula: name != "none" and formula == "CH4O")
+    options = ("--symmetrization", "none,quadrature:1", "--rotations", 0)
+    code, out, err = run("eval", "plain.pt", "data.xyz@:2", *options)
+    assert code == 1
+    assert "quadrature:1: 1 of 2 structures could not be read or evaluated" in err
+    assert "quadrature:1: 1 structures; left out: 1 structures that cannot" in " ".join(out.split())
+
+
+def test_a_symmetrization_that_fails_leaves_the_others(run, monkeypatch):
+    failing(monkeypatch, lambda name, _: name != "none")
+    options = ("--symmetrization", "none,quadrature:1", "--rotations", 0)
+    code, out, err = run("eval", "plain.pt", "data.xyz@:2", *options)
+    assert code == 1
+    assert "force components" in out
+    assert "quadrature:1: None of 2 structures could be evaluated; the first: data.xyz" in err
+    code, out, _ = run("eval", "plain.pt", "data.xyz@:2", *options, "--json")
+    assert code == 1
+    assert list(json.loads(out)["symmetrizations"]) == ["none"]
+
+
+def test_structures_that_cannot_be_rotated_are_counted_once(run, run_json, monkeypatch):
+    def refuse(*_):
+        raise UserError("it does not turn.")
+
+    monkeypatch.setattr("pet_mlip.evaluate.evaluation.rotational_errors", refuse)
+    code, out, err = run("eval", "model.pt", "data.xyz@:2", "--rotations", 1)
+    assert code == 1
+    assert "2 structures are left out of the rotational error: data.xyz, frame" in err
+    assert "could not be read" not in err
+    assert "2 structures, 8 atoms" in " ".join(out.split())
+
+
+def test_written_stresses_can_be_read(run_json, tmp_path):
+    path = tmp_path / "predicted.xyz"
+    first = run_json("eval", "model.pt", "data.xyz", "--rotations", 0, "--output", path)
+    options = ("--energy-key", "reference_energy", "--forces-key", "reference_forces")
+    again = run_json("eval", "model.pt", path, "--stress-key", "reference_stress", *options)
+    for name, errors in first["errors"]["all"].items():
+        assert again["errors"]["all"][name]["rmse"] == pytest.approx(errors["rmse"], rel=1e-4)
+
+
+def test_orders_of_stresses(run, run_json, folder, tmp_path):
+    """A wrong order must show: it is not ignored for any name."""
+    atoms = read(folder / "data.xyz@0")
+    atoms.info["sigma"] = atoms.get_stress()[[0, 1, 2, 5, 3, 4]]
+    write(tmp_path / "a.xyz", atoms)
+    command = ("eval", "model.pt", tmp_path / "a.xyz", "--stress-key", "sigma", "--rotations", 0)
+    assert "'sigma' has 6 numbers" in run(*command)[2]
+    largest = [
+        run_json(*command, "--stress-order", order)["errors"]["all"]["stress"]["max"]
+        for order in ("vasp", "voigt")
+    ]
+    assert largest[0] < 1e-2 < largest[1]

@@ -52,3 +52,28 @@ def test_the_reference_has_every_key_with_its_default() -> None:
 
 def test_the_minimal_configuration_is_minimal() -> None:
     assert len((FOLDER / "minimal.yaml").read_text().splitlines()) <= 16
+
+
+def test_data_beside_the_configuration_may_have_an_at_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    text = 'data: {train: "%s", validation: 0.1}\ntraining: {epochs: 1}\n'
+    monkeypatch.chdir(tmp_path)
+    for name, asked in (
+        ("data@v2.xyz", "data@v2.xyz"),
+        ("data@300K.xyz", "data@300K.xyz@:5"),
+        ("a@1:2", "a@1:2"),
+        ("b.xyz", "b.xyz@::2"),
+        ("c[1].xyz", "c[1].xyz"),
+    ):
+        (project / "run.yaml").write_text(text % asked)
+        assert load_config("project/run.yaml").data.root == "."
+        (project / name).touch()
+        assert load_config("project/run.yaml").data.root == "project", asked
+        (project / name).unlink()
+    (project / "data.xyz").touch()  # is not what data@v2.xyz asks for
+    (project / "data").touch()
+    (project / "run.yaml").write_text(text % "data@v2.xyz")
+    assert load_config("project/run.yaml").data.root == "."

@@ -8,10 +8,12 @@ from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.db import connect
 from ase.io import read, write
 
 from pet_mlip.data.labels import DataUnits, LabelKeys, label_names, structure_from_atoms
 from pet_mlip.data.reading import read_structures
+from pet_mlip.data.structure import Source
 from pet_mlip.errors import UserError
 
 VOIGT = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
@@ -75,6 +77,46 @@ def test_stress_shapes(value):
     stress = structure_from_atoms(cube(stress=value)).stress
     np.testing.assert_allclose(stress, FULL, rtol=1e-4)
     np.testing.assert_array_equal(stress, stress.T)
+
+
+def test_order_of_six_numbers():
+    """ASE's results have ASE's order; everything else has the order that is set."""
+    vasp = DataUnits(stress_order="vasp")
+    permuted = np.array([[1, 4, 6], [4, 2, 5], [6, 5, 3]])
+    for name in ("stress", "sigma"):
+        found = structure_from_atoms(cube(**{name: VOIGT}), LabelKeys(stress=name), vasp)
+        np.testing.assert_array_equal(found.stress, permuted)
+    atoms = cube()
+    atoms.calc = SinglePointCalculator(atoms, stress=VOIGT)
+    for source in (None, Source("a.traj", 0)):
+        for units_ in (DataUnits(), vasp):
+            found = structure_from_atoms(atoms, data_units=units_, source=source)
+            np.testing.assert_array_equal(found.stress, FULL)
+
+
+@pytest.mark.parametrize("name", ["a.traj", "a.json", "a.xyz"])
+def test_six_numbers_in_files_beside_the_results(tmp_path, name):
+    write(tmp_path / name, cube(dft_stress=VOIGT))
+    if name == "a.json":
+        (tmp_path / name).unlink()
+        with connect(tmp_path / name) as database:
+            database.write(cube(), data={"dft_stress": VOIGT})
+    keys = LabelKeys(stress="dft_stress")
+    with pytest.raises(UserError, match="'dft_stress' has 6 numbers"):
+        list(read_structures(tmp_path / name, keys))
+    (found,) = read_structures(tmp_path / name, keys, DataUnits(stress_order="voigt"))
+    np.testing.assert_array_equal(found.stress, FULL)
+
+
+def test_numbers_of_atoms_are_no_stress():
+    atoms = cube()
+    atoms.arrays["forces"] = np.ones((2, 3))  # 6 numbers
+    with pytest.raises(UserError, match=r"stress has shape \(2, 3\)"):
+        structure_from_atoms(atoms, LabelKeys(stress="forces"))
+    three = Atoms("H3", np.diag([1.0, 2, 3]), cell=[5, 5, 5], pbc=True)
+    three.arrays["symmetric"] = np.ones((3, 3))
+    with pytest.raises(UserError, match=r"stress has shape \(3, 3\)"):
+        structure_from_atoms(three, LabelKeys(stress="symmetric"))
 
 
 def test_virial_is_minus_volume_times_stress():

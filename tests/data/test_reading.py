@@ -93,8 +93,23 @@ def test_slices_patterns_and_lists(tmp_path, crystals):
     assert len(frames([tmp_path / "b.xyz", tmp_path / "a.xyz"])) == 12
     with pytest.raises(UserError, match="slice of frames"):
         frames(f"{tmp_path}/a.xyz@-1:")
+    with pytest.raises(UserError, match="slice of frames"):
+        frames(f"{tmp_path}/a.xyz@::0")
     with pytest.raises(UserError, match="holds no structure"):
         frames(f"{tmp_path}/a.xyz@100:")
+
+
+def test_names_that_are_not_there(tmp_path):
+    with pytest.raises(UserError, match=r"no file .*data@v2\.xyz \(working"):
+        list(read_structures(tmp_path / "data@v2.xyz"))
+    with pytest.raises(UserError, match=r"is a folder; name files in it, as in .*/\*\.xyz"):
+        list(read_structures(tmp_path))
+
+
+def test_faults_in_frames_that_are_not_asked_for(tmp_path):
+    bad = GOOD.replace("H 0 0 1", "H 0 zero 1")
+    (tmp_path / "a.xyz").write_text(GOOD + bad + GOOD)
+    assert [s.source.frame for s in read_structures(f"{tmp_path}/a.xyz@::2")] == [0, 2]
 
 
 def test_reading_is_lazy(tmp_path, crystals):
@@ -125,7 +140,11 @@ GOOD = '2\nProperties=species:S:1:pos:R:3:forces:R:3 energy=1.0 pbc="F F F"\n' +
         ("junk.unknown", "hello\nworld\n", "cannot be read"),
         ("number.xyz", GOOD + GOOD.replace("H 0 0 1", "H 0 zero 1"), "number.xyz, frame 1 cannot"),
         ("short.xyz", GOOD + GOOD.rsplit("H", 1)[0], "short.xyz, frame 1 cannot"),
-        ("count.xyz", GOOD + GOOD + "3" + GOOD[1:] + GOOD, "count.xyz, frame 3 cannot"),
+        (
+            "count.xyz",
+            GOOD + GOOD + "3" + GOOD[1:] + GOOD,
+            r"count.xyz, frame 2 .*line 13: .*\(is line 9 right",
+        ),
         ("bad.traj", "not a trajectory", "cannot be read"),
     ],
 )
@@ -135,6 +154,13 @@ def test_damaged_files_are_told(tmp_path, name, text, words):
     with pytest.raises(UserError, match=words) as told:
         list(read_structures(path))
     assert "\n" not in str(told.value)
+
+
+def test_isotopes_in_other_formats(tmp_path):
+    text = "box\n1.0\n5 0 0\n0 5 0\n0 0 5\nD\n1\nCartesian\n0 0 0\n"
+    (tmp_path / "POSCAR").write_text(text)
+    with pytest.raises(UserError, match=r"D \(deuterium\) is no element for ASE"):
+        list(read_structures(tmp_path / "POSCAR"))
 
 
 def test_missing_and_cut_short(tmp_path, crystals):
