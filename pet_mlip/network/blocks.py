@@ -9,11 +9,6 @@ from pet_mlip.ecse.frames import Frames, count_frames
 from pet_mlip.model.graph import count_each
 from pet_mlip.model.inputs import Inputs
 
-TILE_NUMBERS_CPU = 131072
-"""Numbers of a tile of frames, places and features: they stay in a core's cache."""
-TILE_NUMBERS_GPU = 2**27
-"""Numbers of a tile on a GPU: half a gigabyte."""
-
 
 class Tile(NamedTuple):
     """Some frames of a block that follow each other, evaluated at once by the embedding."""
@@ -161,7 +156,8 @@ def make_blocks(
     present = inputs.switch.detach() > 0.0
     log_switch = torch.where(present, inputs.switch, torch.ones_like(inputs.switch)).log()
     log_switch = log_switch.masked_fill(~present, -float("inf")).to(dtype)
-    numbers = TILE_NUMBERS_GPU if inputs.vectors.is_cuda else TILE_NUMBERS_CPU
+    # Of frames, places and features: what stays in a core's cache; half a gigabyte on a GPU.
+    numbers = 134217728 if inputs.vectors.is_cuda else 131072
 
     blocks: list[Block] = []
     for share in split_atoms(inputs, n_neighbors, n_frames, block_size):

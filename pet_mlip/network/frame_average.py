@@ -15,9 +15,6 @@ from pet_mlip.network.blocks import Tile
 from pet_mlip.network.functions import silu, silu_derivatives, silu_vjp
 from pet_mlip.network.products import add_product
 
-LARGEST_SPREAD = 64
-"""Atoms of a tile up to which sums over frames are matrix products, most of whose factors are 0."""
-
 
 def average_frames(
     shared: Tensor,
@@ -83,7 +80,8 @@ def _add_sums(out: Tensor, values: Tensor, weight: Tensor, owner: Tensor, tile: 
     """Add the weighted sums over a tile's frames of values (frames, M * D) to out (n, M * D)."""
     own, weights = owner[tile.first : tile.last], weight[tile.first : tile.last]
     n_atoms = tile.last_atom - tile.first_atom
-    if n_atoms > LARGEST_SPREAD:
+    if n_atoms > 64:
+        # Of so many atoms most factors of a matrix product would be zeros.
         out.index_add_(0, own, values * weights.unsqueeze(1))
         return
     spread = torch.zeros(n_atoms, own.shape[0], dtype=weight.dtype, device=weight.device)
@@ -94,7 +92,7 @@ def _add_sums(out: Tensor, values: Tensor, weight: Tensor, owner: Tensor, tile: 
 def _own_products(values: Tensor, of_atoms: Tensor, owner: Tensor, tile: Tile) -> Tensor:
     """Compute the scalar product of each frame's values with those of its atom, (frames,)."""
     own = owner[tile.first : tile.last]
-    if tile.last_atom - tile.first_atom > LARGEST_SPREAD:
+    if tile.last_atom - tile.first_atom > 64:
         return (values * of_atoms.index_select(0, own)).sum(dim=1)
     all_products = values @ of_atoms[tile.first_atom : tile.last_atom].t()
     return all_products.gather(1, (own - tile.first_atom).unsqueeze(1)).squeeze(1)
