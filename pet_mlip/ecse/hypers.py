@@ -98,10 +98,10 @@ class SymmetrizationHypers(BaseModel):
     )
     axis_plane: AxisPlaneHypers = Field(AxisPlaneHypers(), description="Constants of axis_plane.")
     pairs: PairsHypers = Field(PairsHypers(), description="Constants of pairs.")
-    train: Literal["structure", "environment", "sample", "full"] = Field(
+    train: Literal["structure", "full"] = Field(
         "full",
-        description="Frames in training: one random O(3) matrix per structure, one per atom and "
-        "layer, one ECSE frame drawn per atom and layer, or the whole ensemble.",
+        description="Frames in training: the whole ensemble (full), or, for ensemble: none, one "
+        "random O(3) matrix per structure (structure).",
     )
 
     @property
@@ -111,15 +111,14 @@ class SymmetrizationHypers(BaseModel):
 
     @model_validator(mode="after")
     def _trainable(self) -> "SymmetrizationHypers":
-        if self.ensemble == "none" and self.train in ("sample", "full"):
+        if self.ensemble == "none" and self.train == "full":
             raise ValueError(
-                f"train: {self.train} draws from an ensemble, but ensemble is none; "
-                "choose train: structure or environment, or ensemble: axis_plane"
+                "train: full takes the frames of an ensemble, but ensemble is none; choose "
+                "train: structure, or ensemble: axis_plane"
             )
         if self.ensemble != "none" and self.train == "structure":
             raise ValueError(
-                "train: structure leaves messages that carry the global orientation, which the "
-                "environment-wise average of an ensemble destroys; choose ensemble: none, or "
-                "train: environment, sample or full"
+                "train: structure turns whole structures, but the model is evaluated in the frames "
+                "of an ensemble; choose train: full, or ensemble: none"
             )
         return self

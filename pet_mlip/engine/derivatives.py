@@ -56,6 +56,9 @@ def predict(
     structure: Tensor,
     n_structures: int,
     frames: Frames | None = None,
+    *,
+    derivatives: bool = True,
+    chunk_size: int = 0,
     training: bool = False,
 ) -> Prediction:
     """Energies, forces and virials of the structures of a batch.
@@ -66,6 +69,9 @@ def predict(
         structure: Structure of each atom, (N,) int64.
         n_structures: S.
         frames: Of every atom; by default the ensemble's.
+        derivatives: Whether to compute forces and virials; zeros otherwise.
+        chunk_size: Largest number of tokens whose activations are held at once; 0 for all, as in
+            training.
         training: Whether the results can be differentiated over the weights of the network.
     """
     with torch.enable_grad():
@@ -73,7 +79,13 @@ def predict(
         inputs = potential.preparation(graph._replace(edge_vectors=vectors))
         weights = torch.ones_like(inputs.repulsion.detach())
         atomic_energies, (gradient,), _ = potential.evaluate(
-            [vectors], inputs, weights, True, 0, frames=frames, training=training
+            [vectors],
+            inputs,
+            weights,
+            derivatives,
+            chunk_size,
+            frames,
+            training,
         )
     vectors = vectors.detach()
     energy = torch.zeros(n_structures, dtype=torch.float64, device=structure.device)

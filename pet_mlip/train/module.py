@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from pet_mlip.config import Config
-from pet_mlip.ecse.frames import Frames
+from pet_mlip.ecse.frames import single_frames
 from pet_mlip.ecse.random_numbers import combine
-from pet_mlip.ecse.training import training_frames
+from pet_mlip.ecse.training import random_rotations
 from pet_mlip.errors import UserError
 from pet_mlip.engine.derivatives import Prediction, predict
 from pet_mlip.engine.potential import Potential
-from pet_mlip.train.bounded import BoundedPredictor, energies_only
+from pet_mlip.train.bounded import BoundedPredictor
 from pet_mlip.train.ema import AveragedWeights
 from pet_mlip.train.loader import Loaders
 from pet_mlip.train.loss import ErrorSums, Loss, compare, label_counts
@@ -178,17 +178,19 @@ class TrainingModule(pl.LightningModule):
         """Leave the gradients of a batch's first parts: `optimizer_step` removes them all."""
 
     def _predict_in_training(self, batch: Any) -> Prediction:
-        vectors = batch.graph.edge_vectors.requires_grad_(self.loss.needs_derivatives)
-        graph = batch.graph._replace(edge_vectors=vectors)
-        keys = combine(batch.index, torch.full_like(batch.index, self.random_seed()))
-
-        def frames(ensemble: Callable[[], Frames]) -> list[Frames]:
-            return training_frames(self.potential, ensemble, batch.structure, keys)
-
-        n_structures = batch.n_atoms.shape[0]
-        if self.loss.needs_derivatives:
-            return predict(self.potential, graph, batch.structure, n_structures, frames, True)
-        return energies_only(self.potential(graph, frames), batch.structure, n_structures)
+        frames = None
+        if self.potential.plain:
+            keys = combine(batch.index, torch.full_like(batch.index, self.random_seed()))
+            frames = single_frames(random_rotations(keys)[batch.structure])
+        return predict(
+            self.potential,
+            batch.graph,
+            batch.structure,
+            batch.n_atoms.shape[0],
+            frames,
+            derivatives=self.loss.needs_derivatives,
+            training=True,
+        )
 
     def random_seed(self) -> int:
         """Of the frames that this epoch draws, whatever process draws them."""
