@@ -1,126 +1,112 @@
-"""The PET backbone (arXiv:2305.19302): message passing between transformers on environments."""
+"""PET with the average over frames in its embedding, atom by atom, by plain autograd.
+
+Slow and obvious: what `pet_mlip.network` is compared with. It shares nothing with it but the
+parameters, and takes edges, cutoff function and frames from the package.
+"""
 
 import torch
-from torch import Tensor, nn
-
-from pet_mlip.ecse.frames import Frames
-from pet_mlip.network.conditioning import Conditioning, NoConditioning
-from pet_mlip.model.environment import Environment
-from pet_mlip.network.hypers import PETHypers
-from pet_mlip.model.layer import GNNLayer
+from torch.nn.functional import layer_norm, linear, rms_norm, silu
 
 
-class Head(nn.Module):
-    """Energy of one node or edge from its features."""
+def reference_energies(potential, graph):
+    """Atomic energies in eV, (N,), differentiable as often as the frames are."""
+    hypers = potential.pet_hypers
+    inputs = potential.preparation(graph)
+    frames = potential.layer_frames(graph)
+    weights = potential.pet.state_dict(keep_vars=True)
+    n_atoms = len(inputs.species)
+    residual = hypers.featurizer_type == "residual"
 
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.mlp = nn.Sequential(
-            nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU()
-        )
-        self.last = nn.Linear(hidden, 1)
+    def affine(name, x):
+        return linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Energies (...,) of features (..., D)."""
-        return self.last(self.mlp(features)).squeeze(-1)
+    def norm(name, x, kind=hypers.normalization):
+        weight = weights[f"{name}.weight"]
+        if kind == "LayerNorm":
+            return layer_norm(x, x.shape[-1:], weight, weights[f"{name}.bias"])
+        return rms_norm(x, x.shape[-1:], weight)
 
+    def mlp(name, x):
+        x = affine(f"{name}.w_in", x)
+        if hypers.activation == "SwiGLU":
+            value, gate = x.chunk(2, dim=-1)
+            return affine(f"{name}.w_out", value * torch.sigmoid(gate))
+        return affine(f"{name}.w_out", silu(x))
 
-class PET(nn.Module):
-    """Layers, messages and readout; the caller composes them (see `pet_mlip.engine.potential`).
+    def head(name, x):
+        x = silu(affine(f"{name}.second", silu(affine(f"{name}.first", x))))
+        return affine(f"{name}.last", x)[..., 0]
 
-    Features live on nodes (N, D_node) and on directed edges (E, D), never on padding. All of them
-    are in the dtype of the parameters; geometry is float64.
-    """
+    def attention(name, tokens, switch):
+        shape = (len(tokens), 3, hypers.num_heads, hypers.d_pet // hypers.num_heads)
+        query, key, value = affine(f"{name}.input_linear", tokens).reshape(shape).unbind(1)
+        scores = torch.einsum("ihd,jhd->hij", query, key) / shape[-1] ** 0.5
+        exponential = switch * torch.exp(scores / hypers.attention_temperature)
+        mixing = exponential / exponential.sum(dim=2, keepdim=True)
+        mixed = torch.einsum("hij,jhd->ihd", mixing, value).reshape(len(tokens), -1)
+        return affine(f"{name}.output_linear", mixed)
 
-    def __init__(self, hypers: PETHypers, n_species: int) -> None:
-        super().__init__()
-        self.num_layers = hypers.num_gnn_layers
-        self.residual = hypers.featurizer_type == "residual"
-        n_readouts = self.num_layers if self.residual else 1
-        n_combinations = 0 if self.residual else self.num_layers
-        width = hypers.d_pet
-        self.layers = nn.ModuleList(
-            GNNLayer(hypers, n_species, first=i == 0) for i in range(self.num_layers)
-        )
-        self.combination_norms = nn.ModuleList(
-            nn.LayerNorm(2 * width) for _ in range(n_combinations)
-        )
-        self.combination_mlps = nn.ModuleList(
-            nn.Sequential(nn.Linear(2 * width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
-            for _ in range(n_combinations)
-        )
-        self.node_embedders = nn.ModuleList(
-            nn.Embedding(n_species, hypers.d_node) for _ in range(n_readouts)
-        )
-        self.edge_embedder = nn.Embedding(n_species, width)
-        self.node_heads = nn.ModuleList(
-            Head(hypers.d_node, hypers.d_head) for _ in range(n_readouts)
-        )
-        self.edge_heads = nn.ModuleList(Head(width, hypers.d_head) for _ in range(n_readouts))
-        self.conditioning: nn.Module = NoConditioning()
-        if hypers.system_conditioning:
-            self.conditioning = Conditioning(
-                hypers.d_node, hypers.max_charge, hypers.max_spin_multiplicity
-            )
+    def transform(name, node, edges, switch):
+        wide = hypers.d_node != hypers.d_pet
+        center = affine(f"{name}.center.contraction", node) if wide else node
+        tokens = torch.cat([center[None], edges])
+        if hypers.transformer_type == "PreLN":
+            mixed = attention(f"{name}.attention", norm(f"{name}.norm_attention", tokens), switch)
+            center, edges = mixed[0], edges + mixed[1:]
+            edges = edges + mlp(f"{name}.mlp", norm(f"{name}.norm_mlp", edges))
+        else:
+            tokens = tokens + attention(f"{name}.attention", tokens, switch)
+            tokens = norm(f"{name}.norm_attention", tokens)
+            tokens = norm(f"{name}.norm_mlp", tokens + mlp(f"{name}.mlp", tokens))
+            center, edges = tokens[0], tokens[1:]
+        if not wide:
+            return center, edges
+        node = node + affine(f"{name}.center.expansion", center)
+        return node + mlp(f"{name}.center.mlp", norm(f"{name}.center.norm", node)), edges
 
-    def embed_nodes(self, layer: int, species: Tensor) -> Tensor:
-        """Node features from the species alone, as layer ``layer`` starts from them."""
-        features = torch.zeros(0)
-        for i, embedder in enumerate(self.node_embedders):
-            if i == layer:
-                features = embedder(species)
-        return features
+    def embed(name, first, atom, own, messages):
+        """Tokens of the atom's edges: the only place where directions enter."""
+        species, distance = inputs.neighbor_species[own], inputs.distance[own, None]
+        radial = potential.radial(inputs.distance[own]) @ weights[f"{name}.radial_embedder"].T
+        hidden = 0.0
+        for frame in torch.nonzero(frames.atom == atom)[:, 0]:
+            coordinates = torch.cat([inputs.vectors[own] @ frames.matrix[frame], distance], dim=1)
+            parts = [affine(f"{name}.edge_embedder", coordinates) + radial]
+            if not first:
+                parts.append(weights[f"{name}.neighbor_embedder.weight"][species])
+            parts.append(messages[own])
+            token = silu(affine(f"{name}.compress_in", torch.cat(parts, dim=1)))
+            hidden = hidden + frames.weight[frame] * token
+        return affine(f"{name}.compress_out", hidden)
 
-    def embed_messages(self, neighbor_species: Tensor) -> Tensor:
-        """First messages, from the neighbours' species."""
-        return self.edge_embedder(neighbor_species)
+    def readout(k, nodes, edges):
+        of_edges = inputs.switch * head(f"readouts.{k}.edge_head", edges)
+        of_nodes = head(f"readouts.{k}.node_head", nodes)
+        return potential.scale * of_nodes.index_add(0, inputs.centre, of_edges)
 
-    def apply_layer(
-        self,
-        layer: int,
-        nodes: Tensor,
-        messages: Tensor,
-        neighbor_species: Tensor,
-        environment: Environment,
-        frames: Frames,
-    ) -> tuple[Tensor, Tensor]:
-        """Node and edge features out of layer ``layer``; see `GNNLayer`."""
-        edges = messages
-        for i, module in enumerate(self.layers):
-            if i == layer:
-                nodes, edges = module(nodes, messages, neighbor_species, environment, frames)
-        return nodes, edges
-
-    def condition(self, nodes: Tensor, electronic: Tensor) -> Tensor:
-        """Node features that know the electronic state, (N, 2), of their structures."""
-        return self.conditioning(nodes, electronic)
-
-    def exchange(
-        self, layer: int, messages: Tensor, edges: Tensor, reversed_edges: Tensor
-    ) -> Tensor:
-        """Messages into the next layer, from this layer's and the reverse edges' features."""
-        if self.residual:
-            return 0.5 * (messages + reversed_edges)
-        both = torch.cat([edges, reversed_edges], dim=-1)
-        for i, (norm, mlp) in enumerate(
-            zip(self.combination_norms, self.combination_mlps, strict=True)
-        ):
-            if i == layer:
-                messages = messages + edges + mlp(norm(both))
-        return messages
-
-    def readout_nodes(self, index: int, nodes: Tensor) -> Tensor:
-        """Energies of the nodes by head ``index``, (N,)."""
-        energies = torch.zeros(0)
-        for i, head in enumerate(self.node_heads):
-            if i == index:
-                energies = head(nodes)
-        return energies
-
-    def readout_edges(self, index: int, edges: Tensor, switch: Tensor) -> Tensor:
-        """Cutoff-weighted energies of the edges by head ``index``, (E,)."""
-        energies = torch.zeros(0)
-        for i, head in enumerate(self.edge_heads):
-            if i == index:
-                energies = head(edges) * switch
-        return energies
+    energies = potential.composition[inputs.species] + inputs.repulsion
+    messages = weights["edge_embedder.weight"][inputs.neighbor_species]
+    nodes = weights["node_embedders.0.weight"][inputs.species]
+    for k in range(hypers.num_gnn_layers):
+        if residual:
+            nodes = weights[f"node_embedders.{k}.weight"][inputs.species]
+        new_nodes, edges = [], torch.zeros_like(messages)
+        for atom in range(n_atoms):
+            own = torch.nonzero(inputs.centre == atom)[:, 0]
+            switch = torch.cat([torch.ones(1, dtype=torch.float64), inputs.switch[own]])
+            node = nodes[atom]
+            tokens = embed(f"layers.{k}", k == 0, atom, own, messages)
+            for m in range(hypers.num_attention_layers):
+                node, tokens = transform(f"layers.{k}.layers.{m}", node, tokens, switch)
+            new_nodes.append(node)
+            edges = edges.index_copy(0, own, tokens)
+        nodes = potential.pet.conditioning(torch.stack(new_nodes), inputs.electronic)
+        if residual:
+            energies = energies + readout(k, nodes, edges)
+            messages = 0.5 * (messages + edges[inputs.reverse])
+        else:
+            both = torch.cat([edges, edges[inputs.reverse]], dim=1)
+            mixing = f"exchanges.{k}.mixing"
+            both = silu(affine(f"{mixing}.w_in", norm(f"{mixing}.norm", both, "LayerNorm")))
+            messages = messages + edges + affine(f"{mixing}.w_out", both)
+    return energies if residual else energies + readout(0, nodes, messages)

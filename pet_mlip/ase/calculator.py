@@ -48,11 +48,11 @@ class PETCalculator(Calculator):
     `stress`, as ASE's own potentials have it.
 
     Asking for energies alone skips the gradient. `results` belong to the structure of the last
-    call and to no other; if a call fails, there are none. Any number of Atoms may share one
-    calculator (in a NEB with `allow_shared_calculator=True`); the neighbour list is then built for
-    each of them in turn. `copy.copy`, `copy.deepcopy` and `clone` give calculators that share the
-    loaded model, with lists of their own: one for each image is the quicker way. Pickling embeds
-    the model.
+    call and to no other; a call that fails leaves those that were there of the same structure, and
+    none of a new one. Any number of Atoms may share one calculator (in a NEB with
+    `allow_shared_calculator=True`); the neighbour list is then built for each of them in turn.
+    `copy.copy`, `copy.deepcopy` and `clone` give calculators that share the loaded model, with
+    lists of their own: one for each image is the quicker way. Pickling embeds the model.
 
     Threads may share a calculator: `atoms.get_forces()`, `get_property` and `compute_batch` answer
     for the structure that they were asked for, one thread after the other; for threads to work at
@@ -64,9 +64,9 @@ class PETCalculator(Calculator):
     Models that depend on the electronic state read `atoms.info["charge"]` and
     `atoms.info["spin_multiplicity"]` (or "spin", as metatomic has it; 2S + 1): 0 and 1 by default.
 
-    `info` describes the last call: `n_frames` (frames per atom), `mean_frames`, `max_frames`,
-    `n_edges`, `neighbour_builds` (lists built so far), and the seconds spent, `time_neighbours` and
-    `time_model`.
+    `info` describes the last call that did not fail: `n_frames` (frames per atom), `mean_frames`,
+    `max_frames`, `n_edges`, `neighbour_builds` (lists built so far), and the seconds spent,
+    `time_neighbours` and `time_model`.
 
     Args:
         model: Path of an exported model, or what `pet_mlip.export.load_model` returned.
@@ -174,10 +174,10 @@ class PETCalculator(Calculator):
             atoms = self.atoms
         if not isinstance(atoms, Atoms):
             raise UserError(f"calculate takes an ase.Atoms, not {type(atoms).__name__}.")
-        self._check_names(properties)
         # A call for forces after one for the energy of the same structure keeps what is there.
         if self.atoms is None or self.check_state(atoms):
             self.reset()
+        self._check_names(properties)
         super().calculate(atoms, properties, system_changes)
         atoms = self.atoms
         assert atoms is not None
@@ -219,8 +219,13 @@ class PETCalculator(Calculator):
         """What changed since the last call; ASE calls this."""
         changes = list(super().check_state(atoms, tol))
         # ASE does not look at info.
-        if not changes and self._electronic_state(atoms) != self._state:
-            changes.append("info")
+        if not changes:
+            try:
+                changed = self._electronic_state(atoms) != self._state
+            except UserError:
+                changed = True  # `calculate` will say what is wrong
+            if changed:
+                changes.append("info")
         return changes
 
     def _electronic_state(self, atoms: Atoms, where: str = "the structure") -> State | None:
@@ -369,10 +374,21 @@ class PETCalculator(Calculator):
         return copy.deepcopy(self)
 
     def __getstate__(self) -> dict[str, Any]:
+        # Whoever pickles goes through it later, when other threads calculate again.
+        return self._content({id(self): self})  # bound methods stay those of this one
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PETCalculator:
+        other = type(self).__new__(type(self))
+        memo[id(self)] = other
+        other.__setstate__(self._content(memo))
+        return other
+
+    def _content(self, memo: dict[int, Any]) -> dict[str, Any]:
+        """Copies of all attributes at one moment between two calls."""
         with self._lock:
-            state = dict(vars(self))
-        del state["_lock"]  # each calculator has its own
-        return state
+            # Each calculator has its own lock.
+            kept = {name: value for name, value in vars(self).items() if name != "_lock"}
+            return copy.deepcopy(kept, memo)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)

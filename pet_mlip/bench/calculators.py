@@ -63,11 +63,10 @@ class EagerCalculator(Calculator):
         return float(self.potential.count_frames(self.graph(atoms)).double().mean())
 
     def tokens(self, atoms: Atoms) -> int:
-        """Attention tokens: frames times neighbours, summed over atoms."""
+        """Attention tokens: atoms and their neighbours."""
         graph = self.graph(atoms)
         inside = graph.edge_vectors.norm(dim=1) < self.potential.cutoff
-        neighbours = torch.bincount(graph.edge_index[0][inside], minlength=len(atoms))
-        return int((self.potential.count_frames(graph) * (neighbours + 1)).sum())
+        return len(atoms) + int(inside.sum())
 
     def calculate(
         self,
@@ -80,6 +79,7 @@ class EagerCalculator(Calculator):
         assert self.atoms is not None
         structure = torch.zeros(len(self.atoms), dtype=torch.int64, device=self.device)
         found = predict(self.potential, self.graph(self.atoms), structure, 1)
+        assert found.forces is not None and found.virial is not None
         self.results = {"energy": float(found.energy[0]), "forces": found.forces.cpu().numpy()}
         if self.atoms.cell.rank == 3:
             virial = found.virial[0].cpu().numpy()

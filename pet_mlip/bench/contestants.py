@@ -48,14 +48,8 @@ def exported_path(folder: Path, ensemble: str) -> Path:
     return folder / f"{ensemble}.pt"
 
 
-def compiled_path(folder: Path, ensemble: str) -> Path:
-    """The same, compiled ahead of time."""
-    return folder / f"{ensemble}.pt2"
-
-
 def _exported(
     ensemble: str,
-    path: Callable[[Path, str], Path] = exported_path,
     dtype: str | None = None,
 ) -> Load:
     def load(folder: Path, device: str) -> Any:
@@ -116,25 +110,10 @@ CONTESTANTS = {
     contestant.name: contestant
     for contestant in (
         Contestant(BASE, "TorchScript", _exported(PLAIN), large=True),
-        Contestant(
-            "compiled",
-            "compiled",
-            _exported(PLAIN, compiled_path),
-            programs=COMPILER,
-            large=True,
-        ),
         Contestant("tf32", "TF32", _exported(PLAIN, dtype="tf32"), large=True, coarse=True),
         Contestant("bf16", "bf16", _exported(PLAIN, dtype="bf16-mixed"), large=True, coarse=True),
         Contestant("eager", "eager", _eager(PLAIN)),
         Contestant("ecse", "ECSE, TorchScript", _exported(ECSE), ECSE, large=True),
-        Contestant(
-            "ecse-compiled",
-            "ECSE, compiled",
-            _exported(ECSE, compiled_path),
-            ECSE,
-            programs=COMPILER,
-            large=True,
-        ),
         Contestant(
             "ecse-tf32", "ECSE, TF32", _exported(ECSE, dtype="tf32"), ECSE, large=True, coarse=True
         ),

@@ -125,14 +125,11 @@ def mismatch(trained: SymmetrizationHypers, ensemble: str) -> str | None:
     if trained.train == "structure":
         return (
             "This model was trained with one rotation per structure (symmetrization.train: "
-            "structure): its messages carry the orientation of the whole structure, and averaging "
-            f"each environment over {ensemble} frames destroys them (force errors are a multiple); "
-            "--symmetrization structure is exact for it, or fine-tune it in frames."
+            "structure), and has never seen tokens that are averages over "
+            f"{ensemble} frames (force errors would be a multiple); --symmetrization structure is "
+            "exact for it, or fine-tune it in frames."
         )
-    if trained.train in ("sample", "full"):
-        return (
-            f"This model was trained in frames of the {trained.ensemble} ensemble only "
-            f"(symmetrization.train: {trained.train}), and has never seen environments as "
-            f"--symmetrization {ensemble} shows them."
-        )
-    return None
+    return (
+        f"This model was trained in frames of the {trained.ensemble} ensemble, and has never seen "
+        f"environments as --symmetrization {ensemble} shows them."
+    )

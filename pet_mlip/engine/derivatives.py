@@ -17,9 +17,9 @@ class Prediction(NamedTuple):
     """(S,) eV."""
     atomic_energies: Tensor
     """(N,) eV."""
-    forces: Tensor
-    """(N, 3) eV/Å."""
-    virial: Tensor
+    forces: Tensor | None
+    """(N, 3) eV/Å; None if not asked for."""
+    virial: Tensor | None
     """dE/dstrain = V * stress, symmetric, (S, 3, 3) eV."""
 
 
@@ -69,7 +69,7 @@ def predict(
         structure: Structure of each atom, (N,) int64.
         n_structures: S.
         frames: Of every atom; by default the ensemble's.
-        derivatives: Whether to compute forces and virials; zeros otherwise.
+        derivatives: Whether to compute forces and virials.
         chunk_size: Largest number of tokens whose activations are held at once; 0 for all, as in
             training.
         training: Whether the results can be differentiated over the weights of the network.
@@ -87,9 +87,11 @@ def predict(
             frames,
             training,
         )
-    vectors = vectors.detach()
     energy = torch.zeros(n_structures, dtype=torch.float64, device=structure.device)
     energy = energy.index_add(0, structure, atomic_energies)
+    if not derivatives:
+        return Prediction(energy, atomic_energies, None, None)
+    vectors = vectors.detach()
     forces = forces_from_edge_gradient(gradient, graph.edge_index, structure.shape[0])
     virial = virial_from_edge_gradient(gradient, vectors, graph.edge_index, structure, n_structures)
     return Prediction(energy, atomic_energies, forces, virial)

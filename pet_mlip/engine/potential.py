@@ -88,7 +88,6 @@ class Potential(nn.Module):
         weights: Tensor,
         compute_gradient: bool,
         chunk_size: int,
-        plain: bool = False,
         frames: Frames | None = None,
         training: bool = False,
     ) -> tuple[Tensor, list[Tensor], Tensor]:
@@ -102,12 +101,11 @@ class Potential(nn.Module):
             compute_gradient: Whether to compute it; zeros otherwise.
             chunk_size: Largest number of tokens (neighbours + 1, summed over atoms) whose
                 activations are held at once; 0 for all.
-            plain: Evaluate the plain model: one frame per atom, the identity.
             frames: Of every atom; by default the ensemble's.
             training: Whether energies and gradient can be differentiated over the weights of the
                 network; only outside TorchScript.
         """
-        plain = plain or (self.plain and frames is None)
+        plain = self.plain and frames is None
         pieces = self.split(inputs, plain or frames is not None)
         if frames is None:
             frames = self.find_frames(inputs, pieces, plain)

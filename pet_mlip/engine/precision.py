@@ -1,6 +1,7 @@
 """Precisions of the network, which is all that they concern: geometry and sums are float64."""
 
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, cast, get_args
@@ -65,33 +66,69 @@ def set_precision(network: nn.Module, precision: Precision) -> None:
 class MatrixProducts:
     """How this process evaluates float32 matrix products, which is one setting for all threads.
 
-    Threads that want the same evaluate at the same time; others wait until these are done.
+    Threads that want the same evaluate at the same time; others wait until these are done. Who
+    comes while somebody waits waits behind them, so that everybody's turn comes.
     """
 
     def __init__(self) -> None:
         self._turn = threading.Condition()
+        self._queue: deque[object] = deque()
         self._users = 0
         self._setting = ""
         self._before = ""
+        self._mine = threading.local()
 
     @contextmanager
     def __call__(self, precision: Precision) -> Iterator[None]:
-        """Evaluate them as a precision asks for, whatever torch is set to; then as before."""
+        """Evaluate them as a precision asks for, whatever torch is set to; then as before.
+
+        Blocks may be nested: an outer one gives its turn away for an inner one of another setting.
+        """
         wanted = "high" if precision in ROUNDING else "highest"
-        with self._turn:
-            self._turn.wait_for(lambda: self._users == 0 or self._setting == wanted)
-            if self._users == 0:
-                self._setting, self._before = wanted, torch.get_float32_matmul_precision()
-                torch.set_float32_matmul_precision(wanted)
-            self._users += 1
-        try:
+        outer = getattr(self._mine, "setting", None)
+        if outer == wanted:
             yield
+            return
+        if outer is not None:
+            self._leave()
+        try:
+            self._enter(wanted)
+            try:
+                self._mine.setting = wanted
+                yield
+            finally:
+                self._mine.setting = outer
+                self._leave()
         finally:
-            with self._turn:
-                self._users -= 1
+            if outer is not None:
+                self._enter(outer)
+
+    def _enter(self, wanted: str) -> None:
+        """Wait for a turn, after all who came before."""
+        ticket = object()
+        with self._turn:
+            self._queue.append(ticket)
+            try:
+                self._turn.wait_for(
+                    lambda: (
+                        self._queue[0] is ticket and (self._users == 0 or self._setting == wanted)
+                    )
+                )
                 if self._users == 0:
-                    torch.set_float32_matmul_precision(self._before)
-                    self._turn.notify_all()
+                    self._before = torch.get_float32_matmul_precision()
+                    self._setting = wanted
+                    torch.set_float32_matmul_precision(wanted)
+                self._users += 1
+            finally:
+                self._queue.remove(ticket)
+                self._turn.notify_all()  # the next may want the same
+
+    def _leave(self) -> None:
+        with self._turn:
+            self._users -= 1
+            if self._users == 0:
+                torch.set_float32_matmul_precision(self._before)
+                self._turn.notify_all()
 
 
 matrix_products = MatrixProducts()

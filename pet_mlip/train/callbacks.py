@@ -60,11 +60,14 @@ class Recorder(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Make the run resumable from its first moment; do the validation that is due."""
         assert isinstance(module, TrainingModule)
-        progress = module.progress
+        progress, ended = module.progress, module.progress.finished(self.config)
+        module.start_clock()
         module.on_abandoned = lambda: self._stop(trainer, module)
         self.last_saved = progress.elapsed
         if trainer.is_global_zero:
-            self.table.start(progress.epoch - bool(progress.pending))
+            # The row that is due may belong to an epoch that max_time has cut off.
+            done = int(progress.pending["epoch"]) - 1 if progress.pending else progress.epoch
+            self.table.start(done)
             if progress.step == 0:
                 self.save(module, "last.ckpt")
         if self.config.max_time is not None and progress.validation_seconds == 0.0:
@@ -72,6 +75,10 @@ class Recorder(pl.Callback):
             LOG.info("A validation takes about %.1f s.", progress.validation_seconds)
         if progress.pending:
             self._validate(trainer, module)
+            self._finish_epoch(trainer, module)
+            trainer.should_stop = trainer.should_stop or ended
+            if not trainer.should_stop and trainer.is_global_zero:
+                self.table.start(progress.epoch)  # an epoch that goes on gets its row at its end
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         """Save within long epochs, and stop for a signal or when the time is up."""
@@ -100,6 +107,10 @@ class Recorder(pl.Callback):
             self._validate(trainer, module)
         elif trainer.is_global_zero:
             self._record(trainer, module, row, False)
+        self._finish_epoch(trainer, module)
+
+    def _finish_epoch(self, trainer: pl.Trainer, module: TrainingModule) -> None:
+        """Save, and stop if somebody wants that or there is nothing more to do."""
         self._save_last(trainer, module)
         if module.stop_agreed:
             raise _interruption(module)
@@ -109,8 +120,10 @@ class Recorder(pl.Callback):
     def _validate(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         """Validate the last complete epoch and note its metrics; a signal puts that off."""
         progress = module.progress
+        begun = progress.elapsed
         errors = module.validate()
         if errors is None and module.stop_agreed:
+            progress.elapsed = begun  # it will be repeated, and may take as long as it has to
             self._stop(trainer, module)
         row, progress.pending = dict(progress.pending), {}
         improved = False

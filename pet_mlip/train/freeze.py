@@ -11,7 +11,7 @@ from pet_mlip.errors import UserError
 from pet_mlip.engine.potential import Potential
 
 BACKBONE = ("embeddings", "layers")
-HEADS = ("node_heads.", "edge_heads.")
+HEADS = "readouts."
 
 
 def freeze(potential: Potential, parts: Sequence[Part]) -> None:

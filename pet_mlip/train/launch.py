@@ -67,7 +67,7 @@ def cluster(processes: Processes) -> ClusterEnvironment:
         return TorchElasticEnvironment()
     if processes.launcher == "srun":
         return SLURMEnvironment(auto_requeue=False)
-    if processes.launcher == "own":
+    if processes.launcher in ("own", "manual"):
         os.environ[MARK] = "1"  # its children inherit that
     return LightningEnvironment()
 

@@ -19,7 +19,6 @@ from pet_mlip.ecse.training import random_rotations
 from pet_mlip.errors import UserError
 from pet_mlip.engine.derivatives import Prediction, predict
 from pet_mlip.engine.potential import Potential
-from pet_mlip.train.bounded import BoundedPredictor
 from pet_mlip.train.ema import AveragedWeights
 from pet_mlip.train.loader import Loaders
 from pet_mlip.train.loss import ErrorSums, Loss, compare, label_counts
@@ -129,15 +128,15 @@ class TrainingModule(pl.LightningModule):
         if self.trainer.is_global_zero:
             limits = self.config.batch_size, self.config.max_atoms_per_batch
             try:
-                self.memory.examine(self.loaders.training, *limits)
+                self.memory.examine(self.loaders.training, *limits, self.trainer.world_size)
             except UserError as error:
                 refusal = str(error)
         refusal = self.trainer.strategy.broadcast(refusal)
         if refusal:
             raise UserError(refusal)
 
-    def on_train_start(self) -> None:
-        """Start the clock, after all set-up."""
+    def start_clock(self) -> None:
+        """Count no set-up."""
         self._tick = time.monotonic()
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, _: int) -> Any:
@@ -186,7 +185,7 @@ class TrainingModule(pl.LightningModule):
             self.potential,
             batch.graph,
             batch.structure,
-            batch.n_atoms.shape[0],
+            batch.n_structures,
             frames,
             derivatives=self.loss.needs_derivatives,
             training=True,
@@ -288,11 +287,10 @@ class TrainingModule(pl.LightningModule):
         batch = next(iter(self.validation), None)
         if batch is None:
             return
-        predict = self._averaged_predictor()
         batch = self.transfer_batch_to_device(batch, self.device, 0)
         part = self.memory.split_validation(batch)[0]
         start = time.monotonic()
-        if not self.break_off_for_signals(lambda: predict(part) is not None):
+        if not self.break_off_for_signals(lambda: self._predict_average(part) is not None):
             return
         atoms = int(self.loaders.validation.sizes.sum()) / self.trainer.world_size
         seconds = (time.monotonic() - start) * atoms / max(len(part.structure), 1)
@@ -303,13 +301,12 @@ class TrainingModule(pl.LightningModule):
 
     def _add_all_errors(self, errors: ErrorSums) -> bool:
         """Go through the validation set; whether it came to its end."""
-        predict = self._averaged_predictor()
         world_size, done = self.trainer.world_size, 0
         for batch in self.validation:
             batch = self.transfer_batch_to_device(batch, self.device, 0)
             parts = self.memory.split_validation(batch)
             for number, part in enumerate(parts, start=1):
-                errors.add(compare(predict(part), part))
+                errors.add(compare(self._predict_average(part), part))
                 done += part.n_structures
                 if world_size > 1 and number < len(parts):
                     continue  # other processes may have other parts: they meet after batches
@@ -320,9 +317,14 @@ class TrainingModule(pl.LightningModule):
                     return False
         return True
 
-    def _averaged_predictor(self) -> BoundedPredictor:
-        return BoundedPredictor(
-            self.average.module, self.memory.chunk_size, self.loss.needs_derivatives
+    def _predict_average(self, batch: Any) -> Prediction:
+        return predict(
+            self.average.module,
+            batch.graph,
+            batch.structure,
+            batch.n_structures,
+            derivatives=self.loss.needs_derivatives,
+            chunk_size=self.memory.chunk_size,
         )
 
     def break_off_for_signals(self, work: Callable[[], bool]) -> bool:

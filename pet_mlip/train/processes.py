@@ -7,7 +7,7 @@ in shells and batch scripts, so that they count only with a sign that the launch
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,7 +25,10 @@ class Processes:
     """The processes of a training."""
 
     launcher: Launcher
-    """Who starts them: nobody (there is one), this program, or what the name says."""
+    """Who starts them: nobody (there is one), this program, what the name says, or the user.
+
+    The user ("manual") starts this program once on each node, which starts the others there.
+    """
     count: int
     first: bool
     """Whether this is the process that writes."""
@@ -54,9 +57,8 @@ def find_processes(
         if rank >= started:
             raise UserError(f"RANK={rank} is not below WORLD_SIZE={started}: start torchrun anew.")
         _check_count("torchrun", started, count)
-        if count > 1:
-            return Processes("torchrun", count, rank == 0)
-    elif _number(environment, "SLURM_STEP_NUM_TASKS", 1) > 1 and "SLURM_STEP_ID" in environment:
+        return Processes("torchrun", count, rank == 0)
+    if _number(environment, "SLURM_STEP_NUM_TASKS", 1) > 1 and "SLURM_STEP_ID" in environment:
         started = _number(environment, "SLURM_STEP_NUM_TASKS", 1)
         _check_count("srun", started, count)
         return Processes("srun", count, _number(environment, "SLURM_PROCID", 0) == 0)
@@ -70,11 +72,16 @@ def find_processes(
                 f"training.num_nodes is {num_nodes}: start the training with torchrun or srun, or "
                 f"on each node with MASTER_ADDR, MASTER_PORT and NODE_RANK (0 to {num_nodes - 1})."
             )
+        _remove([name for name in LEFT_OVER if name != "NODE_RANK"], environment)
         return Processes("manual", count, node == 0)
-    left_over = [name for name in LEFT_OVER if environment.pop(name, None) is not None]
+    _remove(LEFT_OVER, environment)
+    return Processes("own" if count > 1 else "none", count, True)
+
+
+def _remove(names: Iterable[str], environment: MutableMapping[str, str]) -> None:
+    left_over = [name for name in names if environment.pop(name, None) is not None]
     if left_over:
         LOG.info("Ignoring %s, which no launcher has set.", ", ".join(left_over))
-    return Processes("own" if count > 1 else "none", count, True)
 
 
 def _check_count(launcher: str, started: int, count: int) -> None:

@@ -120,7 +120,7 @@ class _Run:
 
     def _fit(self, module: TrainingModule) -> None:
         training = self.config.training
-        if module.progress.finished(training):
+        if module.progress.finished(training) and not module.progress.pending:
             LOG.info("Nothing is left to train; give more epochs or time to train on.")
             return
         table = MetricsTable(self.output / "metrics.csv")

@@ -38,7 +38,7 @@ class Progress:
     step_seconds: float = 0.0
     """That a step takes."""
     pending: dict[str, float] = field(default_factory=dict)
-    """Metrics of the last complete epoch as long as its validation is due."""
+    """Metrics of the last epoch (max_time may have cut it off) as long as its validation is due."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, for a checkpoint."""
@@ -76,7 +76,7 @@ class Progress:
         return self.elapsed >= self.training_time(config)
 
     def finished(self, config: TrainingConfig) -> bool:
-        """Whether nothing is left to train."""
+        """Whether no step is left; the last validation may still be due (``pending``)."""
         all_epochs = config.epochs is not None and self.epoch >= config.epochs
         return self.stopped or all_epochs or self.out_of_time(config)
 

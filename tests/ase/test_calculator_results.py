@@ -10,9 +10,11 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.io import read, write
+from model_files import small_potential
 
 from pet_mlip import PETCalculator
 from pet_mlip.errors import UserError
+from pet_mlip.export import save_model
 from pet_mlip.engine.precision import MatrixProducts
 
 
@@ -90,6 +92,36 @@ def test_a_stress_that_does_not_exist_leaves_no_results(calculator):
     with pytest.raises(PropertyNotImplementedError, match="cell"):
         calculator.calculate(ethanol(), ["energy", "stress"])
     assert calculator.results == {}
+
+
+def test_a_call_that_fails_leaves_what_is_known_of_the_same_structure(calculator):
+    """As writers rely on, which ask for a stress in case there is one."""
+    calculator.calculate(ethanol())
+    before = dict(calculator.results)
+    with pytest.raises(PropertyNotImplementedError, match="cell"):
+        calculator.calculate(ethanol(), ["stress"])
+    assert calculator.results == before
+
+
+def test_a_slip_with_a_new_structure_leaves_no_results(calculator):
+    calculator.calculate(silicon())
+    with pytest.raises(UserError, match="list of names"):
+        calculator.calculate(ethanol(), "forces")
+    assert calculator.results == {}
+
+
+def test_a_wrong_state_is_that_of_another_structure(tmp_path):
+    save_model(tmp_path / "model.pt", small_potential(system_conditioning=True))
+    calculator, atoms = PETCalculator(tmp_path / "model.pt"), ethanol()
+    calculator.calculate(atoms)
+    atoms.info["charge"] = "many"
+    for call in (calculator.calculate, lambda a: calculator.get_property("energy", a)):
+        with pytest.raises(UserError, match="charge"):
+            call(atoms)
+        assert calculator.results == {}
+    atoms.info["charge"] = 0
+    calculator.calculate(atoms)
+    assert "energy" in calculator.results
 
 
 def test_a_monte_carlo_loop_writes_right_forces(calculator, model_file, tmp_path):

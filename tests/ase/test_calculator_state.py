@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -42,6 +43,52 @@ def test_copies_share_the_model_but_no_state(model_file, atoms, duplicate):
     energy_and_forces(other, second)
     assert_same(energy_and_forces(atoms, first), expected)
     assert_same(energy_and_forces(atoms, second), expected)
+
+
+class Meddler:
+    """Lets another thread calculate while it is copied."""
+
+    def __init__(self, calculator, other):
+        self.calculator, self.other = calculator, other
+
+    def __deepcopy__(self, memo):
+        thread = threading.Thread(target=energy_and_forces, args=(self.other, self.calculator))
+        thread.start()
+        thread.join(0.5)
+        self.thread = thread
+        return None
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, PETCalculator.__getstate__])
+def test_copies_are_of_one_moment(model_file, atoms, duplicate):
+    """Nothing of them is from a call that another thread makes meanwhile."""
+    calculator = PETCalculator(model_file)
+    energy_and_forces(atoms, calculator)
+    expected = calculator.results["energy"]
+    other = atoms.copy()
+    other.positions *= 1.1
+    meddler = Meddler(calculator, other)
+    # Copied before the results are.
+    calculator.__dict__ = {"aside": meddler, **vars(calculator)}
+    found = duplicate(calculator)
+    state = found if isinstance(found, dict) else vars(found)
+    meddler.thread.join(20)
+    assert state["results"]["energy"] == expected
+    assert np.array_equal(state["atoms"].positions, atoms.positions)
+    assert calculator.results["energy"] != expected
+
+
+def test_what_is_pickled_does_not_change_any_more(model_file, atoms):
+    calculator = PETCalculator(model_file)
+    energy_and_forces(atoms, calculator)
+    state = calculator.__getstate__()
+    kept = dict(state["results"])
+    other = atoms.copy()
+    other.positions *= 1.1
+    energy_and_forces(other, calculator)
+    calculator.results["more"] = 1
+    assert state["results"] == kept
+    assert state["_neighbours"] is not calculator._neighbours
 
 
 @pytest.mark.parametrize("used", [False, True])

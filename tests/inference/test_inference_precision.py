@@ -1,5 +1,8 @@
 """Coarser precisions round what they say, and nothing else."""
 
+import threading
+import time
+
 import pytest
 import torch
 from model_tools import (
@@ -16,7 +19,13 @@ from pet_mlip.bench.tf32 import ImitatedTF32, round_to_tf32
 from pet_mlip.inference.evaluator import Evaluator
 from pet_mlip.inference.functions import add_exact_product
 from pet_mlip.inference.linear import Linear, Product
-from pet_mlip.engine.precision import dtype_of, layers_of, matrix_products, set_precision
+from pet_mlip.engine.precision import (
+    MatrixProducts,
+    dtype_of,
+    layers_of,
+    matrix_products,
+    set_precision,
+)
 
 MODELS = [(e, f, {}) for e in ENSEMBLES for f in FEATURIZERS]
 MODELS += [("axis_plane", "feedforward", variant) for variant in VARIANTS]
@@ -116,3 +125,121 @@ def test_products_are_those_of_the_precision_whatever_torch_is_set_to(before, pr
         assert torch.get_float32_matmul_precision() == before
     finally:
         torch.set_float32_matmul_precision(usual)
+
+
+class Worker(threading.Thread):
+    """Evaluates in one precision until it is told to stop."""
+
+    def __init__(self, products, precision, log=None):
+        super().__init__(daemon=True)
+        self.products, self.precision, self.log = products, precision, log
+        self.inside, self.stop = threading.Event(), threading.Event()
+        self.start()
+
+    def run(self):
+        with self.products(self.precision):
+            self.inside.set()
+            if self.log is not None:
+                self.log.append(torch.get_float32_matmul_precision())
+            self.stop.wait(10)
+
+    def finish(self):
+        self.stop.set()
+        self.join(10)
+        assert not self.is_alive()
+
+
+def waiting(products, count):
+    """Wait until as many threads wait for their turn."""
+    deadline = time.monotonic() + 10
+    while len(products._queue) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_threads_of_one_precision_evaluate_together_and_others_after_them():
+    products = MatrixProducts()
+    first, second = Worker(products, "float32"), Worker(products, "float64")
+    assert first.inside.wait(10) and second.inside.wait(10)
+    other = Worker(products, "tf32")
+    waiting(products, 1)
+    first.finish()
+    assert not other.inside.wait(0.1)
+    second.finish()
+    assert other.inside.wait(10)
+    other.finish()
+
+
+def test_a_stream_of_one_precision_cannot_starve_another():
+    """Who comes later waits behind it, although it might join those that evaluate."""
+    products, log = MatrixProducts(), []
+    before = torch.get_float32_matmul_precision()
+    first = Worker(products, "float32", log)
+    assert first.inside.wait(10)
+    other = Worker(products, "tf32", log)
+    waiting(products, 1)
+    later = [Worker(products, "float32", log), Worker(products, "float32", log)]
+    waiting(products, 3)
+    first.finish()
+    assert other.inside.wait(10)
+    assert not any(worker.inside.is_set() for worker in later)
+    other.finish()
+    assert all(worker.inside.wait(10) for worker in later)  # both at once
+    for worker in later:
+        worker.finish()
+    assert log == ["highest", "high", "highest", "highest"]
+    assert torch.get_float32_matmul_precision() == before
+
+
+@pytest.mark.parametrize("inner", ["float64", "tf32"])
+def test_turns_may_be_nested_whoever_waits(inner):
+    """Also in several threads, which would wait for each other if they kept their turns."""
+    products, errors = MatrixProducts(), []
+    together = threading.Barrier(2)
+
+    def nested():
+        try:
+            with products("float32"):
+                together.wait(10)
+                with products(inner):
+                    expected = "high" if inner == "tf32" else "highest"
+                    assert torch.get_float32_matmul_precision() == expected
+                    with products("float32"):
+                        assert torch.get_float32_matmul_precision() == "highest"
+                    assert torch.get_float32_matmul_precision() == expected
+                assert torch.get_float32_matmul_precision() == "highest"
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=nested, daemon=True) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert not any(thread.is_alive() for thread in threads)
+    assert not errors
+    other = Worker(products, "tf32")
+    assert other.inside.wait(10)
+    other.finish()
+
+
+def test_an_inner_turn_of_the_same_precision_does_not_wait_for_those_in_the_queue():
+    products, passed = MatrixProducts(), threading.Event()
+    inside, going = threading.Event(), threading.Event()
+
+    def nested():
+        with products("float32"):
+            inside.set()
+            going.wait(10)
+            with products("float32"):
+                passed.set()
+
+    thread = threading.Thread(target=nested, daemon=True)
+    thread.start()
+    assert inside.wait(10)
+    other = Worker(products, "tf32")
+    waiting(products, 1)
+    going.set()
+    assert passed.wait(10)
+    thread.join(10)
+    other.finish()

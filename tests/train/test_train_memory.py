@@ -17,6 +17,8 @@ from train_tools import labelled, structures, tiny_tree
 
 from pet_mlip.config import validate
 from pet_mlip.data.batch import batch_from_atoms
+from pet_mlip.data.dataset import AtomsDataset
+from pet_mlip.data.labels import structure_from_atoms
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.errors import UserError
 from pet_mlip.engine.derivatives import predict
@@ -77,6 +79,63 @@ def test_splits_fit_and_keep_the_order() -> None:
             need = budget.bytes_of(sum(budget.sizes(part), Size()))
             assert need <= budget.allowed or part.n_structures == 1
         assert (len(parts) == 1) == (share > 1)
+
+
+def told(caplog: pytest.LogCaptureFixture) -> float:
+    """Gigabytes of the largest batch, by the log."""
+    (record,) = [r for r in caplog.records if "largest batch" in r.msg]
+    assert isinstance(record.args, tuple)
+    return float(str(record.args[0]))
+
+
+def of_structures(budget: MemoryBudget, dataset: AtomsDataset, indices: list[int]) -> float:
+    """Gigabytes of a step on some structures."""
+    return budget.bytes_of(sum((budget._size_of(dataset, k) for k in indices), Size())) / 1e9
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "max_atoms", "processes", "part"),
+    [
+        (3, None, 1, range(3)),
+        (100, None, 1, range(90)),
+        (80, None, 1, range(80)),
+        (100, 15, 1, [0, 1, 30]),
+        (3, 2, 1, [0]),
+        (4, None, 2, [0, 3]),
+        (1, None, 4, [0]),
+    ],
+)
+def test_the_largest_batch(
+    caplog: pytest.LogCaptureFixture,
+    batch_size: int,
+    max_atoms: int | None,
+    processes: int,
+    part: Any,
+) -> None:
+    """However many structures it has; of those that fit into a limit; its part of a process."""
+    crystals = [bulk("Cu", cubic=True) * (2 if k == 0 else 1, 1, 1) for k in range(30)]
+    atoms = [*crystals, *[molecule("H2O") for _ in range(60)]]
+    model = potential()
+    dataset = AtomsDataset([structure_from_atoms(a) for a in atoms], model.cutoff).prepare()
+    budget = MemoryBudget(model, 1.0, CPU)
+    with caplog.at_level("INFO", logger="pet_mlip"):
+        budget.examine(dataset, batch_size, max_atoms, processes)
+    assert told(caplog) == pytest.approx(of_structures(budget, dataset, list(part)), rel=1e-6)
+    assert ("in each process" in caplog.text) == (processes > 1)
+
+
+@pytest.mark.parametrize("validating", [False, True])
+def test_frames_of_structures_that_pad_a_batch(validating: bool) -> None:
+    """They are several, with one index."""
+    model, found = potential(), []
+    budget = MemoryBudget(model, 1.0, CPU)
+    for atoms in (molecule("H2O"), bulk("Cu")):
+        batch = batch_from_atoms([atoms], model.cutoff)
+        expected = int(model.count_frames(batch.graph).sum())
+        batch.index[:] = -1
+        found.append(budget.sizes(batch, validating)[0].frames)
+        assert found[-1] == expected
+    assert found[0] != found[1]
 
 
 @pytest.mark.usefixtures("without_report")

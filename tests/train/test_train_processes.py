@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from train_tools import tiny_config
+import yaml
+from test_train_resume import start
+from train_tools import tiny_config, tiny_tree
 
 from pet_mlip.errors import UserError
 from pet_mlip.train import run_training
-from pet_mlip.train.processes import MARK, Processes, find_processes
+from pet_mlip.train.launch import cluster
+from pet_mlip.train.processes import LEFT_OVER, MARK, Processes, find_processes
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}
 SRUN = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS": "4"}
@@ -34,6 +41,8 @@ CASES = [
     ({"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "1"}, (2, 1), OWN),
     ({MARK: "1", "LOCAL_RANK": "1"}, (2, 1), Processes("own", 2, False)),
     ({"MASTER_ADDR": "h", "NODE_RANK": "1"}, (1, 2), Processes("manual", 2, False)),
+    ({"MASTER_ADDR": "h", "LOCAL_RANK": "1", "RANK": "3"}, (1, 2), Processes("manual", 2, True)),
+    ({"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "1"}, (1, 1), Processes("torchrun", 1, True)),
 ]
 
 
@@ -45,6 +54,63 @@ def test_processes(
     assert find_processes(*shape, environment) == expected
     if expected.launcher == "none":
         assert not {"RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK"} & set(environment)
+
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_children_of_a_node_know_that_they_are_not_first(
+    monkeypatch: pytest.MonkeyPatch, node: int
+) -> None:
+    """The user starts one process on each node; it starts the others, as Lightning does."""
+    for name in (*LEFT_OVER, MARK):
+        monkeypatch.setenv(name, "9")  # remember all that the launcher changes
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("NODE_RANK", str(node))
+    monkeypatch.setenv("LOCAL_RANK", "2")  # left over
+    parent = find_processes(2, 2)
+    assert (parent.launcher, parent.first) == ("manual", node == 0)
+    assert not cluster(parent).creates_processes_externally
+    child = {**os.environ, "LOCAL_RANK": "1", "WORLD_SIZE": "4"}
+    assert find_processes(2, 2, child) == Processes("own", 4, False)
+    assert child["LOCAL_RANK"] == "1"
+
+
+@pytest.mark.slow
+def test_two_nodes_on_one_machine(data: Path, tmp_path: Path) -> None:
+    """Each with two processes, of which only one writes."""
+    tree = tiny_tree(data, epochs=1, batch_size=8, devices=2, num_nodes=2)
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(tree))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    running = []
+    for node in "01":
+        variables = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": node}
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            running.append(start(tmp_path / "run.yaml", tmp_path / "out"))
+    said = [process.communicate(timeout=300)[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0], said
+    assert (tmp_path / "out" / "best.ckpt").exists()
+    log = (tmp_path / "out" / "train.log").read_text()
+    assert log.count("epoch 1, step") == 1
+    assert "Ignoring" not in log
+
+
+def test_torchrun_with_one_process(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(tiny_tree(data, epochs=1)))
+    driver = Path(__file__).with_name("train_driver.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=1"]
+    done = subprocess.run(
+        [*command, str(driver), str(tmp_path / "run.yaml"), "--output", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "best.ckpt").exists()
+    assert "no launcher has set" not in done.stderr
 
 
 REFUSED = [

@@ -21,6 +21,7 @@ from pet_mlip.train.callbacks import TrainingInterrupted
 from pet_mlip.train.checkpoint import read_checkpoint
 from pet_mlip.train.module import TrainingModule
 from pet_mlip.train.output import MetricsTable
+from pet_mlip.train.schedule import Progress
 
 pytestmark = pytest.mark.usefixtures("without_report")
 
@@ -214,3 +215,128 @@ def test_a_long_validation_does_not_keep_a_checkpoint_waiting(
 def test_default_limits() -> None:
     fields = Config.model_fields["training"].annotation.model_fields  # type: ignore[union-attr]
     assert fields["checkpoint_minutes"].default <= 10
+
+
+def interrupted_in_a_validation(
+    patch: pytest.MonkeyPatch, config: Config, folder: Path, number: int
+) -> Any:
+    """The progress after a signal within the validation of a number, counted from one."""
+    seen = []
+    with patch.context() as patched:
+        validate = TrainingModule.validate
+
+        def signalled(self: TrainingModule) -> Any:
+            seen.append(self.progress.epoch)
+            if len(seen) == number:
+                self.stop_asked, self.stop_signal = True, int(signal.SIGTERM)
+            return validate(self)
+
+        patched.setattr(TrainingModule, "validate", signalled)
+        with pytest.raises(TrainingInterrupted):
+            run_training(config, folder)
+    assert len(seen) == number
+    return read_checkpoint(folder / "last.ckpt")["progress"]
+
+
+def no_step(patch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> Any:
+        raise AssertionError("a step was made")
+
+    patch.setattr(TrainingModule, "training_step", refuse)
+
+
+@pytest.mark.parametrize(("epochs", "every"), [(1, 1), (2, 1), (2, 1000)])
+def test_a_last_validation_that_a_signal_put_off_is_made_up_for(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int, every: int
+) -> None:
+    """No step is left, but the model is not known yet; it is as if nothing had happened."""
+    config = tiny_config(data, epochs=epochs, validate_every=every)
+    run_training(config, tmp_path / "whole")
+    last = epochs if every == 1 else 1
+    before = interrupted_in_a_validation(monkeypatch, config, tmp_path / "parts", last)
+    assert (before["epoch"], before["pending"]["epoch"]) == (epochs, epochs)
+    no_step(monkeypatch)
+    run_training(config, tmp_path / "parts", resume=True)
+    progress = read_checkpoint(tmp_path / "parts" / "last.ckpt")["progress"]
+    assert progress["pending"] == {}
+    for name in ("best.ckpt", "last.ckpt"):
+        contents = [read_checkpoint(tmp_path / part / name) for part in ("whole", "parts")]
+        assert contents[0]["progress"]["best_loss"] == contents[1]["progress"]["best_loss"]
+        assert contents[0]["summary"]["epoch"] == contents[1]["summary"]["epoch"]
+    tables = [MetricsTable(tmp_path / name / "metrics.csv").rows() for name in ("whole", "parts")]
+    assert len(tables[0]) == len(tables[1]) == epochs
+    assert tables[0][-1]["val_loss"] == tables[1][-1]["val_loss"]
+    run_training(config, tmp_path / "parts", resume=True)
+    assert "Nothing is left to train" in (tmp_path / "parts" / "train.log").read_text()
+
+
+def test_a_continuation_saves_the_validation_that_it_begins_with(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And ends if that stops the training early, before another step."""
+    config = tiny_config(data, epochs=9, early_stopping=1)
+    interrupted_in_a_validation(monkeypatch, config, tmp_path, 2)
+    no_step(monkeypatch)
+    with monkeypatch.context() as patch, pytest.raises(AssertionError, match="a step was made"):
+        patch.setattr(
+            "pet_mlip.train.callbacks.Recorder._judge", lambda *_: False
+        )  # the training would go on
+        run_training(config, tmp_path, resume=True)
+    progress = read_checkpoint(tmp_path / "last.ckpt")["progress"]
+    assert (progress["epoch"], progress["pending"]) == (2, {})
+
+
+def test_early_stopping_by_the_validation_that_a_continuation_begins_with(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(data, epochs=9, early_stopping=1)
+    interrupted_in_a_validation(monkeypatch, config, tmp_path, 2)
+    no_step(monkeypatch)
+    monkeypatch.setattr("pet_mlip.train.loss.ErrorSums.result", lambda _: {"val_loss": math.inf})
+    run_training(config, tmp_path, resume=True)
+    progress = read_checkpoint(tmp_path / "last.ckpt")["progress"]
+    assert (progress["epoch"], progress["stopped"], progress["pending"]) == (2, True, {})
+
+
+def cut_off(patch: pytest.MonkeyPatch, step: int) -> None:
+    """Let max_time be over after a step."""
+    patch.setattr(Progress, "out_of_time", lambda self, _: self.step >= step)
+
+
+@pytest.mark.parametrize("on", [False, True])
+def test_rows_stay_when_max_time_ends_within_an_epoch(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on: bool
+) -> None:
+    """A signal comes while that incomplete epoch is validated; there may be more time then."""
+    config = tiny_config(data, epochs=None, max_time=1000)  # epochs of 4 steps
+    with monkeypatch.context() as patch:
+        cut_off(patch, 10)
+        before = interrupted_in_a_validation(patch, config, tmp_path, 3)
+    assert (before["epoch"], before["batch"], before["pending"]["epoch"]) == (2, 2, 3)
+    cut_off(monkeypatch, 12 if on else 10)
+    run_training(config, tmp_path, resume=True)
+    rows = MetricsTable(tmp_path / "metrics.csv").rows()
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert [row["step"] for row in rows] == [4, 8, 12 if on else 10]
+    assert all(math.isfinite(row["val_loss"]) for row in rows)
+
+
+def test_a_validation_that_was_broken_off_costs_no_time(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else max_time would be over before it can be repeated."""
+    config = tiny_config(data, epochs=1, batch_size=3)
+    slow_validation(monkeypatch, 0.5)
+    validate = TrainingModule.validate
+    begun = []
+
+    def signalled(self: TrainingModule) -> Any:
+        begun.append(self.progress.elapsed)
+        signal_after(0.8, signal.SIGTERM)
+        return validate(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingModule, "validate", signalled)
+        with pytest.raises(TrainingInterrupted):
+            run_training(config, tmp_path)
+    assert read_checkpoint(tmp_path / "last.ckpt")["progress"]["elapsed"] == begun[0]
