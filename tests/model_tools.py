@@ -14,7 +14,7 @@ from pet_mlip.engine.potential import Potential
 
 CUTOFF = 3.0
 SPECIES = [1, 6, 8, 14]
-ENSEMBLES = ["none", "axis_plane", "closest_pairs", "pairs"]
+ENSEMBLES = ["none", "axis_plane", "closest_pairs"]
 FEATURIZERS = ["feedforward", "residual"]
 
 

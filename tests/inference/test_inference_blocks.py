@@ -6,9 +6,8 @@ from ase.build import molecule
 from domain_tools import domain_of
 from model_tools import graph_of, make_potential, rattled, structures
 
-from pet_mlip.inference.blocks import make_blocks
-from pet_mlip.inference.evaluator import Evaluator
 from pet_mlip.model.graph import electronic_state
+from pet_mlip.network.blocks import make_blocks
 
 CUTOFF = 3.0
 
@@ -34,22 +33,28 @@ def domain(potential):
 def test_blocks(inputs_of, ensemble, block_size):
     potential = make_potential(ensemble, num_gnn_layers=2, cutoff=CUTOFF)
     inputs = inputs_of(potential)
-    evaluator = Evaluator(potential)
     plain = ensemble == "none"
-    frames = evaluator.find_frames(inputs, evaluator.split(inputs, plain), plain)
-    blocks = make_blocks(inputs, frames, plain, block_size, torch.float64)
-    assert torch.equal(
-        torch.cat([b.frames for b in blocks]).sort().values, torch.arange(len(frames.atom))
-    )
+    frames = potential.find_frames(inputs, potential.split(inputs, plain), plain)
     n_atoms = inputs.reach.atoms[0]
+    blocks = make_blocks(inputs, frames, plain, block_size, potential.pet.width, torch.float64)
+    if ensemble != "none":
+        all_frames = torch.cat([b.frames for b in blocks])
+        assert torch.equal(all_frames.sort().values, torch.arange(len(frames.atom)))
+    assert torch.equal(torch.cat([b.atoms for b in blocks]).sort().values, torch.arange(n_atoms))
     n_neighbors = torch.bincount(inputs.centre, minlength=n_atoms)
     for b in blocks:
         assert torch.equal(b.atoms[b.owner], frames.atom[b.frames])
+        bounds = [0] + [tile.last for tile in b.tiles]
+        assert [tile.first for tile in b.tiles] == bounds[:-1]
+        assert bounds[-1] == (len(b.owner) if len(b.weight) else 0)
+        for tile in b.tiles:
+            owners = b.owner[tile.first : tile.last]
+            assert (tile.first_atom, tile.last_atom) == (owners.min(), owners.max() + 1)
         assert torch.equal(b.padded[b.places], b.edges)
         assert len(b.edges) == n_neighbors[b.atoms].sum()
         assert set(inputs.centre[b.padded].tolist()) <= set(b.atoms.tolist())
         assert (b.padded < inputs.reach.edges[b.last_layer]).all()
         assert b.atoms.max() < inputs.reach.atoms[b.last_layer]
-        n_tokens = int((n_neighbors[frames.atom[b.frames]] + 1).sum())
+        n_tokens = int((n_neighbors[b.atoms] + 1).sum())
         assert n_tokens <= b.n_tokens
         assert n_tokens <= block_size + int(n_neighbors.max()) + 1

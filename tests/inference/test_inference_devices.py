@@ -34,7 +34,7 @@ MODELS += [
 
 def exported(ensemble, featurizer="feedforward", precision="float64", **options):
     model = ExportedModel(make_potential(ensemble, featurizer, **options))
-    set_precision(model.evaluator.network, precision)
+    set_precision(model.potential.pet, precision)
     return model
 
 
@@ -53,7 +53,7 @@ def graph():
 )
 def test_everything_is_on_the_device(graph, ensemble, featurizer, options, precision):
     model = exported(ensemble, featurizer, precision, **options)
-    model.evaluator.piece_size_cpu = model.evaluator.block_size_cpu = 60
+    model.potential.piece_size_cpu = model.potential.block_size_cpu = 60
     # Some blocks are evaluated again.
     expected = model(*graph, chunk_size=120)
     with PretendedDevice():
@@ -112,7 +112,7 @@ def test_the_calculator_sends_positions_only(tmp_path):
 def waits_of(ensemble, graph, block_size):
     with PretendedDevice() as device:
         model = move(exported(ensemble))
-        model.evaluator.block_size_cpu = block_size
+        model.potential.block_size_cpu = block_size
         there = sent(graph)
         device.waits.clear()
         model(*there)

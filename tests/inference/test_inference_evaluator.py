@@ -1,5 +1,7 @@
 """Inference is the eager model and its derivative, however the work is cut into pieces."""
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given
@@ -14,7 +16,6 @@ from model_tools import (
     structures,
 )
 
-from pet_mlip.inference.evaluator import Evaluator
 from pet_mlip.engine.precision import set_precision
 from pet_mlip.model.chunks import split
 
@@ -45,14 +46,14 @@ def eager(potential, graph, weights):
 
 def evaluate(potential, graph, weights, compute_gradient, chunk_size, precision="float64", **sizes):
     """Energies, gradient over the given edges, and numbers of frames."""
-    evaluator = Evaluator(potential)
-    set_precision(evaluator.network, precision)
+    potential = copy.deepcopy(potential)
+    set_precision(potential.pet, precision)
     for name, size in sizes.items():
-        assert hasattr(evaluator, name)
-        setattr(evaluator, name, size)
+        assert hasattr(potential, name)
+        setattr(potential, name, size)
     vectors = graph.edge_vectors.clone().requires_grad_(compute_gradient)
     inputs = potential.preparation(graph._replace(edge_vectors=vectors))
-    energies, (gradient,), n_frames = evaluator(
+    energies, (gradient,), n_frames = potential.evaluate(
         [vectors], inputs, weights, compute_gradient, chunk_size
     )
     return energies, gradient, n_frames

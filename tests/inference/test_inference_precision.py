@@ -16,13 +16,11 @@ from model_tools import (
 from test_inference_evaluator import VARIANTS, evaluate
 
 from pet_mlip.bench.tf32 import ImitatedTF32, round_to_tf32
-from pet_mlip.inference.evaluator import Evaluator
-from pet_mlip.inference.functions import add_exact_product
-from pet_mlip.inference.linear import Linear, Product
+from pet_mlip.network.products import add_product
+from pet_mlip.network.linear import Linear
 from pet_mlip.engine.precision import (
     MatrixProducts,
     dtype_of,
-    layers_of,
     matrix_products,
     set_precision,
 )
@@ -73,15 +71,15 @@ def test_activations_that_are_evaluated_again_are_the_same(graph, featurizer, pr
 
 
 def test_what_is_rounded():
-    network = Evaluator(make_potential()).network
+    network = make_potential().pet
     set_precision(network, "bf16-mixed")
     for part in (network.layers, network.exchanges):
-        maps = [x for x in part.modules() if isinstance(x, Linear | Product)]
+        maps = [x for x in part.modules() if isinstance(x, Linear)]
         assert maps and all(x.weight.dtype == torch.bfloat16 for x in maps)
-    others = [*network.readouts.buffers(), *network.node_embedders.parameters()]
-    for layer in layers_of(network):
+    others = [*network.readouts.parameters(), *network.node_embedders.parameters()]
+    for layer in network.layers:
         assert layer.rounding
-        others += [layer.of_species, layer.of_radial, layer.of_coordinates]
+        others += [layer.compress_in.weight, layer.edge_embedder.weight, layer.radial_embedder]
     assert all(x.dtype == torch.float32 for x in others)
     set_precision(network, "float64")
     assert all(x.dtype == torch.float64 for x in [*network.buffers(), *network.parameters()])
@@ -99,7 +97,7 @@ def test_coordinates_are_not_rounded():
     exact = out.double() + x.double() @ weight.double()
     with ImitatedTF32():
         rounded = torch.addmm(out, x, weight)
-        found = add_exact_product(out.clone(), x, weight)
+        found = add_product(out.clone(), x, weight, True)
     assert (rounded - exact).abs().max() > 1e-4
     assert (found - exact).abs().max() < 2e-6
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from model_tools import assert_same, graph_of, make_potential, predict_atoms
 
 from pet_mlip.export.module import ExportedModel
-from pet_mlip.inference.evaluator import Evaluator
 from pet_mlip.model.adaptive import average_cutoffs, count_excess, solve_cutoffs
 from pet_mlip.model.cutoff import bump_switch
 
@@ -136,7 +135,7 @@ def test_chunks(method, chunk_size):
     found = []
     for size in (0, chunk_size):
         inputs = potential.preparation(graph._replace(edge_vectors=vectors))
-        found.append(Evaluator(potential)([vectors], inputs, weights, True, size))
+        found.append(potential.evaluate([vectors], inputs, weights, True, size))
     assert_same(found[1][0], found[0][0], 1e-12)
     assert_same(found[1][1][0], found[0][1][0], 1e-11)
     assert (found[0][2] == found[1][2]).all()

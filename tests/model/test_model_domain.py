@@ -9,8 +9,7 @@ from model_tools import CUTOFF, ENSEMBLES, FEATURIZERS, assert_same, make_potent
 
 from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.export.module import ExportedModel
-from pet_mlip.inference.evaluator import Evaluator
-from pet_mlip.inference.layer import GNNLayer
+from pet_mlip.network.layer import GNNLayer
 from pet_mlip.engine.derivatives import predict
 from pet_mlip.model.graph import electronic_state
 
@@ -92,9 +91,9 @@ def test_layers_are_evaluated_no_further_than_needed(monkeypatch):
     sizes = {}
     forward = GNNLayer.forward
 
-    def counted(layer, nodes, messages, species, radial, block):
+    def counted(layer, nodes, messages, species, radial, block, maps):
         sizes[layer] = sizes.get(layer, 0) + len(block.atoms)
-        return forward(layer, nodes, messages, species, radial, block)
+        return forward(layer, nodes, messages, species, radial, block, maps)
 
     monkeypatch.setattr(GNNLayer, "forward", counted)
     drive(potential, domain)
@@ -135,10 +134,9 @@ def test_weights_of_a_domain():
 
     inputs = prepare()
     weights = torch.tensor([2.0, -1.0], dtype=torch.float64)
-    evaluate = Evaluator(potential)
-    chunked = evaluate([vectors], inputs, weights, True, 20)[1][0]
+    chunked = potential.evaluate([vectors], inputs, weights, True, 20)[1][0]
     inputs = prepare()
-    whole = evaluate([vectors], inputs, weights, True, 0)[1][0]
+    whole = potential.evaluate([vectors], inputs, weights, True, 0)[1][0]
     assert_same(whole, chunked, 1e-12)
 
 
