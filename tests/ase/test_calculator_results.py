@@ -190,7 +190,6 @@ SLIPS = {
         lambda c: PETCalculator(c.engine.model, symmetrization=3),
         'symmetrization is a name such as "structure"',
     ),
-    "part": (lambda c: PETCalculator(c.engine.model, part="half"), "part"),
     "model": (lambda c: PETCalculator(3), "model is the path"),
 }
 
