@@ -24,9 +24,9 @@ from pet_mlip.ase.neighbours import Edges, SkinNeighbours, sorted_edges
 from pet_mlip.ase.symmetrize.modes import Symmetrization, declared
 from pet_mlip.ase.symmetrize.rotations import RandomRotation, RotationAverage
 from pet_mlip.ase.symmetrize.structure import Cost, StructureAverage
+from pet_mlip.engine.memory import default_chunk_size
 from pet_mlip.errors import UserError
 from pet_mlip.export import LoadedModel, load_model
-from pet_mlip.engine.memory import default_chunk_size
 from pet_mlip.network.hypers import PETHypers
 
 LOG = logging.getLogger("pet_mlip")

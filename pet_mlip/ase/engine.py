@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pet_mlip.ase.neighbours import Edges
-from pet_mlip.export import LoadedModel
 from pet_mlip.engine.allocator import keep_freed_memory
 from pet_mlip.engine.derivatives import forces_from_edge_gradient
+from pet_mlip.export import LoadedModel
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

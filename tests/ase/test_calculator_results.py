@@ -12,8 +12,8 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.io import read, write
 
 from pet_mlip import PETCalculator
-from pet_mlip.errors import UserError
 from pet_mlip.engine.precision import MatrixProducts
+from pet_mlip.errors import UserError
 
 
 @pytest.fixture

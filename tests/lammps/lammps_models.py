@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.engine.potential import Potential
 from pet_mlip.export import save_model
 from pet_mlip.export.metadata import Metadata
 from pet_mlip.network.hypers import PETHypers
-from pet_mlip.engine.potential import Potential
 
 ELEMENTS = ["Si", "O"]
 CUTOFF = 3.4
