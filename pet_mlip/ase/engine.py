@@ -80,7 +80,7 @@ class Engine:
             species = torch.from_numpy(np.array(numbers, dtype=np.int64)).to(self.model.device)
             state = None if electronic is None else torch.tensor(electronic).to(self.model.device)
             energies, edge_gradient, n_frames = self.model(
-                species, index, vectors, shifts, state, None, gradient, self.chunk_size, plain
+                species, index, vectors, shifts, state, None, gradient, self.chunk_size
             )
             forces, virials = None, None
             if gradient:
