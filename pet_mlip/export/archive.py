@@ -164,7 +164,7 @@ def save_model(
     eager = deepcopy(potential).cpu().eval().requires_grad_(False)
     # Weights are folded in float64, and rounded once.
     exported = ExportedModel(deepcopy(eager).set_dtype(torch.float64))
-    exported.potential.pet.fold_norms()
+    exported.potential.pet.fold()
     exported.potential.set_dtype(DTYPES[dtype])
     eager.set_dtype(DTYPES[dtype])
     metadata = Metadata(
