@@ -12,6 +12,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from pet_mlip.engine.potential import Potential
+from pet_mlip.engine.precision import (
+    Precision,
+    choose_precision,
+    dtype_of,
+    matrix_products,
+    set_precision,
+)
 from pet_mlip.errors import UserError
 from pet_mlip.export.metadata import (
     FORMAT_VERSION,
@@ -25,15 +33,7 @@ from pet_mlip.export.metadata import (
 from pet_mlip.export.module import ExportedModel
 from pet_mlip.export.selfcheck import check_exported
 from pet_mlip.files import check_replaceable, check_writable, replacing
-from pet_mlip.engine.precision import (
-    Precision,
-    choose_precision,
-    dtype_of,
-    matrix_products,
-    set_precision,
-)
 from pet_mlip.model.graph import Topology
-from pet_mlip.engine.potential import Potential
 from pet_mlip.version import __version__
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from pet_mlip.engine.derivatives import forces_from_edge_gradient
-from pet_mlip.model.graph import Graph, Topology, electronic_state
 from pet_mlip.engine.potential import Potential
+from pet_mlip.model.graph import Graph, Topology, electronic_state
 
 
 class ExportedModel(nn.Module):

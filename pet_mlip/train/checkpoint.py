@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
+from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
 from pet_mlip.files import replacing
-from pet_mlip.engine.potential import Potential
 
 KIND = "pet_mlip checkpoint"
 FORMAT_VERSION = 1

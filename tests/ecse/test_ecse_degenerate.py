@@ -8,9 +8,9 @@ from ecse_tools import CUTOFF, SYMMETRIZATION
 
 from pet_mlip.data.batch import graph_from_atoms
 from pet_mlip.ecse.training import random_rotations
+from pet_mlip.engine.potential import Potential
 from pet_mlip.model.graph import Graph
 from pet_mlip.network.hypers import PETHypers
-from pet_mlip.engine.potential import Potential
 
 PET = PETHypers(
     cutoff=CUTOFF,

@@ -4,9 +4,9 @@ import pytest
 import torch
 from ecse_tools import SYMMETRIZATION
 
+from pet_mlip.engine.potential import Potential
 from pet_mlip.export import load_model, save_model
 from pet_mlip.network.hypers import PETHypers
-from pet_mlip.engine.potential import Potential
 
 
 @pytest.mark.parametrize("name", SYMMETRIZATION)

@@ -12,11 +12,11 @@ from model_files import CUTOFF
 
 from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.engine.derivatives import forces_from_edge_gradient
+from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
 from pet_mlip.export import archive, load_model, save_model
 from pet_mlip.export.selfcheck import cluster_topology, random_cluster
-from pet_mlip.engine.derivatives import forces_from_edge_gradient
-from pet_mlip.engine.potential import Potential
 
 
 @pytest.fixture(scope="module")
