@@ -65,6 +65,7 @@ class LoadedModel:
         weights: Tensor | None = None,
         compute_gradient: bool = True,
         chunk_size: int = 0,
+        reverse: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Energies, gradient and frame counts: see `pet_mlip.export.module.ExportedModel`."""
         with self._evaluation():
@@ -80,6 +81,7 @@ class LoadedModel:
                 weights,
                 compute_gradient,
                 chunk_size,
+                reverse,
             )
 
     def evaluate_domain(
