@@ -47,9 +47,10 @@ void set_precision(torch::jit::Module network, const std::string &dtype) {
   for (auto layer : network.attr("layers").toModule().children())
     layer.setattr("rounding", true);
   if (dtype == "bf16-mixed")
-    for (auto module : network.modules())
-      if (module.attr("rounds", false).toBool())
-        module.to(torch::kBFloat16);
+    for (const auto *const part : {"layers", "exchanges"})
+      for (auto module : network.attr(part).toModule().modules())
+        if (module.attr("rounds", false).toBool())
+          module.to(torch::kBFloat16);
 }
 
 // As torch.jit.optimized_execution(False): optimising takes up to a second in the first calls, and

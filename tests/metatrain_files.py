@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from pet_mlip.ecse.hypers import SymmetrizationHypers
-from pet_mlip.network.hypers import PETHypers
 from pet_mlip.engine.potential import Potential
+from pet_mlip.network.hypers import PETHypers
 
 SPECIES = [1, 6, 8]
 RESIDUAL = {

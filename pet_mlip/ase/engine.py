@@ -67,14 +67,14 @@ class Engine:
             electronic: Charge and spin multiplicity, (N, 2); None for neutral singlets.
             gradient: Whether to compute forces and virials.
         """
-        index, shifts, vectors = edges
+        index, shifts, vectors, reverse = edges
         # Tensors made in a caller's inference mode could not be differentiated.
         with torch.inference_mode(False), torch.no_grad():
             # Some structures carry int32 numbers or read-only arrays: both are copied here.
             species = torch.from_numpy(np.array(numbers, dtype=np.int64)).to(self.model.device)
             state = None if electronic is None else torch.tensor(electronic).to(self.model.device)
             energies, edge_gradient, n_frames = self.model(
-                species, index, vectors, shifts, state, None, gradient, self.chunk_size
+                species, index, vectors, shifts, state, None, gradient, self.chunk_size, reverse
             )
             forces, virials = None, None
             if gradient:
@@ -108,11 +108,13 @@ class Engine:
 def join(numbers: Sequence[Ints], edges: Sequence[Edges]) -> tuple[Ints, Edges]:
     """Several structures as one graph, their atom indices offset."""
     offsets = np.cumsum([0, *(len(z) for z in numbers[:-1])]).tolist()
+    firsts = np.cumsum([0, *(e.reverse.shape[0] for e in edges[:-1])]).tolist()
     with torch.inference_mode(False), torch.no_grad():
         joined = Edges(
             torch.cat([e.pairs + k for e, k in zip(edges, offsets, strict=True)], dim=1),
             torch.cat([e.shifts for e in edges]),
             torch.cat([e.vectors for e in edges]),
+            torch.cat([e.reverse + k for e, k in zip(edges, firsts, strict=True)]),
         )
     return np.concatenate(numbers), joined
 

@@ -55,7 +55,7 @@ def _exported(
     def load(folder: Path, device: str) -> Any:
         from pet_mlip import PETCalculator
 
-        return PETCalculator(path(folder, ensemble), device, dtype)
+        return PETCalculator(exported_path(folder, ensemble), device, dtype)
 
     return load
 

@@ -8,9 +8,9 @@ from typing import Any, Literal, get_args
 
 from ase.data import chemical_symbols
 
-from pet_mlip.errors import UserError
 from pet_mlip.engine.memory import bytes_per_token
 from pet_mlip.engine.precision import Precision
+from pet_mlip.errors import UserError
 from pet_mlip.network.hypers import PETHypers
 
 FORMAT_VERSION = 6

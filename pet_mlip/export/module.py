@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from pet_mlip.engine.derivatives import forces_from_edge_gradient
-from pet_mlip.model.graph import Graph, Topology, electronic_state
 from pet_mlip.engine.potential import Potential
+from pet_mlip.model.graph import Graph, Topology, electronic_state
 
 
 class ExportedModel(nn.Module):
@@ -33,6 +33,7 @@ class ExportedModel(nn.Module):
         weights: Tensor | None = None,
         compute_gradient: bool = True,
         chunk_size: int = 0,
+        reverse: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Energies and their gradient.
 
@@ -48,6 +49,8 @@ class ExportedModel(nn.Module):
             compute_gradient: Whether to compute the gradient; zeros are returned otherwise.
             chunk_size: Largest number of attention tokens, neighbours + 1 summed over atoms, whose
                 activations are held at once; 0 holds all.
+            reverse: The edge (j, i, -S) of each edge, (E,) int64, for callers who keep a list: the
+                edges are then ordered by centre, and nothing is sorted or searched.
 
         Returns:
             Atomic energies E_i in eV, (N,) float64; d(sum_i w_i E_i)/d(edge_vectors) in eV/Å,
@@ -57,8 +60,14 @@ class ExportedModel(nn.Module):
         vectors = edge_vectors.detach().to(torch.float64).requires_grad_(compute_gradient)
         if electronic is None:
             electronic = electronic_state(species.shape[0]).to(species.device)
-        graph = Graph(species, edge_index, vectors, edge_shifts, electronic)
-        inputs = self.potential.preparation(graph)
+        if reverse is None:
+            graph = Graph(species, edge_index, vectors, edge_shifts, electronic)
+            inputs = self.potential.preparation(graph)
+        else:
+            within = [species.shape[0]] * self.potential.preparation.interaction_range
+            topology = Topology(species, edge_index, reverse, within)
+            distances = torch.linalg.vector_norm(vectors, dim=-1)
+            inputs = self.potential.preparation.of_domain(topology, vectors, distances, electronic)
         if weights is None:
             weights = torch.ones_like(species, dtype=torch.float64)
         energies, gradient, n_frames = self.potential.evaluate(

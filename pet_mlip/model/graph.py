@@ -77,19 +77,20 @@ def edges_within(graph: Graph, cutoff: float) -> Tensor:
 
 
 def reverse_edges(graph: Graph) -> Tensor:
-    """Index of the reverse (j, i, -S) of each edge, (E,) int64; -1 where it is missing.
+    """Index of the reverse (j, i, -S) of each edge, (E,) int64; -1 where it is missing."""
+    return find_reverse(graph.edge_index, graph.edge_shifts, graph.species.shape[0])
 
-    Edges are identified by integers, so images of one pair are never confused.
-    """
-    n_edges = graph.edge_index.shape[1]
+
+def find_reverse(edge_index: Tensor, edge_shifts: Tensor, n_atoms: int) -> Tensor:
+    """See `reverse_edges`. Edges are identified by integers: images are never confused."""
+    n_edges = edge_index.shape[1]
     if n_edges == 0:
-        return torch.zeros(0, dtype=torch.int64, device=graph.edge_index.device)
-    centre, neighbour = graph.edge_index[0], graph.edge_index[1]
-    shifts = graph.edge_shifts.to(torch.int64)
+        return torch.zeros(0, dtype=torch.int64, device=edge_index.device)
+    centre, neighbour = edge_index[0], edge_index[1]
+    shifts = edge_shifts.to(torch.int64)
     # The range is symmetric, so that S and -S have codes in the same range.
     largest = shifts.abs().max() + 1
     width = 2 * largest + 1
-    n_atoms = graph.species.shape[0]
 
     code = ((shifts[:, 0] + largest) * width + shifts[:, 1] + largest) * width + shifts[:, 2]
     reverse_code = ((largest - shifts[:, 0]) * width + largest - shifts[:, 1]) * width

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from pet_mlip.model.adaptive import average_cutoffs, solve_cutoffs
 from pet_mlip.model.cutoff import cutoff_switch
-from pet_mlip.network.hypers import SMALLEST_TRIAL_CUTOFF, PETHypers
 from pet_mlip.model.reach import Reach
+from pet_mlip.network.hypers import SMALLEST_TRIAL_CUTOFF, PETHypers
 
 
 class Inputs(NamedTuple):

@@ -10,10 +10,10 @@ from pet_mlip.model.graph import (
     reverse_edges,
     select_edges,
 )
-from pet_mlip.network.hypers import PETHypers
 from pet_mlip.model.inputs import EdgeCutoffs, Inputs
 from pet_mlip.model.reach import domain_reach, full_reach
 from pet_mlip.model.repulsion import Repulsion
+from pet_mlip.network.hypers import PETHypers
 
 
 class Preparation(nn.Module):

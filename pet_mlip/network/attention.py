@@ -35,11 +35,11 @@ class Attention(nn.Module):
         heads, of_head = self.num_heads, width // self.num_heads
         qkv = self.input_linear(tokens).reshape(n_rows, n_tokens, 3, heads, of_head)
         qkv = qkv.permute(2, 0, 3, 1, 4).reshape(3, n_rows * heads, n_tokens, of_head)
-        logs = log_switch.unsqueeze(1).expand(n_rows, heads, n_tokens)
-        logs = logs.reshape(n_rows * heads, 1, n_tokens)
-        scores = torch.bmm(qkv[0], qkv[1].transpose(1, 2)).to(log_switch.dtype)
+        query = qkv[0] if self.scale == 1.0 else self.scale * qkv[0]
         # Written out, not fused: the gradient over log f and a second derivative are needed.
-        weights = torch.softmax(torch.add(logs, scores, alpha=self.scale), dim=-1).to(qkv.dtype)
+        scores = torch.bmm(query, qkv[1].transpose(1, 2)).to(log_switch.dtype)
+        scores.view(n_rows, heads, n_tokens, n_tokens).add_(log_switch[:, None, None, :])
+        weights = torch.softmax(scores, dim=-1).to(qkv.dtype)
         mixed = torch.bmm(weights, qkv[2]).view(n_rows, heads, n_tokens, of_head)
         mixed = mixed.transpose(1, 2).reshape(n_rows, n_tokens, width)
         return self.output_linear(mixed), qkv, weights
@@ -52,15 +52,32 @@ class Attention(nn.Module):
         grad_mixed = grad_mixed.transpose(1, 2).reshape(n_rows * heads, n_tokens, of_head)
         grad_weights = torch.bmm(grad_mixed, qkv[2].transpose(1, 2))
         grad_scores = torch._softmax_backward_data(grad_weights, weights, 2, weights.dtype)
-        query, key = self.scale * qkv[0], self.scale * qkv[1]
-        grads = torch.stack(
-            [
-                torch.bmm(grad_scores, key),
-                torch.bmm(grad_scores.transpose(1, 2), query),
-                torch.bmm(weights.transpose(1, 2), grad_mixed),
-            ]
-        )
+        query, key = qkv[0], qkv[1]
+        if self.scale != 1.0:
+            query, key = self.scale * query, self.scale * key
+        if torch.is_grad_enabled():
+            grads = torch.stack(
+                [
+                    torch.bmm(grad_scores, key),
+                    torch.bmm(grad_scores.transpose(1, 2), query),
+                    torch.bmm(weights.transpose(1, 2), grad_mixed),
+                ]
+            )
+        else:
+            grads = torch.empty_like(qkv)
+            torch.bmm(grad_scores, key, out=grads[0])
+            torch.bmm(grad_scores.transpose(1, 2), query, out=grads[1])
+            torch.bmm(weights.transpose(1, 2), grad_mixed, out=grads[2])
         grads = grads.reshape(3, n_rows, heads, n_tokens, of_head).permute(1, 3, 0, 2, 4)
         grads = grads.reshape(n_rows, n_tokens, 3 * width)
         grad_logs = grad_scores.view(n_rows, heads * n_tokens, n_tokens).sum(dim=1)
         return self.input_linear.vjp(grads), grad_logs
+
+    @torch.jit.unused
+    def fold_scale(self) -> None:
+        """Let the map that makes the queries take over their scale, for good."""
+        width = self.output_linear.in_features
+        with torch.no_grad():
+            self.input_linear.weight[:width] *= self.scale
+            self.input_linear.bias[:width] *= self.scale
+        self.scale = 1.0

@@ -18,7 +18,10 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the output (..., D) and what `vjp` needs, (..., F or 2 F)."""
         x = self.w_in(x)
-        return self.w_out(gate(x) if self.gated else silu(x)), x
+        if not self.gated:
+            return self.w_out(silu(x)), x
+        hidden, saved = gate(x)
+        return self.w_out(hidden), saved
 
     def vjp(self, grad: Tensor, saved: Tensor) -> Tensor:
         """Compute the gradient over the input."""

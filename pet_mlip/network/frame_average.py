@@ -202,8 +202,10 @@ class _AverageVjp(torch.autograd.Function):
             own, weights = owner[frames], weight[frames, None]
             p = _rows(tile, shared, coordinates, rotated, owner, False)
             value, slope, curve = silu_derivatives(p)
-            a = of_shared.index_select(0, own).view(-1, width).addmm_(
-                of_rotated[places], coordinates
+            a = (
+                of_shared.index_select(0, own)
+                .view(-1, width)
+                .addmm_(of_rotated[places], coordinates)
             )
             a = a.view(own.shape[0], -1).mul_(weights).view(-1, width)
             w = of_weight[frames].repeat_interleave(n_places).unsqueeze(1)

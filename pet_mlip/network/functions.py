@@ -168,20 +168,33 @@ class _NormaliseVjp(torch.autograd.Function):
         return of_grad, of_normed, of_inverse, None
 
 
-def gate(x: Tensor) -> Tensor:
-    """Compute v sigmoid(g) of x = (v, g) in the last dimension, (..., F) of (..., 2 F)."""
+def gate(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute v sigmoid(g) of x = (v, g) in the last dimension, (..., F) of (..., 2 F).
+
+    Also returns what `gate_vjp` needs, (..., 2 F): x where autograd records, elsewhere the
+    derivatives over v and g.
+    """
     if not torch.jit.is_scripting() and torch.is_grad_enabled():
         found: Tensor = _Gate.apply(x)  # type: ignore[no-untyped-call]
-        return found
-    return torch.nn.functional.glu(x, dim=-1)
+        return found, x
+    width = x.shape[-1] // 2
+    level = torch.sigmoid(x[..., width:])
+    hidden = x[..., :width] * level
+    torch.addcmul(hidden, hidden, level, value=-1.0, out=x[..., width:])
+    x[..., :width].copy_(level)
+    return hidden, x
 
 
-def gate_vjp(grad: Tensor, x: Tensor) -> Tensor:
+def gate_vjp(grad: Tensor, saved: Tensor) -> Tensor:
     """Compute the gradient over x from that over `gate`, (..., 2 F) of (..., F)."""
     if not torch.jit.is_scripting() and torch.is_grad_enabled():
-        found: Tensor = _GateVjp.apply(grad, x)  # type: ignore[no-untyped-call]
+        found: Tensor = _GateVjp.apply(grad, saved)  # type: ignore[no-untyped-call]
         return found
-    return _gate_vjp(grad, x)
+    width = grad.shape[-1]
+    both = torch.empty_like(saved, dtype=grad.dtype)
+    torch.mul(grad, saved[..., :width], out=both[..., :width])
+    torch.mul(grad, saved[..., width:], out=both[..., width:])
+    return both
 
 
 def _gate_vjp(grad: Tensor, x: Tensor) -> Tensor:

@@ -286,10 +286,11 @@ class PET(nn.Module):
         return into
 
     @torch.jit.unused
-    def fold_norms(self) -> None:
-        """Let the maps behind norms take over their weights, for good: cheaper, not trainable."""
+    def fold(self) -> None:
+        """Let linear maps take over norms' weights and scales, for good: cheaper, not trainable."""
         for layer in self.layers:
             for transformer in layer.layers:  # type: ignore[union-attr]
+                transformer.attention.fold_scale()
                 if transformer.pre_norm:
                     transformer.norm_attention.fold_into(transformer.attention.input_linear)
                     transformer.norm_mlp.fold_into(transformer.mlp.w_in)

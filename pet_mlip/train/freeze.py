@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from torch import nn
 
 from pet_mlip.config.training import Part
-from pet_mlip.errors import UserError
 from pet_mlip.engine.potential import Potential
+from pet_mlip.errors import UserError
 
 BACKBONE = ("embeddings", "layers")
 HEADS = "readouts."

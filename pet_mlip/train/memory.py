@@ -15,16 +15,16 @@ import torch
 from pet_mlip.data.batch import Batch, collate
 from pet_mlip.data.dataset import AtomsDataset
 from pet_mlip.data.sampler import AtomBudgetBatchSampler, SampleRef
-from pet_mlip.errors import UserError
 from pet_mlip.engine.memory import (
     LARGEST_BYTES,
     LARGEST_SHARE,
     available_memory,
     bytes_per_token,
 )
-from pet_mlip.engine.precision import Precision
-from pet_mlip.model.graph import count_each
 from pet_mlip.engine.potential import Potential
+from pet_mlip.engine.precision import Precision
+from pet_mlip.errors import UserError
+from pet_mlip.model.graph import count_each
 from pet_mlip.train.output import LOG
 
 OF_STEP = 5.0

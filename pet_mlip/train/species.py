@@ -9,8 +9,8 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from pet_mlip.config import Config
-from pet_mlip.errors import UserError
 from pet_mlip.engine.potential import Potential
+from pet_mlip.errors import UserError
 from pet_mlip.train.freeze import frozen_parts
 from pet_mlip.train.output import LOG
 

@@ -6,8 +6,8 @@ from model_files import checkpoint, small_potential
 
 from pet_mlip import PETCalculator
 from pet_mlip.ecse.hypers import SymmetrizationHypers
-from pet_mlip.export import read_metadata
 from pet_mlip.engine.potential import Potential
+from pet_mlip.export import read_metadata
 
 
 def trained(ensemble, train):

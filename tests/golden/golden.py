@@ -16,9 +16,9 @@ from ase.build import bulk, molecule
 
 from pet_mlip.data.batch import graph_from_atoms
 from pet_mlip.ecse import SymmetrizationHypers
+from pet_mlip.engine.potential import Potential
 from pet_mlip.model.graph import electronic_state
 from pet_mlip.network.hypers import PETHypers
-from pet_mlip.engine.potential import Potential
 
 FILE = Path(__file__).with_name("golden.json")
 SPECIES = [1, 6, 8, 14]
@@ -83,7 +83,9 @@ def make_potential(architecture: str, ensemble: str) -> Potential:
             if "embedder" in name and "bias" not in name:
                 width = 1
             scale = 0.3 if parameter.ndim == 1 else width**-0.5
-            parameter.copy_((1.0 if "norm" in old_name(name) and "weight" in name else 0.0) + scale * drawn)
+            parameter.copy_(
+                (1.0 if "norm" in old_name(name) and "weight" in name else 0.0) + scale * drawn
+            )
     potential.set_baseline({1: -1.5, 6: 0.7, 8: 2.0, 14: -3.1}, 1.3)
     return potential.eval()
 

@@ -13,7 +13,6 @@ from golden import (
     make_structures,
 )
 
-
 GOLDEN = json.loads(FILE.read_text(encoding="utf-8"))
 CASES = [(a, s) for a in ARCHITECTURES for s in make_structures()]
 

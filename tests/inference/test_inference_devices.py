@@ -17,10 +17,10 @@ from model_tools import (
 from pretended_device import DEVICE, Elsewhere, PretendedDevice, move, unwrap
 
 from pet_mlip import PETCalculator
+from pet_mlip.engine.precision import set_precision
 from pet_mlip.export import LoadedModel, load_model, save_model
 from pet_mlip.export.module import ExportedModel
 from pet_mlip.export.selfcheck import cluster_topology, random_cluster
-from pet_mlip.engine.precision import set_precision
 
 QUICK = ["none", "axis_plane", "closest_pairs"]
 MODELS = [(e, f, {}) for e in QUICK for f in FEATURIZERS] + [("pairs", "residual", {})]

@@ -16,14 +16,14 @@ from model_tools import (
 from test_inference_evaluator import VARIANTS, evaluate
 
 from pet_mlip.bench.tf32 import ImitatedTF32, round_to_tf32
-from pet_mlip.network.products import add_product
-from pet_mlip.network.linear import Linear
 from pet_mlip.engine.precision import (
     MatrixProducts,
     dtype_of,
     matrix_products,
     set_precision,
 )
+from pet_mlip.network.linear import Linear
+from pet_mlip.network.products import add_product
 
 MODELS = [(e, f, {}) for e in ENSEMBLES for f in FEATURIZERS]
 MODELS += [("axis_plane", "feedforward", variant) for variant in VARIANTS]

@@ -3,11 +3,11 @@
 import torch
 from ase.build import molecule
 from model_tools import assert_same, graph_of, make_potential
+from pet_mlip.model.pet import PET
 
 from pet_mlip.export.module import ExportedModel
 from pet_mlip.model.graph import electronic_state
 from pet_mlip.network.hypers import PETHypers
-from pet_mlip.model.pet import PET
 
 
 def test_the_state_matters_to_its_own_structure():

@@ -104,9 +104,7 @@ def test_forces_cancel(model):
 def force_loss(potential: Potential, batch, frames=None):
     """A loss of energies, forces and virials, as training has it."""
     n_structures = len(batch.energy)
-    found = predict(
-        potential, batch.graph, batch.structure, n_structures, frames, training=True
-    )
+    found = predict(potential, batch.graph, batch.structure, n_structures, frames, training=True)
     return (found.energy**2).sum() + (found.forces**2).sum() + 0.1 * (found.virial**2).sum()
 
 

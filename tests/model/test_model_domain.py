@@ -8,10 +8,10 @@ from domain_tools import domain_of, whole_system
 from model_tools import CUTOFF, ENSEMBLES, FEATURIZERS, assert_same, make_potential, rattled
 
 from pet_mlip.data.batch import batch_from_atoms
-from pet_mlip.export.module import ExportedModel
-from pet_mlip.network.layer import GNNLayer
 from pet_mlip.engine.derivatives import predict
+from pet_mlip.export.module import ExportedModel
 from pet_mlip.model.graph import electronic_state
+from pet_mlip.network.layer import GNNLayer
 
 SKIN = 0.3
 

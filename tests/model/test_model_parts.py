@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 from model_tools import assert_same, graph_of, make_potential, structures
+from pet_mlip.model.transformer import Attention
 
 from pet_mlip.model.cutoff import cutoff_switch
 from pet_mlip.model.environment import environment_of
 from pet_mlip.network.radial import RadialBasis
-from pet_mlip.model.transformer import Attention
 
 
 def r(*values):

@@ -8,9 +8,9 @@ from train_tools import TINY
 
 from pet_mlip.config import TrainingConfig
 from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
 from pet_mlip.network.hypers import PETHypers
-from pet_mlip.engine.potential import Potential
 from pet_mlip.train.freeze import count_parameters, freeze, part_of
 from pet_mlip.train.optimizer import make_optimizer
 

@@ -17,9 +17,9 @@ from train_tools import structures, tiny_config, tiny_tree
 from pet_mlip.ase.calculator import PETCalculator
 from pet_mlip.config import Config, load_config, validate
 from pet_mlip.data.batch import batch_from_atoms
+from pet_mlip.engine.derivatives import predict
 from pet_mlip.errors import UserError
 from pet_mlip.export import read_metadata
-from pet_mlip.engine.derivatives import predict
 from pet_mlip.train import load_checkpoint, run_training
 from pet_mlip.train.checkpoint import read_checkpoint
 from pet_mlip.train.output import MetricsTable
