@@ -55,7 +55,6 @@ def model_file(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         "docs/ecse_tool.md",
         "docs/finetuning.md",
         "docs/metatrain.md",
-        "docs/multiple_time_stepping.md",
         "README.md",
     ],
 )
