@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pet_mlip.ase.neighbours import Edges
-from pet_mlip.export import LoadedModel
 from pet_mlip.engine.allocator import keep_freed_memory
 from pet_mlip.engine.derivatives import forces_from_edge_gradient
+from pet_mlip.export import LoadedModel
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -57,12 +57,7 @@ class Engine:
             keep_freed_memory()
 
     def __call__(
-        self,
-        numbers: Ints,
-        edges: Edges,
-        electronic: Ints | None,
-        gradient: bool,
-        plain: bool = False,
+        self, numbers: Ints, edges: Edges, electronic: Ints | None, gradient: bool
     ) -> Output:
         """Evaluate a graph.
 
@@ -71,7 +66,6 @@ class Engine:
             edges: Its directed edges, on the model's device.
             electronic: Charge and spin multiplicity, (N, 2); None for neutral singlets.
             gradient: Whether to compute forces and virials.
-            plain: Evaluate every atom in one frame, the identity.
         """
         index, shifts, vectors = edges
         # Tensors made in a caller's inference mode could not be differentiated.
@@ -80,7 +74,7 @@ class Engine:
             species = torch.from_numpy(np.array(numbers, dtype=np.int64)).to(self.model.device)
             state = None if electronic is None else torch.tensor(electronic).to(self.model.device)
             energies, edge_gradient, n_frames = self.model(
-                species, index, vectors, shifts, state, None, gradient, self.chunk_size, plain
+                species, index, vectors, shifts, state, None, gradient, self.chunk_size
             )
             forces, virials = None, None
             if gradient:
