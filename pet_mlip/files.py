@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ REMEDIES = {
     errno.EEXIST: "check the path: a part of it is a file",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
+TEMPORARY = ".pet_mlip."
+"""How the names of files begin that replace others."""
 TORCH_WRITERS = ("PytorchStreamWriter", "inline_container", "iostream error")
 """What torch's messages about files that it could not write have in them."""
 
@@ -38,6 +41,20 @@ def describe(error: OSError, path: str | Path | None = None) -> str:
     remedy = REMEDIES.get(error.errno or 0, "check the path and the disk")
     subject = f"{name} cannot be read or written" if name else "A file cannot be read or written"
     return f"{subject} ({reason}); {remedy}."
+
+
+def check_replaceable(path: str | Path) -> None:
+    """Refuse the path of a file to write that is something else.
+
+    Raises:
+        UserError: It is a folder or, as /dev/null, a device, whose place the file would take.
+    """
+    path = Path(path)
+    with writing(path):
+        if path.is_dir():
+            raise UserError(f"{path} is a directory; give the path of the file to write.")
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path} is no regular file but a device; give another path.")
 
 
 def check_writable(folder: str | Path) -> None:
@@ -59,7 +76,7 @@ def check_writable(folder: str | Path) -> None:
 
 @contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Tell a failure to write a file as one sentence that names it.
+    """Tell a failure to write a file as one sentence that names it, or what failed instead.
 
     Raises:
         UserError: The file cannot be written.
@@ -67,11 +84,58 @@ def writing(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename = str(path)
-        raise UserError(describe(error)) from error
+        # Temporary files stand for this one; any other is what there is trouble with.
+        if isinstance(error.filename, str) and Path(error.filename).name.startswith(TEMPORARY):
+            error.filename = str(path)
+        raise UserError(describe(error, path)) from error
     except RuntimeError as error:
         if not any(word in str(error) for word in TORCH_WRITERS):
             raise
         raise UserError(
             f"{path} cannot be written ({str(error).splitlines()[0]}); is the disk full?"
         ) from error
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yield another path in the same folder, which becomes `path` at the end.
+
+    Whenever the program is killed, `path` is either the old file or the new one. If the block
+    raises, the old one stays, and nothing else is left.
+
+    Raises:
+        UserError: The file cannot be written, or something else has its name.
+    """
+    path = Path(path)
+    check_replaceable(path)
+    with writing(path):
+        # Not made of the file's name, which may be as long as names can be.
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY, suffix=path.suffix)
+        os.close(handle)
+        os.chmod(name, _file_mode())
+    temporary = Path(name)
+    try:
+        with writing(path):
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Replace a text file in one step.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _file_mode() -> int:
+    """The permissions that a new file gets; mkstemp makes private ones."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask

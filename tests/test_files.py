@@ -19,7 +19,7 @@ from pet_mlip.ase.recording import THERMO, TRAJECTORY, Recorder
 from pet_mlip.cli.app import main
 from pet_mlip.errors import UserError
 from pet_mlip.export import save_model
-from pet_mlip.files import check_writable, describe, writing
+from pet_mlip.files import check_writable, describe, replacing, write_text, writing
 from pet_mlip.train.checkpoint import read_checkpoint, write_checkpoint
 
 
@@ -99,6 +99,61 @@ def test_full_disks_of_torch():
         raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed\n")
     with pytest.raises(RuntimeError, match="something else"), writing("m.pt"):
         raise RuntimeError("something else")
+
+
+def test_what_fails_is_named():
+    """Another file than the one that is written, for example one that is read meanwhile."""
+    for named, expected in (("other.xyz", "other.xyz"), (None, "a.pt"), (3, "a.pt")):
+        error = OSError(errno.EIO, "Reason", named)
+        with (
+            pytest.raises(UserError, match=rf"^{expected} cannot be .*\(Reason\)"),
+            writing("a.pt"),
+        ):
+            raise error
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / ("n" * 255)  # as long as the file system allows
+    write_text(path, "old")
+    with pytest.raises(UserError, match=rf"{path.name} cannot be"), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device", str(temporary))
+    with pytest.raises(KeyError), replacing(path):
+        raise KeyError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    write_text(path, "new")
+    assert path.read_text() == "new"
+    for place, words in ((tmp_path, "is a directory"), ("/dev/null", "no regular file")):
+        with pytest.raises(UserError, match=words):
+            write_text(place, "new")
+
+
+def test_no_temporary_file_is_named(tmp_path):
+    with pytest.raises(UserError) as caught:
+        write_text(tmp_path / "no" / "folder.txt", "new")
+    assert str(caught.value).startswith(f"{tmp_path / 'no' / 'folder.txt'} cannot be")
+
+
+def test_faults_of_the_data_are_not_those_of_the_predictions(folder, monkeypatch, capsys):
+    """A file on a broken disk is read while another one is written."""
+    import pet_mlip.evaluate
+
+    def broken(*_, **__):
+        raise OSError(errno.EIO, "Input/output error", "data.xyz")
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(pet_mlip.evaluate, "evaluate", broken)
+    words = ("eval", "model.pt", "data.xyz", "--output", "out.xyz")
+    code, err = run(monkeypatch, capsys, *words)
+    assert code == 1 and "Error: data.xyz cannot be" in err and "out.xyz" not in err
+
+    def nameless(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(pet_mlip.evaluate, "evaluate", nameless)
+    code, err = run(monkeypatch, capsys, *words)
+    assert code == 1 and "Input/output error" in err and "out.xyz" not in err
 
 
 def full_disk():

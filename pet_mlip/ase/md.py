@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ from ase.md.verlet import VelocityVerlet
 
 from pet_mlip.ase.symmetrize.rotations import RandomRotation
 from pet_mlip.errors import UserError
-from pet_mlip.files import writing
+from pet_mlip.files import replacing, write_text
 
 BAR = 1e5 * units.Pascal
 Ensemble = Literal["nve", "nvt", "npt"]
@@ -128,25 +127,17 @@ class Simulation:
         rotation = self._random_rotation()
         if rotation is not None:
             text["rotation"] = rotation.before
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with writing(path):
-                with open(temporary, "wb") as file:
-                    np.savez(
-                        file,
-                        numbers=atoms.numbers,
-                        positions=atoms.positions,
-                        momenta=atoms.get_momenta(),
-                        cell=atoms.cell.array,
-                        pbc=atoms.pbc,
-                        text=json.dumps(text),
-                        **barostat,
-                    )
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            np.savez(
+                file,
+                numbers=atoms.numbers,
+                positions=atoms.positions,
+                momenta=atoms.get_momenta(),
+                cell=atoms.cell.array,
+                pbc=atoms.pbc,
+                text=json.dumps(text),
+                **barostat,
+            )
 
     def restore(self, path: str | Path) -> dict[str, Any]:
         """Go to a saved state; returns what was kept with it.
@@ -214,8 +205,7 @@ def read_settings(path: str | Path) -> MDSettings:
 
 def write_settings(path: str | Path, settings: MDSettings) -> None:
     """Write settings as JSON."""
-    with writing(path):
-        Path(path).write_text(json.dumps(asdict(settings), indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(asdict(settings), indent=1) + "\n")
 
 
 def _integrator(atoms: Atoms, settings: MDSettings, rng: np.random.Generator) -> MolecularDynamics:

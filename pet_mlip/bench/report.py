@@ -9,6 +9,7 @@ from typing import Any
 
 from pet_mlip.bench.contestants import BASE
 from pet_mlip.errors import UserError
+from pet_mlip.files import write_text
 
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 
@@ -156,7 +157,7 @@ def update_page(path: Path, results: Results) -> None:
     page = read_page(path)
     before, rest = page.split(BEGIN)
     after = rest.split(END)[1]
-    path.write_text(f"{before}{BEGIN}\n{summary(results)}\n{END}{after}", encoding="utf-8")
+    write_text(path, f"{before}{BEGIN}\n{summary(results)}\n{END}{after}")
 
 
 def read_page(path: Path) -> str:

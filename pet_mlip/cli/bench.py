@@ -11,7 +11,7 @@ import typer
 from pet_mlip.bench.contestants import CONTESTANTS
 from pet_mlip.cli.common import stderr, stdout
 from pet_mlip.errors import UserError
-from pet_mlip.files import check_writable
+from pet_mlip.files import check_writable, write_text
 
 FILES = ("results.json", "report.md", "benchmark.png")
 
@@ -138,8 +138,8 @@ def measure(output: Path, overwrite: bool, options: dict[str, Any]) -> dict[str,
     check_writable(output)
 
     def keep(results: dict[str, Any]) -> None:
-        (output / FILES[0]).write_text(json.dumps(results, indent=1), encoding="utf-8")
-        (output / FILES[1]).write_text(markdown(results), encoding="utf-8")
+        write_text(output / FILES[0], json.dumps(results, indent=1))
+        write_text(output / FILES[1], markdown(results))
         plot(output / FILES[2], results)
 
     def say(sentence: str) -> None:

@@ -239,12 +239,19 @@ def _writer(path: Path | None) -> Iterator[OnResult | None]:
     from ase.io.extxyz import write_extxyz
 
     check_writable(path.parent)
-    with writing(path), open(path, "w", encoding="utf-8") as file:
+    with writing(path):
+        file = open(path, "w", encoding="utf-8")  # noqa: SIM115 - closed below
 
-        def write(structure: Structure, prediction: dict[str, Any]) -> None:
-            write_extxyz(file, [predicted_atoms(structure, prediction)])
+    def write(structure: Structure, prediction: dict[str, Any]) -> None:
+        atoms = predicted_atoms(structure, prediction)
+        with writing(path):
+            write_extxyz(file, [atoms])
 
+    try:
         yield write
+    finally:
+        with writing(path):
+            file.close()
 
 
 def predicted_atoms(structure: Structure, prediction: dict[str, Any]) -> Any:

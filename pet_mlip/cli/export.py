@@ -9,7 +9,7 @@ import typer
 
 from pet_mlip.cli.common import pairs_table, refuse_metatrain, stdout
 from pet_mlip.errors import UserError
-from pet_mlip.files import check_writable
+from pet_mlip.files import check_replaceable, check_writable
 
 if TYPE_CHECKING:
     from pet_mlip.ecse.hypers import SymmetrizationHypers
@@ -52,6 +52,9 @@ def export(
         raise UserError(f"--dtype {dtype} is not known; use float32 or float64.")
     refuse_metatrain(checkpoint)
     path = output or checkpoint.with_suffix(".pt")
+    if path.exists() and checkpoint.exists() and path.samefile(checkpoint):
+        raise UserError(f"{path} is the checkpoint itself; give another --output.")
+    check_replaceable(path)
     check_writable(path.parent)
     potential, _, summary = load_checkpoint(checkpoint)
     potential, orientations = symmetrized(potential, symmetrization, force)

@@ -9,7 +9,7 @@ from pet_mlip.convert.metatrain import Converted
 from pet_mlip.errors import UserError
 from pet_mlip.export import Orientations, save_model
 from pet_mlip.export.archive import DTYPES
-from pet_mlip.files import check_writable
+from pet_mlip.files import check_replaceable, check_writable
 from pet_mlip.train.checkpoint import write_checkpoint
 from pet_mlip.version import __version__
 
@@ -27,8 +27,7 @@ def check_output(path: Path, overwrite: bool) -> None:
             f"--output {path}: give a name with .pt (a model to run) or .ckpt (a checkpoint to "
             "train on or export)."
         )
-    if path.is_dir():
-        raise UserError(f"--output {path} is a directory; give the path of the file to write.")
+    check_replaceable(path)
     check_writable(path.parent)
     if path.exists() and not overwrite:
         raise UserError(

@@ -1,8 +1,6 @@
 """Writing and reading the exported file. Everything specific to TorchScript is here."""
 
 import io
-import os
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +24,7 @@ from pet_mlip.export.metadata import (
 )
 from pet_mlip.export.module import ExportedModel
 from pet_mlip.export.selfcheck import check_exported
-from pet_mlip.files import check_writable, writing
+from pet_mlip.files import check_replaceable, check_writable, replacing
 from pet_mlip.engine.precision import (
     Precision,
     choose_precision,
@@ -160,8 +158,7 @@ def save_model(
             reproduce the eager one.
     """
     path = Path(path)
-    if path.is_dir():
-        raise UserError(f"{path} is a directory; give the path of the model file to write.")
+    check_replaceable(path)
     if dtype not in DTYPES:
         raise UserError(f"dtype {dtype!r} is not known; choose one of {', '.join(DTYPES)}.")
     eager = deepcopy(potential).cpu().eval().requires_grad_(False)
@@ -213,23 +210,15 @@ def write_checked(
         check: Called with the path of what was written; raises if it will not do.
     """
     check_writable(path.parent)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
+    with replacing(path) as temporary:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # TorchScript is deprecated, and needed by LAMMPS.
             scripted = torch.jit.script(exported)
             # Torch ends the process where it cannot write a file itself.
             content = io.BytesIO()
             torch.jit.save(scripted, content, _extra_files=files)
-            with writing(path):
-                Path(temporary).write_bytes(content.getbuffer())
-        os.chmod(temporary, _file_mode())
-        check(temporary)
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
+        temporary.write_bytes(content.getbuffer())
+        check(str(temporary))
 
 
 def load_model(path: str | Path, device: str = "auto", dtype: str | None = None) -> LoadedModel:
@@ -261,13 +250,6 @@ def load_model(path: str | Path, device: str = "auto", dtype: str | None = None)
         with torch.inference_mode(False):
             set_precision(module.potential.pet, name)
     return LoadedModel(module, metadata, target, name)
-
-
-def _file_mode() -> int:
-    """The permissions that a new file gets; mkstemp makes private ones."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
 
 
 def choose_device(device: str) -> torch.device:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 
 from pet_mlip.errors import UserError
-from pet_mlip.files import writing
+from pet_mlip.files import replacing
 from pet_mlip.engine.potential import Potential
 
 KIND = "pet_mlip checkpoint"
@@ -20,29 +19,8 @@ FORMAT_VERSION = 1
 
 def write_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
     """Write a file that is either the old or the new one, whenever the process is killed."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with writing(path):
-            with open(temporary, "wb") as file:
-                torch.save({"kind": KIND, "format_version": FORMAT_VERSION, **content}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Replace a text file atomically."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with writing(path):
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        torch.save({"kind": KIND, "format_version": FORMAT_VERSION, **content}, file)
 
 
 def read_checkpoint(path: str | Path, device: str = "cpu") -> dict[str, Any]:

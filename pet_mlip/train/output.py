@@ -17,8 +17,7 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 from pet_mlip.errors import UserError
-from pet_mlip.files import check_writable, writing
-from pet_mlip.train.checkpoint import write_text
+from pet_mlip.files import check_writable, write_text, writing
 
 LOG = logging.getLogger("pet_mlip")
 FILES = ("config.yaml", "train.log", "metrics.csv", "last.ckpt", "best.ckpt", "model.pt")

@@ -11,7 +11,7 @@ from pet_mlip.config import Config
 from pet_mlip.evaluate import evaluate
 from pet_mlip.evaluate.plots import plot_learning_curve
 from pet_mlip.evaluate.report import write_report as write_set_report
-from pet_mlip.train.checkpoint import write_text
+from pet_mlip.files import write_text
 from pet_mlip.train.output import LOG, Output
 from pet_mlip.train.setup import DataSets, load_files
 

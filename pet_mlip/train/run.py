@@ -9,13 +9,13 @@ from rich.console import Console
 
 from pet_mlip.config import Config
 from pet_mlip.export import save_model
+from pet_mlip.files import write_text
 from pet_mlip.train.callbacks import ProgressBar, ProgressLines, Recorder, Signals
 from pet_mlip.train.checkpoint import (
     load_checkpoint,
     read_checkpoint,
     restore_potential,
     write_checkpoint,
-    write_text,
 )
 from pet_mlip.train.fingerprint import check_same_data, fingerprint
 from pet_mlip.train.freeze import count_parameters, freeze
