@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from pet_mlip.errors import UserError
 from pet_mlip.engine.potential import Potential
+from pet_mlip.errors import UserError
 
 _LAYER = r"layers\.(\d+)\."
 _TRANSFORMER = r"gnn_layers.\1.trans.layers.\2."

@@ -13,9 +13,9 @@ from pet_mlip.bench.contestants import KOKKOS, METATRAIN, PLAIN, exported_path
 from pet_mlip.bench.kokkos import write_kokkos
 from pet_mlip.bench.structures import ELEMENTS
 from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.engine.potential import Potential
 from pet_mlip.export import save_model
 from pet_mlip.network.hypers import PETHypers
-from pet_mlip.engine.potential import Potential
 
 
 def write_models(

@@ -13,8 +13,8 @@ from pet_mlip.files import check_replaceable, check_writable
 
 if TYPE_CHECKING:
     from pet_mlip.ecse.hypers import SymmetrizationHypers
-    from pet_mlip.export import Orientations
     from pet_mlip.engine.potential import Potential
+    from pet_mlip.export import Orientations
 
 
 def export(

@@ -1,8 +1,8 @@
 """How much memory a training step takes, and batches in parts that fit into what there is.
 
 Everything that grows is an activation of an attention token: a neighbour of an atom, or the atom.
-Frames take nothing that stays. The gradient of a loss of forces keeps the activations of the energy,
-of its derivative, and of the way back through both. A validation needs none of that, and is
+Frames take nothing that stays. The gradient of a loss of forces keeps the activations of the
+energy, of its derivative, and of the way back through both. A validation needs none of that, and is
 evaluated in chunks of a structure's atoms.
 """
 
@@ -15,16 +15,16 @@ import torch
 from pet_mlip.data.batch import Batch, collate
 from pet_mlip.data.dataset import AtomsDataset
 from pet_mlip.data.sampler import AtomBudgetBatchSampler, SampleRef
-from pet_mlip.errors import UserError
 from pet_mlip.engine.memory import (
     LARGEST_BYTES,
     LARGEST_SHARE,
     available_memory,
     bytes_per_token,
 )
-from pet_mlip.engine.precision import Precision
-from pet_mlip.model.graph import count_each
 from pet_mlip.engine.potential import Potential
+from pet_mlip.engine.precision import Precision
+from pet_mlip.errors import UserError
+from pet_mlip.model.graph import count_each
 from pet_mlip.train.output import LOG
 
 OF_STEP = 5.0
@@ -164,8 +164,8 @@ class MemoryBudget:
         structure = dataset.structures[order[worst]]
         remedies = "a smaller network or cutoff, or structures of fewer atoms"
         sentence = (
-            f"Training on {structure.source} ({structure.n_atoms} atoms with {tokens[worst]} tokens) "
-            f"takes about {costs[worst] / 1e9:.3g} GB of memory"
+            f"Training on {structure.source} ({structure.n_atoms} atoms with {tokens[worst]} "
+            f"tokens) takes about {costs[worst] / 1e9:.3g} GB of memory"
         )
         if costs[worst] > REFUSED_SHARE * self.available:
             raise UserError(

@@ -16,9 +16,9 @@ from pet_mlip.config import Config
 from pet_mlip.ecse.frames import single_frames
 from pet_mlip.ecse.random_numbers import combine
 from pet_mlip.ecse.training import random_rotations
-from pet_mlip.errors import UserError
 from pet_mlip.engine.derivatives import Prediction, predict
 from pet_mlip.engine.potential import Potential
+from pet_mlip.errors import UserError
 from pet_mlip.train.ema import AveragedWeights
 from pet_mlip.train.loader import Loaders
 from pet_mlip.train.loss import ErrorSums, Loss, compare, label_counts

@@ -27,7 +27,12 @@ def predict_energies(potential: Potential, config: Config, dataset: AtomsDataset
     memory = MemoryBudget(potential, config.training.memory_gb, device)
     for batch in batches(memory, dataset, config, device):
         found = predict(
-            potential, batch.graph, batch.structure, batch.n_structures, derivatives=False, chunk_size=memory.chunk_size
+            potential,
+            batch.graph,
+            batch.structure,
+            batch.n_structures,
+            derivatives=False,
+            chunk_size=memory.chunk_size,
         )
         energies += found.energy.tolist()
     potential.cpu()
@@ -72,7 +77,13 @@ def errors(
     sums = ErrorSums(loss, device)
     memory = MemoryBudget(potential, config.training.memory_gb, device)
     for batch in batches(memory, dataset, config, device):
-        found = predict(potential, batch.graph, batch.structure, batch.n_structures, chunk_size=memory.chunk_size)
+        found = predict(
+            potential,
+            batch.graph,
+            batch.structure,
+            batch.n_structures,
+            chunk_size=memory.chunk_size,
+        )
         sums.add(compare(found, batch))
     potential.cpu()
     return sums.result()

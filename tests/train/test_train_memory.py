@@ -13,6 +13,7 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.io import write
+from pet_mlip.train.bounded import BoundedPredictor
 from train_tools import labelled, structures, tiny_tree
 
 from pet_mlip.config import validate
@@ -20,12 +21,11 @@ from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.data.dataset import AtomsDataset
 from pet_mlip.data.labels import structure_from_atoms
 from pet_mlip.ecse.hypers import SymmetrizationHypers
-from pet_mlip.errors import UserError
 from pet_mlip.engine.derivatives import predict
-from pet_mlip.network.hypers import PETHypers
 from pet_mlip.engine.potential import Potential
+from pet_mlip.errors import UserError
+from pet_mlip.network.hypers import PETHypers
 from pet_mlip.train import run_training
-from pet_mlip.train.bounded import BoundedPredictor
 from pet_mlip.train.checkpoint import read_checkpoint
 from pet_mlip.train.memory import MemoryBudget, Size
 

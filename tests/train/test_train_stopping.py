@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import torch
+from pet_mlip.train.bounded import BoundedPredictor
 from train_tools import tiny_config
 
 from pet_mlip.config import Config
 from pet_mlip.train import run_training
-from pet_mlip.train.bounded import BoundedPredictor
 from pet_mlip.train.callbacks import TrainingInterrupted
 from pet_mlip.train.checkpoint import read_checkpoint
 from pet_mlip.train.module import TrainingModule
