@@ -35,8 +35,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_model(folder / "model.pt", Potential([1, 6, 8], hypers, SymmetrizationHypers()))
     plain = SymmetrizationHypers(ensemble="none", train="structure")
     save_model(folder / "published.pt", Potential([1, 6, 8], hypers, plain))
-    every = SymmetrizationHypers(train="environment")
-    save_model(folder / "environment.pt", Potential([1, 6, 8], hypers, every))
     return folder
 
 
