@@ -70,7 +70,7 @@ class MorseModel(nn.Module):
         weights: Tensor | None = None,
         compute_gradient: bool = True,
         chunk_size: int = 0,
-        plain: bool = False,
+        reverse: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         r = torch.linalg.vector_norm(edge_vectors, dim=1)
         x = (r / self.cutoff).clamp(max=1.0)

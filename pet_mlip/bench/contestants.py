@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 from pet_mlip.errors import UserError
@@ -16,7 +14,6 @@ from pet_mlip.errors import UserError
 
 PLAIN, ECSE = "none", "axis_plane"
 METATRAIN, KOKKOS = "metatrain.pt", "kokkos"
-COMPILER = (os.environ.get("CXX", "g++"),)
 
 Load = Callable[[Path, str], Any]
 """Calculator of the models in a folder, on a device."""
@@ -32,8 +29,6 @@ class Contestant:
     ensemble: str = PLAIN
     packages: tuple[str, ...] = ()
     """What must be importable."""
-    programs: tuple[str, ...] = ()
-    """What must be in PATH."""
     large: bool = False
     """Whether it is given the largest structures; what evaluates them in one piece is not."""
     same_weights: bool = True
@@ -48,10 +43,7 @@ def exported_path(folder: Path, ensemble: str) -> Path:
     return folder / f"{ensemble}.pt"
 
 
-def _exported(
-    ensemble: str,
-    dtype: str | None = None,
-) -> Load:
+def _exported(ensemble: str, dtype: str | None = None) -> Load:
     def load(folder: Path, device: str) -> Any:
         from pet_mlip import PETCalculator
 
@@ -160,7 +152,6 @@ def choose(names: str, device: str, say: Callable[[str], None]) -> list[Contesta
         if contestant.name not in wanted:
             continue
         missing = [name for name in contestant.packages if find_spec(name) is None]
-        missing += [name for name in contestant.programs if which(name) is None]
         if contestant.coarse and device == "cpu":
             say(f"{contestant.title} is left out: it is for GPUs.")
         elif missing:

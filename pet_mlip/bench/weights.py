@@ -9,12 +9,7 @@ from typing import Any
 
 import torch
 
-from pet_mlip.bench.contestants import (
-    KOKKOS,
-    METATRAIN,
-    PLAIN,
-    exported_path,
-)
+from pet_mlip.bench.contestants import KOKKOS, METATRAIN, PLAIN, exported_path
 from pet_mlip.bench.kokkos import write_kokkos
 from pet_mlip.bench.structures import ELEMENTS
 from pet_mlip.ecse.hypers import SymmetrizationHypers

@@ -109,7 +109,7 @@ class Preparation(nn.Module):
             centre, neighbor = centre.index_select(0, inside), neighbor.index_select(0, inside)
             vectors, distance = vectors.index_select(0, inside), distance.index_select(0, inside)
             switch = switch.index_select(0, inside)
-        if whole:
+        if whole or n_own == n_atoms:
             reach = full_reach(self.num_layers, n_atoms, centre.shape[0])
         else:
             reach = domain_reach(self.num_layers, self.message_range, topology.atoms_within, centre)

@@ -17,7 +17,8 @@ class Tile(NamedTuple):
     """Number of the first frame within the block, and of the one after the last."""
     last: int
     first_atom: int
-    """Number of the first atom that they belong to, and of the one after the last."""
+    """Number of an atom such that they belong to it or later ones, and to none from the next
+    number on."""
     last_atom: int
 
 
@@ -114,19 +115,27 @@ def split_atoms(
     return shares
 
 
-def split_frames(owner: Tensor, n_rows: int) -> list[Tile]:
+def split_frames(owner: Tensor, n_frames: int, n_atoms: int, n_rows: int) -> list[Tile]:
     """Cut the frames of a block into tiles of a number of frames.
 
     Args:
         owner: Atom of each frame within the block, ascending, (P,) int64.
+        n_frames: P.
+        n_atoms: Atoms of the block.
         n_rows: Frames of a tile.
     """
-    n_frames = owner.shape[0]
+    if n_frames <= n_rows:
+        return [Tile(0, n_frames, 0, n_atoms)]
+    tiles: list[Tile] = []
+    if owner.is_cuda:
+        # To know whose frames they are the host would have to wait.
+        for start in range(0, n_frames, n_rows):
+            tiles.append(Tile(start, min(start + n_rows, n_frames), 0, n_atoms))
+        return tiles
     starts = torch.arange(0, n_frames, n_rows, device=owner.device)
     ends = (starts + n_rows).clamp(max=n_frames)
     bounds = [starts, ends, owner.index_select(0, starts), owner.index_select(0, ends - 1) + 1]
     facts: list[list[int]] = torch.stack(bounds).tolist()
-    tiles: list[Tile] = []
     for k in range(len(facts[0])):
         tiles.append(Tile(facts[0][k], facts[1][k], facts[2][k], facts[3][k]))
     return tiles
@@ -193,7 +202,8 @@ def make_blocks(
             matrix = frames.matrix.index_select(0, of_frames)
             if not single:
                 weight = frames.weight.index_select(0, of_frames).to(dtype)
-                tiles = split_frames(owner, max(numbers // max(n_places * width, 1), 1))
+                n_rows = max(numbers // max(n_places * width, 1), 1)
+                tiles = split_frames(owner, share.n_frames, n, n_rows)
             # Rotated in float64: invariant before rounding, whatever the network's dtype.
             rotated = torch.bmm(of_places.index_select(0, owner), matrix)
         blocks.append(

@@ -109,6 +109,6 @@ def log_modes(before: SymmetrizationHypers, after: SymmetrizationHypers) -> None
     )
     if before.train == "structure" and after.ensemble != "none":
         LOG.info(
-            "The checkpoint's messages may carry the orientation of the whole structure, which the "
-            "ensemble averages away; the table of errors tells what that costs before fine-tuning."
+            "The checkpoint has never seen what the ensemble makes of its neighbours, an average "
+            "over frames; the table of errors tells what that costs before fine-tuning."
         )

@@ -1,8 +1,8 @@
 """How much memory a training step takes, and batches in parts that fit into what there is.
 
 Everything that grows is an activation of an attention token: a neighbour of an atom, or the atom.
-Frames take nothing that stays. The gradient of a loss of forces keeps the activations of the energy,
-of its derivative, and of the way back through both. A validation needs none of that, and is
+Frames take nothing that stays. The gradient of a loss of forces keeps the activations of the
+energy, of its derivative, and of the way back through both. A validation needs none of that, and is
 evaluated in chunks of a structure's atoms.
 """
 
@@ -164,8 +164,8 @@ class MemoryBudget:
         structure = dataset.structures[order[worst]]
         remedies = "a smaller network or cutoff, or structures of fewer atoms"
         sentence = (
-            f"Training on {structure.source} ({structure.n_atoms} atoms with {tokens[worst]} tokens) "
-            f"takes about {costs[worst] / 1e9:.3g} GB of memory"
+            f"Training on {structure.source} ({structure.n_atoms} atoms with {tokens[worst]} "
+            f"tokens) takes about {costs[worst] / 1e9:.3g} GB of memory"
         )
         if costs[worst] > REFUSED_SHARE * self.available:
             raise UserError(

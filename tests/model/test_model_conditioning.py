@@ -3,11 +3,11 @@
 import torch
 from ase.build import molecule
 from model_tools import assert_same, graph_of, make_potential
-from pet_mlip.model.pet import PET
 
 from pet_mlip.export.module import ExportedModel
 from pet_mlip.model.graph import electronic_state
 from pet_mlip.network.hypers import PETHypers
+from pet_mlip.network.pet import PET
 
 
 def test_the_state_matters_to_its_own_structure():
@@ -38,7 +38,7 @@ def test_no_effect_on_other_models_and_none_before_training():
     assert_same(potential(charged), potential(graph), 0.0)
     new = PET(PETHypers(d_pet=8, d_node=8, num_heads=2, system_conditioning=True), 2)
     nodes = torch.randn(3, 8)
-    assert_same(new.condition(nodes, charged.electronic), nodes, 0.0)
+    assert_same(new.conditioning(nodes, charged.electronic), nodes, 0.0)
 
 
 def test_chunks_and_domains():

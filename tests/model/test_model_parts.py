@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 from model_tools import assert_same, graph_of, make_potential, structures
-from pet_mlip.model.transformer import Attention
 
 from pet_mlip.model.cutoff import cutoff_switch
 from pet_mlip.model.environment import environment_of
+from pet_mlip.network.attention import Attention
 from pet_mlip.network.radial import RadialBasis
 
 
@@ -65,7 +65,7 @@ def test_padded_places_of_environments_are_finite_and_switched_off():
 def attend(tokens, log_switch):
     torch.manual_seed(0)
     attention = Attention(8, 2, 1.3).to(torch.float64)
-    return attention(tokens, log_switch)
+    return attention(tokens, log_switch)[0]
 
 
 def test_a_token_of_weight_two_counts_like_two_tokens():

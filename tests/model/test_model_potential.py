@@ -123,7 +123,7 @@ def test_configuration_and_weights_make_the_same_potential(ensemble, featurizer)
 def test_frames_of_each_atom():
     graph = graph_of(*structures().values())
     assert (make_potential("none").count_frames(graph) == 1).all()
-    assert (make_potential("pairs").count_frames(graph) >= 1).all()
+    assert (make_potential("closest_pairs").count_frames(graph) >= 1).all()
     counts = make_potential("axis_plane").count_frames(graph)
     assert (counts >= 1).all()
     assert counts[-3:].tolist() == [1, 1, 1]

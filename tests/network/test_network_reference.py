@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from golden import ARCHITECTURES, ENSEMBLES, make_potential, make_structures
+from golden_models import ARCHITECTURES, ENSEMBLES, make_potential, make_structures
 from reference_pet import reference_energies
 
 from pet_mlip.data.batch import graph_from_atoms

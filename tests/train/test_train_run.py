@@ -84,11 +84,19 @@ def test_the_exported_model_is_the_best_average(data: Path, finished: Path) -> N
 
 @pytest.mark.usefixtures("without_report")
 @pytest.mark.parametrize(
-    ("train", "optimizer"), [("environment", "adamw"), ("sample", "muon"), ("full", "muon")]
+    ("ensemble", "train", "optimizer"),
+    [
+        ("axis_plane", "full", "adamw"),
+        ("axis_plane", "full", "muon"),
+        ("closest_pairs", "full", "muon"),
+        ("none", "structure", "adamw"),
+    ],
 )
-def test_training_lowers_the_error(data: Path, tmp_path: Path, train: str, optimizer: str) -> None:
+def test_training_lowers_the_error(
+    data: Path, tmp_path: Path, ensemble: str, train: str, optimizer: str
+) -> None:
     config = tiny_config(data, epochs=8, learning_rate=1e-2, validate_every=8, optimizer=optimizer)
-    run_training(change(config, "symmetrization", train=train), tmp_path)
+    run_training(change(config, "symmetrization", ensemble=ensemble, train=train), tmp_path)
     rows = MetricsTable(tmp_path / "metrics.csv").rows()
     assert rows[-1]["train_loss"] < 0.5 * rows[0]["train_loss"]
 

@@ -13,7 +13,7 @@ from model_tools import (
     make_potential,
     structures,
 )
-from test_inference_evaluator import VARIANTS, evaluate
+from test_engine_evaluator import VARIANTS, evaluate
 
 from pet_mlip.bench.tf32 import ImitatedTF32, round_to_tf32
 from pet_mlip.engine.precision import (

@@ -1,6 +1,6 @@
 """Models and structures whose numbers are pinned.
 
-python tests/golden/golden.py     writes golden.json anew; only where the mathematics changed
+python tests/golden_models.py     writes golden_numbers.json anew; only where the mathematics changed
 """
 
 import json
@@ -20,7 +20,7 @@ from pet_mlip.engine.potential import Potential
 from pet_mlip.model.graph import electronic_state
 from pet_mlip.network.hypers import PETHypers
 
-FILE = Path(__file__).with_name("golden.json")
+FILE = Path(__file__).with_name("golden_numbers.json")
 SPECIES = [1, 6, 8, 14]
 ENSEMBLES = ["axis_plane", "closest_pairs"]
 SMALL: dict[str, Any] = {

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from golden import (
+from golden_models import (
     ARCHITECTURES,
     ENSEMBLES,
     FILE,
