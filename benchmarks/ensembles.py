@@ -28,13 +28,13 @@ import ase.io
 import numpy as np
 import torch
 from ase import Atoms
+from pet_mlip.ecse.pairs import Pairs
 from torch import Tensor, nn
 
 from pet_mlip.data.batch import graph_from_atoms
 from pet_mlip.ecse.axis_plane import AxisPlane
 from pet_mlip.ecse.closest_pairs import ClosestPairs
 from pet_mlip.ecse.hypers import AxisPlaneHypers, ClosestPairsHypers, PairsHypers
-from pet_mlip.ecse.pairs import Pairs
 from pet_mlip.ecse.training import random_rotations
 from pet_mlip.model.cutoff import cutoff_switch
 from pet_mlip.model.environment import Environment, build_environment

@@ -22,9 +22,9 @@ from ase.io import iread
 
 from pet_mlip import PETCalculator
 from pet_mlip.bench.tf32 import ImitatedTF32
+from pet_mlip.engine.precision import Precision, set_precision
 from pet_mlip.evaluate.equivariance import random_operations, transformed
 from pet_mlip.export import load_model
-from pet_mlip.engine.precision import Precision, set_precision
 
 PROPERTIES = ("energy", "forces")
 

@@ -146,10 +146,9 @@ class _Average(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> Tensor:
-        *tensors, owner, tiles = args
-        ctx.save_for_backward(*tensors, owner)
-        ctx.tiles = tiles
-        return _average(*tensors, owner, tiles, False)
+        ctx.save_for_backward(*args[:-1])
+        ctx.tiles = args[-1]
+        return _average(*args, False)
 
     @staticmethod
     @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
@@ -182,10 +181,9 @@ class _AverageVjp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
-        *tensors, owner, tiles = args
-        ctx.save_for_backward(*tensors, owner)
-        ctx.tiles = tiles
-        return _average_vjp(*tensors, owner, tiles, False)
+        ctx.save_for_backward(*args[:-1])
+        ctx.tiles = args[-1]
+        return _average_vjp(*args, False)
 
     @staticmethod
     @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
