@@ -148,7 +148,8 @@ class _Average(torch.autograd.Function):
     def forward(ctx: Any, *args: Any) -> Tensor:
         ctx.save_for_backward(*args[:-1])
         ctx.tiles = args[-1]
-        return _average(*args, False)
+        shared, coordinates, rotated, weight, owner, tiles = args
+        return _average(shared, coordinates, rotated, weight, owner, tiles, False)
 
     @staticmethod
     @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
@@ -183,7 +184,8 @@ class _AverageVjp(torch.autograd.Function):
     def forward(ctx: Any, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
         ctx.save_for_backward(*args[:-1])
         ctx.tiles = args[-1]
-        return _average_vjp(*args, False)
+        grad, shared, coordinates, rotated, weight, owner, tiles = args
+        return _average_vjp(grad, shared, coordinates, rotated, weight, owner, tiles, False)
 
     @staticmethod
     @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
