@@ -1,6 +1,6 @@
 """Models and structures whose numbers are pinned.
 
-python tests/golden_models.py     writes golden_numbers.json anew; only where the mathematics changed
+python tests/golden_models.py     writes the numbers anew, where the mathematics changed
 """
 
 import json

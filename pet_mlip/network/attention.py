@@ -78,6 +78,6 @@ class Attention(nn.Module):
         """Let the map that makes the queries take over their scale, for good."""
         width = self.output_linear.in_features
         with torch.no_grad():
-            self.input_linear.weight[:width] *= self.scale
-            self.input_linear.bias[:width] *= self.scale
+            self.input_linear.weight[:width].mul_(self.scale)
+            self.input_linear.bias[:width].mul_(self.scale)
         self.scale = 1.0

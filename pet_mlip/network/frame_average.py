@@ -146,10 +146,10 @@ class _Average(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> Tensor:
-        *tensors, owner, tiles = args
-        ctx.save_for_backward(*tensors, owner)
-        ctx.tiles = tiles
-        return _average(*tensors, owner, tiles, False)
+        ctx.save_for_backward(*args[:-1])
+        ctx.tiles = args[-1]
+        shared, coordinates, rotated, weight, owner, tiles = args
+        return _average(shared, coordinates, rotated, weight, owner, tiles, False)
 
     @staticmethod
     @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
@@ -182,10 +182,10 @@ class _AverageVjp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
-        *tensors, owner, tiles = args
-        ctx.save_for_backward(*tensors, owner)
-        ctx.tiles = tiles
-        return _average_vjp(*tensors, owner, tiles, False)
+        ctx.save_for_backward(*args[:-1])
+        ctx.tiles = args[-1]
+        grad, shared, coordinates, rotated, weight, owner, tiles = args
+        return _average_vjp(grad, shared, coordinates, rotated, weight, owner, tiles, False)
 
     @staticmethod
     @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]

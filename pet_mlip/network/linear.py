@@ -61,6 +61,6 @@ class Norm(nn.Module):
         """Let the linear map that follows take over weight and bias, for good."""
         with torch.no_grad():
             if self.layer_norm:
-                linear.bias += linear.weight @ self.bias
-            linear.weight *= self.weight
+                linear.bias.add_(linear.weight @ self.bias)
+            linear.weight.mul_(self.weight)
         self.folded = True

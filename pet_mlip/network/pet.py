@@ -14,7 +14,7 @@ from pet_mlip.model.chunks import extend
 from pet_mlip.model.inputs import Inputs
 from pet_mlip.network.blocks import Block, make_blocks
 from pet_mlip.network.conditioning import Conditioning, NoConditioning
-from pet_mlip.network.exchange import Exchange
+from pet_mlip.network.exchange import Exchange, LearnedExchange
 from pet_mlip.network.gradient import (
     GeometryGradient,
     NetworkGradient,
@@ -24,6 +24,7 @@ from pet_mlip.network.gradient import (
 from pet_mlip.network.hypers import PETHypers
 from pet_mlip.network.layer import EmbeddingMaps, GNNLayer, LayerSaved
 from pet_mlip.network.readout import Readout
+from pet_mlip.network.transformer import TransformerLayer
 
 
 class Trace(NamedTuple):
@@ -288,17 +289,11 @@ class PET(nn.Module):
     @torch.jit.unused
     def fold(self) -> None:
         """Let linear maps take over norms' weights and scales, for good: cheaper, not trainable."""
-        for layer in self.layers:
-            for transformer in layer.layers:  # type: ignore[union-attr]
-                transformer.attention.fold_scale()
-                if transformer.pre_norm:
-                    transformer.norm_attention.fold_into(transformer.attention.input_linear)
-                    transformer.norm_mlp.fold_into(transformer.mlp.w_in)
-                if hasattr(transformer.center, "norm"):
-                    transformer.center.norm.fold_into(transformer.center.mlp.w_in)
-        for exchange in self.exchanges:
-            if hasattr(exchange.mixing, "norm"):
-                exchange.mixing.norm.fold_into(exchange.mixing.w_in)  # type: ignore[union-attr]
+        for module in self.modules():
+            if isinstance(module, TransformerLayer):
+                module.fold()
+            elif isinstance(module, LearnedExchange):
+                module.norm.fold_into(module.w_in)
 
 
 def count_kept(blocks: list[Block], kept_tokens: int) -> int:

@@ -155,3 +155,13 @@ class TransformerLayer(nn.Module):
             grad_edges = grad[:, 1:]
         grad_nodes = grad_nodes + self.center.contract_vjp(grad[:, 0])
         return grad_nodes, grad_edges, grad_logs
+
+    @torch.jit.unused
+    def fold(self) -> None:
+        """Let linear maps take over the weights of norms before them, and the scale of scores."""
+        self.attention.fold_scale()
+        if self.pre_norm:
+            self.norm_attention.fold_into(self.attention.input_linear)
+            self.norm_mlp.fold_into(self.mlp.w_in)
+        if isinstance(self.center, WideCenter):
+            self.center.norm.fold_into(self.center.mlp.w_in)
