@@ -5,6 +5,8 @@ and their weights. If the frames come in mirror images of equal weight, each tok
 both sides of the plane. docs/theory.md, section "What the tokens resolve", says what follows.
 """
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -132,6 +134,26 @@ def test_one_layer_of_one_atom_cannot(name, case):
     assert_mirror_images(name, a)
     potential = potential_with(name)
     assert first_energy(potential, a) == pytest.approx(first_energy(potential, b), abs=1e-12)
+
+
+def coupling(potential, first, second, height=4e-3):
+    """Second derivative of the first atom's energy over two heights, in eV/Å^2."""
+    found = 0.0
+    for up, on in product((1, -1), repeat=2):
+        heights = np.zeros(4)
+        heights[[first, second]] = up * height, on * height
+        found += up * on * first_energy(potential, flat_but_for(heights))
+    return found / (4 * height**2)
+
+
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_heights_are_coupled_through_the_handedness_only(name, n_layers):
+    """In one layer K_ab = alpha_a w_b + alpha_b w_a; the w are equal at equal distances."""
+    potential = potential_with(name, n_layers=n_layers)
+    pairs = [((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2))]
+    sums = [sum(coupling(potential, *pair) for pair in both) for both in pairs]
+    spread = np.ptp(sums) / np.abs(sums).max()
+    assert spread < 1e-5 if n_layers == 1 else spread > 1e-3
 
 
 @pytest.mark.parametrize("case", UNLIKE)
