@@ -33,7 +33,7 @@ def evaluate(path, precision, structures):
     """Energies per atom and forces of all structures."""
     if precision == "tf32" and not torch.cuda.is_available():
         model = load_model(path, dtype="float32")
-        set_precision(model.module.evaluator.network, "tf32")
+        set_precision(model.module.potential.pet, "tf32")
         model, imitation = replace(model, precision="tf32"), ImitatedTF32()
     else:
         model, imitation = load_model(path, dtype=precision), nullcontext()

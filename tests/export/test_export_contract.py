@@ -14,6 +14,7 @@ from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.engine.derivatives import forces_from_edge_gradient
 from pet_mlip.export import load_model, save_model
 from pet_mlip.export.selfcheck import cluster_topology, random_cluster
+from pet_mlip.graph.graph import reverse_edges
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,12 @@ def test_energies_gradient_frames(model, potential, graph, weights, chunk_size):
 
 def test_weights_are_ones_by_default(model, potential, graph):
     assert_results(model(*graph), *eager(potential, graph))
+
+
+@pytest.mark.parametrize("chunk_size", [0, 50])
+def test_reverse_edges_that_the_caller_knows(model, graph, chunk_size):
+    found = model(*graph, chunk_size=chunk_size, reverse=reverse_edges(graph))
+    assert_results(found, *model(*graph)[:2])
 
 
 @pytest.mark.parametrize("chunk_size", [0, 50])

@@ -79,6 +79,7 @@ class WrongGradient(nn.Module):
         weights: Tensor | None = None,
         compute_gradient: bool = True,
         chunk_size: int = 0,
+        reverse: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         energies, gradient, n_frames = self.inner(
             species,
@@ -89,6 +90,7 @@ class WrongGradient(nn.Module):
             weights,
             compute_gradient,
             chunk_size,
+            reverse,
         )
         return energies, 1.001 * gradient, n_frames
 
