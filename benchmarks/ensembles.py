@@ -36,9 +36,9 @@ from pet_mlip.ecse.axis_plane import AxisPlane
 from pet_mlip.ecse.closest_pairs import ClosestPairs
 from pet_mlip.ecse.hypers import AxisPlaneHypers, ClosestPairsHypers
 from pet_mlip.ecse.training import random_rotations
-from pet_mlip.model.cutoff import cutoff_switch
-from pet_mlip.model.environment import Environment, build_environment
-from pet_mlip.model.graph import pad_edges
+from pet_mlip.graph.cutoff import cutoff_switch
+from pet_mlip.graph.environment import Environment, build_environment
+from pet_mlip.graph.graph import pad_edges
 
 CUTOFF = 4.5
 LENGTH = 0.3

@@ -24,9 +24,9 @@ from pet_mlip.ase.neighbours import SkinNeighbours
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.engine.potential import Potential
 from pet_mlip.export import load_model, save_model
+from pet_mlip.graph.graph import Topology
+from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.lammps import lammps
-from pet_mlip.model.graph import Topology
-from pet_mlip.network.hypers import PETHypers
 
 STEPS = 5
 SKIN = 2.0

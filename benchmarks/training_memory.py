@@ -21,7 +21,7 @@ from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.ecse.training import training_frames
 from pet_mlip.engine.derivatives import predict
 from pet_mlip.engine.potential import Potential
-from pet_mlip.network.hypers import PETHypers
+from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.train.memory import MemoryBudget, Size
 
 SMALL = {"d_pet": 32, "d_node": 32, "d_head": 32, "d_feedforward": 64, "num_heads": 4}

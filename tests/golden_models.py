@@ -17,8 +17,8 @@ from ase.build import bulk, molecule
 from pet_mlip.data.batch import graph_from_atoms
 from pet_mlip.ecse import SymmetrizationHypers
 from pet_mlip.engine.potential import Potential
-from pet_mlip.model.graph import electronic_state
-from pet_mlip.network.hypers import PETHypers
+from pet_mlip.graph.graph import electronic_state
+from pet_mlip.graph.hypers import PETHypers
 
 FILE = Path(__file__).with_name("golden_numbers.json")
 SPECIES = [1, 6, 8, 14]

@@ -13,7 +13,7 @@ import torch
 
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.engine.potential import Potential
-from pet_mlip.network.hypers import PETHypers
+from pet_mlip.graph.hypers import PETHypers
 
 SPECIES = [1, 6, 8]
 RESIDUAL = {

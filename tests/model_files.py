@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.engine.potential import Potential
 from pet_mlip.export import LoadedModel, Metadata
-from pet_mlip.network.hypers import PETHypers
+from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.train.checkpoint import write_checkpoint
 
 CUTOFF = 4.0

@@ -27,7 +27,7 @@ from pet_mlip.ase.symmetrize.structure import Cost, StructureAverage
 from pet_mlip.engine.memory import default_chunk_size
 from pet_mlip.errors import UserError
 from pet_mlip.export import LoadedModel, load_model
-from pet_mlip.network.hypers import PETHypers
+from pet_mlip.graph.hypers import PETHypers
 
 LOG = logging.getLogger("pet_mlip")
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pet_mlip.ase.finders import find_candidates
 from pet_mlip.data.neighbours import complete_cell
-from pet_mlip.model.graph import find_reverse
+from pet_mlip.graph.graph import find_reverse
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

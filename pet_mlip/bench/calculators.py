@@ -22,7 +22,7 @@ from pet_mlip.bench.weights import read_potential
 from pet_mlip.engine.derivatives import predict
 from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
-from pet_mlip.model.graph import Graph, electronic_state
+from pet_mlip.graph.graph import Graph, electronic_state
 
 EAGER_TOKENS = 30_000
 """Attention tokens up to which the reference is the eager model, which takes 0.1 MB for each."""

@@ -15,7 +15,7 @@ from pet_mlip.bench.structures import ELEMENTS
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.engine.potential import Potential
 from pet_mlip.export import save_model
-from pet_mlip.network.hypers import PETHypers
+from pet_mlip.graph.hypers import PETHypers
 
 
 def write_models(

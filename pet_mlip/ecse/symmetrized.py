@@ -12,9 +12,9 @@ from pet_mlip.ecse.frames import Frames
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.ecse.training import Mode, training_frames
 from pet_mlip.errors import UserError
-from pet_mlip.model.cutoff import cutoff_switch
-from pet_mlip.model.environment import Environment, build_environment
-from pet_mlip.model.graph import Graph, edges_within, pad_edges, select_edges
+from pet_mlip.graph.cutoff import cutoff_switch
+from pet_mlip.graph.environment import Environment, build_environment
+from pet_mlip.graph.graph import Graph, edges_within, pad_edges, select_edges
 
 
 class Backbone(Protocol):

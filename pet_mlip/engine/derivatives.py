@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pet_mlip.ecse.frames import Frames
 from pet_mlip.engine.potential import Potential
-from pet_mlip.model.graph import Graph
+from pet_mlip.graph.graph import Graph
 
 
 class Prediction(NamedTuple):

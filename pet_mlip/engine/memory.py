@@ -9,7 +9,7 @@ import torch
 
 from pet_mlip.engine.allocator import release_freed_memory
 from pet_mlip.engine.precision import Precision
-from pet_mlip.network.hypers import PETHypers
+from pet_mlip.graph.hypers import PETHypers
 
 LARGEST_SHARE = 0.25
 """Of the memory that is available."""

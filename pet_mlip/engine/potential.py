@@ -9,15 +9,15 @@ from pet_mlip.ecse.ensembles import make_ensemble
 from pet_mlip.ecse.frames import Frames, count_frames, identity_frames
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.engine.pull_back import pull_back
-from pet_mlip.model.chunks import Chunk, slice_edges, split
-from pet_mlip.model.environment import build_environment
-from pet_mlip.model.graph import Graph, count_each, pad_edges
-from pet_mlip.model.inputs import Inputs
-from pet_mlip.model.preparation import Preparation
+from pet_mlip.graph.chunks import Chunk, slice_edges, split
+from pet_mlip.graph.environment import build_environment
+from pet_mlip.graph.graph import Graph, count_each, pad_edges
+from pet_mlip.graph.hypers import PETHypers
+from pet_mlip.graph.inputs import Inputs
+from pet_mlip.graph.preparation import Preparation
+from pet_mlip.graph.radial import RadialBasis
 from pet_mlip.network.gradient import GeometryGradient
-from pet_mlip.network.hypers import PETHypers
 from pet_mlip.network.pet import PET
-from pet_mlip.network.radial import RadialBasis
 
 BLOCK_SIZE_CPU = 2048
 """Tokens that fit into the caches at the usual widths, and keep several cores busy."""

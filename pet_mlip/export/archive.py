@@ -33,7 +33,7 @@ from pet_mlip.export.metadata import (
 from pet_mlip.export.module import ExportedModel
 from pet_mlip.export.selfcheck import check_exported
 from pet_mlip.files import check_replaceable, check_writable, replacing
-from pet_mlip.model.graph import Topology
+from pet_mlip.graph.graph import Topology
 from pet_mlip.version import __version__
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}

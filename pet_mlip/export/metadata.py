@@ -11,7 +11,7 @@ from ase.data import chemical_symbols
 from pet_mlip.engine.memory import bytes_per_token
 from pet_mlip.engine.precision import Precision
 from pet_mlip.errors import UserError
-from pet_mlip.network.hypers import PETHypers
+from pet_mlip.graph.hypers import PETHypers
 
 FORMAT_VERSION = 6
 METADATA_NAME = "pet_mlip.json"

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from pet_mlip.engine.derivatives import forces_from_edge_gradient
 from pet_mlip.engine.potential import Potential
-from pet_mlip.model.graph import Graph, Topology, electronic_state
+from pet_mlip.graph.graph import Graph, Topology, electronic_state
 
 
 class ExportedModel(nn.Module):

@@ -18,8 +18,8 @@ from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
 from pet_mlip.export import save_model
+from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.lammps.launch import command_line, environment
-from pet_mlip.network.hypers import PETHypers
 
 Floats = NDArray[np.float64]
 BOUND = 1e-8

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from pet_mlip.ecse.frames import Frames, count_frames
-from pet_mlip.model.graph import count_each
-from pet_mlip.model.inputs import Inputs
+from pet_mlip.graph.graph import count_each
+from pet_mlip.graph.inputs import Inputs
 
 
 class Tile(NamedTuple):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pet_mlip.ecse.frames import Frames
-from pet_mlip.model.inputs import Inputs
+from pet_mlip.graph.inputs import Inputs
 from pet_mlip.network.blocks import Block
 
 

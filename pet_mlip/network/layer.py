@@ -6,13 +6,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pet_mlip.graph.hypers import PETHypers
+from pet_mlip.graph.radial import RadialBasis
 from pet_mlip.network.blocks import Block
 from pet_mlip.network.frame_average import average_frames, average_frames_vjp
 from pet_mlip.network.functions import silu, silu_vjp
-from pet_mlip.network.hypers import PETHypers
 from pet_mlip.network.linear import Linear
 from pet_mlip.network.products import add_product
-from pet_mlip.network.radial import RadialBasis
 from pet_mlip.network.transformer import Saved, TransformerLayer
 
 

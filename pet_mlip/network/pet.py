@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from pet_mlip.ecse.frames import Frames
-from pet_mlip.model.chunks import extend
-from pet_mlip.model.inputs import Inputs
+from pet_mlip.graph.chunks import extend
+from pet_mlip.graph.hypers import PETHypers
+from pet_mlip.graph.inputs import Inputs
 from pet_mlip.network.blocks import Block, make_blocks
 from pet_mlip.network.conditioning import Conditioning, NoConditioning
 from pet_mlip.network.exchange import Exchange, LearnedExchange
@@ -21,7 +22,6 @@ from pet_mlip.network.gradient import (
     to_geometry,
     zero_gradient,
 )
-from pet_mlip.network.hypers import PETHypers
 from pet_mlip.network.layer import EmbeddingMaps, GNNLayer, LayerSaved
 from pet_mlip.network.readout import Readout
 from pet_mlip.network.transformer import TransformerLayer

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.network.functions import silu, silu_vjp
-from pet_mlip.network.hypers import PETHypers
 from pet_mlip.network.linear import Linear
 
 

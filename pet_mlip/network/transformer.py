@@ -5,10 +5,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.network.attention import Attention
 from pet_mlip.network.feedforward import FeedForward
 from pet_mlip.network.functions import add
-from pet_mlip.network.hypers import PETHypers
 from pet_mlip.network.linear import Linear, Norm
 
 

@@ -12,7 +12,7 @@ from pet_mlip.data.baseline import fit_baseline
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
-from pet_mlip.network.hypers import PETHypers
+from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.train.checkpoint import load_checkpoint, read_checkpoint
 from pet_mlip.train.output import LOG, log_table
 from pet_mlip.train.predictions import errors_table, predict_energies

@@ -24,7 +24,7 @@ from pet_mlip.engine.memory import (
 from pet_mlip.engine.potential import Potential
 from pet_mlip.engine.precision import Precision
 from pet_mlip.errors import UserError
-from pet_mlip.model.graph import count_each
+from pet_mlip.graph.graph import count_each
 from pet_mlip.train.output import LOG
 
 OF_STEP = 5.0

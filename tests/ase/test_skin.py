@@ -14,7 +14,7 @@ from model_files import morse_model
 from pet_mlip import PETCalculator
 from pet_mlip.ase.neighbours import SkinNeighbours, sorted_edges
 from pet_mlip.data.neighbours import edge_vectors, neighbour_list
-from pet_mlip.model.graph import Graph, electronic_state, reverse_edges
+from pet_mlip.graph.graph import Graph, electronic_state, reverse_edges
 
 CUTOFF = 4.0
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ from pet_mlip.config import load_config
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.engine.potential import Potential
 from pet_mlip.export import save_model
-from pet_mlip.network.hypers import PETHypers
+from pet_mlip.graph.hypers import PETHypers
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

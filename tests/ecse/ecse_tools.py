@@ -6,9 +6,9 @@ from torch import Tensor, nn
 from pet_mlip.ecse.ensembles import make_ensemble
 from pet_mlip.ecse.frames import Frames
 from pet_mlip.ecse.hypers import SymmetrizationHypers
-from pet_mlip.model.cutoff import cutoff_switch
-from pet_mlip.model.environment import Environment, build_environment
-from pet_mlip.model.graph import pad_edges
+from pet_mlip.graph.cutoff import cutoff_switch
+from pet_mlip.graph.environment import Environment, build_environment
+from pet_mlip.graph.graph import pad_edges
 
 CUTOFF = 4.5
 WIDTH = 0.5

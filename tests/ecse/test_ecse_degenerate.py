@@ -10,8 +10,8 @@ from reference_pet import reference_energies
 from pet_mlip.data.batch import graph_from_atoms
 from pet_mlip.ecse.training import random_rotations
 from pet_mlip.engine.potential import Potential
-from pet_mlip.model.graph import Graph
-from pet_mlip.network.hypers import PETHypers
+from pet_mlip.graph.graph import Graph
+from pet_mlip.graph.hypers import PETHypers
 
 PET = PETHypers(
     cutoff=CUTOFF,

@@ -6,7 +6,7 @@ from ecse_tools import SYMMETRIZATION
 
 from pet_mlip.engine.potential import Potential
 from pet_mlip.export import load_model, save_model
-from pet_mlip.network.hypers import PETHypers
+from pet_mlip.graph.hypers import PETHypers
 
 
 @pytest.mark.parametrize("name", SYMMETRIZATION)

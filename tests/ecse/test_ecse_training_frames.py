@@ -11,8 +11,8 @@ from pet_mlip.ecse.random_numbers import normal, uniform
 from pet_mlip.ecse.training import random_rotations, sample_frames, training_frames
 from pet_mlip.engine.derivatives import forces_from_edge_gradient, predict
 from pet_mlip.engine.potential import Potential
-from pet_mlip.model.graph import Graph
-from pet_mlip.network.hypers import PETHypers
+from pet_mlip.graph.graph import Graph
+from pet_mlip.graph.hypers import PETHypers
 
 PET = PETHypers(d_pet=8, d_node=8, d_head=8, d_feedforward=8, num_heads=2)
 

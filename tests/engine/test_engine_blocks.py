@@ -6,7 +6,7 @@ from ase.build import molecule
 from domain_tools import domain_of
 from model_tools import graph_of, make_potential, rattled, structures
 
-from pet_mlip.model.graph import electronic_state
+from pet_mlip.graph.graph import electronic_state
 from pet_mlip.network.blocks import make_blocks
 
 CUTOFF = 3.0

@@ -17,7 +17,7 @@ from model_tools import (
 )
 
 from pet_mlip.engine.precision import set_precision
-from pet_mlip.model.chunks import split
+from pet_mlip.graph.chunks import split
 
 MODELS = [(e, f) for e in ENSEMBLES for f in FEATURIZERS]
 VARIANTS = [

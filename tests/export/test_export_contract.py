@@ -14,7 +14,7 @@ from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.engine.derivatives import forces_from_edge_gradient
 from pet_mlip.export import load_model, save_model
 from pet_mlip.export.selfcheck import cluster_topology, random_cluster
-from pet_mlip.model.graph import reverse_edges
+from pet_mlip.graph.graph import reverse_edges
 
 
 @pytest.fixture(scope="module")

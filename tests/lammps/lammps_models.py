@@ -11,7 +11,7 @@ from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.engine.potential import Potential
 from pet_mlip.export import save_model
 from pet_mlip.export.metadata import Metadata
-from pet_mlip.network.hypers import PETHypers
+from pet_mlip.graph.hypers import PETHypers
 
 ELEMENTS = ["Si", "O"]
 CUTOFF = 3.4

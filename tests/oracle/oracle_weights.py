@@ -5,7 +5,7 @@ from torch import nn
 from pet_mlip.convert.weights import WITHOUT_COUNTERPART, convert_weights
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.engine.potential import Potential
-from pet_mlip.network.hypers import PETHypers
+from pet_mlip.graph.hypers import PETHypers
 
 
 def potential_from_backend(

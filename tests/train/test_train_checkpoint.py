@@ -12,7 +12,7 @@ from train_tools import TINY
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
-from pet_mlip.network.hypers import PETHypers
+from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.train import load_checkpoint
 from pet_mlip.train.checkpoint import read_checkpoint, write_checkpoint
 

@@ -12,7 +12,7 @@ from pet_mlip.config import TrainingConfig
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
-from pet_mlip.network.hypers import PETHypers
+from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.train.freeze import count_parameters, freeze, parts_by_name
 from pet_mlip.train.optimizer import make_optimizer, split_parameters
 

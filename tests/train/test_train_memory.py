@@ -24,7 +24,7 @@ from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.engine.derivatives import predict
 from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
-from pet_mlip.network.hypers import PETHypers
+from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.train import run_training
 from pet_mlip.train.checkpoint import read_checkpoint
 from pet_mlip.train.memory import MemoryBudget, Size

@@ -12,7 +12,7 @@ from pet_mlip.data.batch import graph_from_atoms
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
-from pet_mlip.network.hypers import PETHypers
+from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.train.species import choose_species, transfer_weights
 
 

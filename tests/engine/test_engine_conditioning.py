@@ -5,8 +5,8 @@ from ase.build import molecule
 from model_tools import assert_same, graph_of, make_potential
 
 from pet_mlip.export.module import ExportedModel
-from pet_mlip.model.graph import electronic_state
-from pet_mlip.network.hypers import PETHypers
+from pet_mlip.graph.graph import electronic_state
+from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.network.pet import PET
 
 

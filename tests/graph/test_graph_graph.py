@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from model_tools import empty_graph, graph_of, structures
 
-from pet_mlip.model.graph import (
+from pet_mlip.graph.graph import (
     Graph,
     edges_within,
     electronic_state,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from model_tools import SPECIES, assert_same, graph_of, make_potential, predict_atoms
 
-from pet_mlip.model.repulsion import COULOMB, Repulsion
+from pet_mlip.graph.repulsion import COULOMB, Repulsion
 
 Index = st.integers(0, len(SPECIES) - 1)
 

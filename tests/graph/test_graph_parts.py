@@ -6,10 +6,10 @@ import pytest
 import torch
 from model_tools import assert_same, graph_of, make_potential, structures
 
-from pet_mlip.model.cutoff import cutoff_switch
-from pet_mlip.model.environment import environment_of
+from pet_mlip.graph.cutoff import cutoff_switch
+from pet_mlip.graph.environment import environment_of
+from pet_mlip.graph.radial import RadialBasis
 from pet_mlip.network.attention import Attention
-from pet_mlip.network.radial import RadialBasis
 
 
 def r(*values):

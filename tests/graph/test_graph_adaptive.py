@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from model_tools import assert_same, graph_of, make_potential, predict_atoms
 
 from pet_mlip.export.module import ExportedModel
-from pet_mlip.model.adaptive import average_cutoffs, count_excess, solve_cutoffs
-from pet_mlip.model.cutoff import bump_switch
+from pet_mlip.graph.adaptive import average_cutoffs, count_excess, solve_cutoffs
+from pet_mlip.graph.cutoff import bump_switch
 
 CUTOFF = 4.5
 METHODS = ["exact", "solver", "grid"]

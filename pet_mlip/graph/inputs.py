@@ -5,10 +5,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pet_mlip.model.adaptive import average_cutoffs, solve_cutoffs
-from pet_mlip.model.cutoff import cutoff_switch
-from pet_mlip.model.reach import Reach
-from pet_mlip.network.hypers import SMALLEST_TRIAL_CUTOFF, PETHypers
+from pet_mlip.graph.adaptive import average_cutoffs, solve_cutoffs
+from pet_mlip.graph.cutoff import cutoff_switch
+from pet_mlip.graph.hypers import SMALLEST_TRIAL_CUTOFF, PETHypers
+from pet_mlip.graph.reach import Reach
 
 
 class Inputs(NamedTuple):

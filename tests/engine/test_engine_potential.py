@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from pet_mlip.engine.derivatives import predict
 from pet_mlip.engine.potential import Potential
-from pet_mlip.network.hypers import PETHypers
+from pet_mlip.graph.hypers import PETHypers
 
 
 @pytest.fixture(params=ENSEMBLES)

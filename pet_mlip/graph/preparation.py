@@ -3,17 +3,17 @@
 import torch
 from torch import Tensor, nn
 
-from pet_mlip.model.graph import (
+from pet_mlip.graph.graph import (
     Graph,
     Topology,
     edges_within,
     reverse_edges,
     select_edges,
 )
-from pet_mlip.model.inputs import EdgeCutoffs, Inputs
-from pet_mlip.model.reach import domain_reach, full_reach
-from pet_mlip.model.repulsion import Repulsion
-from pet_mlip.network.hypers import PETHypers
+from pet_mlip.graph.hypers import PETHypers
+from pet_mlip.graph.inputs import EdgeCutoffs, Inputs
+from pet_mlip.graph.reach import domain_reach, full_reach
+from pet_mlip.graph.repulsion import Repulsion
 
 
 class Preparation(nn.Module):

@@ -16,7 +16,7 @@ from model_tools import (
     structures,
 )
 
-from pet_mlip.model.graph import Graph, select_edges
+from pet_mlip.graph.graph import Graph, select_edges
 
 NAMES = list(structures())
 POTENTIALS = [(e, f) for e in ENSEMBLES for f in FEATURIZERS]

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pet_mlip.model.graph import Padding, pad_edges
-from pet_mlip.model.inputs import Inputs
+from pet_mlip.graph.graph import Padding, pad_edges
+from pet_mlip.graph.inputs import Inputs
 
 
 class Environment(NamedTuple):

@@ -10,7 +10,7 @@ from model_tools import CUTOFF, ENSEMBLES, FEATURIZERS, assert_same, make_potent
 from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.engine.derivatives import predict
 from pet_mlip.export.module import ExportedModel
-from pet_mlip.model.graph import electronic_state
+from pet_mlip.graph.graph import electronic_state
 from pet_mlip.network.layer import GNNLayer
 
 SKIN = 0.3

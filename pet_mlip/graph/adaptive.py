@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from pet_mlip.model.cutoff import bump_switch
+from pet_mlip.graph.cutoff import bump_switch
 
 
 def solve_cutoffs(
