@@ -1,7 +1,7 @@
 """How much memory a training step takes, and batches in parts that fit into what there is.
 
 Everything that grows is an activation of an attention token: a neighbour of an atom, or the atom.
-Frames take nothing that stays. The gradient of a loss of forces keeps the activations of the
+Frames take little that stays. The gradient of a loss of forces keeps the activations of the
 energy, of its derivative, and of the way back through both. A validation needs none of that, and is
 evaluated in chunks of a structure's atoms.
 """
@@ -27,9 +27,10 @@ from pet_mlip.errors import UserError
 from pet_mlip.graph.graph import count_each
 from pet_mlip.train.output import LOG
 
-OF_STEP = 5.0
+OF_STEP = 4.6
 """Bytes of a training step for each token, over those that the token's activations take in a
-simulation: measured (benchmarks/training_memory.py), right to about a quarter."""
+simulation: measured (benchmarks/training_memory.py), right to about a quarter, but a third low for
+narrow networks (d_pet: 32) in metals, whose hundred frames count there."""
 GPU_SHARE = 0.7
 """Of the free memory of a GPU, which nobody else uses."""
 REFUSED_SHARE = 0.8

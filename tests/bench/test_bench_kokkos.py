@@ -4,6 +4,7 @@ import struct
 import numpy as np
 import pytest
 from ase.build import molecule
+from metatrain_files import network_state
 
 from pet_mlip import PETCalculator
 from pet_mlip.bench.kokkos import write_kokkos
@@ -44,6 +45,7 @@ def test_the_files_hold_all_weights_under_metatrains_names(tmp_path):
     }
     for theirs, ours in names.items():
         assert np.array_equal(arrays[theirs], weights[ours].numpy())
+    assert arrays.keys() == network_state(potential).keys() - {"species_to_species_index"}
     assert sum(array.size for array in arrays.values()) == potential.n_parameters()
 
 

@@ -57,8 +57,9 @@ def test_matrices_between_hidden_features(featurizer: str) -> None:
     expected = {f"layers.{k}.{part}.weight" for k in range(2) for part in parts}
     expected |= {"conditioning.project.0.weight", "conditioning.project.2.weight"}
     if featurizer == "feedforward":
-        names = [f"exchanges.{k}.mixing.w_" for k in range(2)]
-        expected |= {f"{name}{way}.weight" for name in names for way in ("in", "out")}
+        expected |= {
+            f"exchanges.{k}.mixing.{w}.weight" for k in range(2) for w in ("w_in", "w_out")
+        }
     for k in range(len(potential.pet.readouts)):
         expected |= {
             f"readouts.{k}.{what}_head.{which}.weight"
