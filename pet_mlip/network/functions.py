@@ -55,11 +55,6 @@ def add(x: Tensor, y: Tensor) -> Tensor:
     return x + y if torch.is_grad_enabled() else x.add_(y)
 
 
-def multiply(x: Tensor, y: Tensor) -> Tensor:
-    """Multiply x with y, in place unless autograd records."""
-    return x * y if torch.is_grad_enabled() else x.mul_(y)
-
-
 def inverse_norm(x: Tensor, centred: bool) -> Tensor:
     """Compute 1 / sqrt(mean(x^2) + eps) over the last dimension, kept as a dimension of one.
 

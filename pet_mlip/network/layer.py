@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from pet_mlip.graph.hypers import PETHypers
-from pet_mlip.graph.radial import RadialBasis
 from pet_mlip.network.blocks import Block
 from pet_mlip.network.frame_average import average_frames, average_frames_vjp
 from pet_mlip.network.functions import silu, silu_vjp
@@ -68,7 +67,6 @@ class GNNLayer(nn.Module):
         self.width = width
         self.rounding = False
         self.edge_embedder = nn.Linear(4, width)
-        self.radial = RadialBasis(hypers.num_radial, hypers.cutoff)
         # Without radial functions, and in the first layer, where the message is the neighbour's
         # species embedding already, there is nothing to embed: those weights are empty.
         bound = 1.0 / math.sqrt(max(hypers.num_radial, 1))
