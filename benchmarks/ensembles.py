@@ -10,10 +10,11 @@ and weights of the ensemble move on:
     E(t) = sum_f w_f(t) g(X(t0) R_f(t)),   force = dE/dt,   curvature = d2E/dt2   at t = t0.
 
 So the force is what the ensemble adds by shifting weights and turning frames, g's own slope left
-out, per rotational standard deviation and per Å that all neighbours move. Given are the mean number
-of frames along the paths, and the largest and the root mean square force and curvature of all
-points, paths and functions. The largest values grow with the number of paths and come from rare
-events; compare root mean squares first.
+out, per rotational standard deviation and per Å that all neighbours move. In PET the hidden values
+of the tokens are averaged; g stands for any function that is. Given are the mean number of frames
+along the paths, and the largest and the root mean square force and curvature of all points, paths
+and functions. The largest values grow with the number of paths and come from rare events; compare
+root mean squares first.
 
 By default for structures built here (a rattled acetylacetone, silicon and copper); --acac and
 --silicon take files of structures instead.
@@ -33,12 +34,11 @@ from torch import Tensor, nn
 from pet_mlip.data.batch import graph_from_atoms
 from pet_mlip.ecse.axis_plane import AxisPlane
 from pet_mlip.ecse.closest_pairs import ClosestPairs
-from pet_mlip.ecse.hypers import AxisPlaneHypers, ClosestPairsHypers, PairsHypers
-from pet_mlip.ecse.pairs import Pairs
+from pet_mlip.ecse.hypers import AxisPlaneHypers, ClosestPairsHypers
 from pet_mlip.ecse.training import random_rotations
-from pet_mlip.model.cutoff import cutoff_switch
-from pet_mlip.model.environment import Environment, build_environment
-from pet_mlip.model.graph import pad_edges
+from pet_mlip.graph.cutoff import cutoff_switch
+from pet_mlip.graph.environment import Environment, build_environment
+from pet_mlip.graph.graph import pad_edges
 
 CUTOFF = 4.5
 LENGTH = 0.3
@@ -166,10 +166,7 @@ def closest_pairs(width: float) -> nn.Module:
 
 def ensembles() -> dict[str, nn.Module]:
     """The rows of the table. Very wide handedness: both mirror images always."""
-    pruned = PairsHypers(mirrors=False, pruning_rounds=4)
     return {
-        "pairs, no pruning, with mirrors": Pairs(CUTOFF, PairsHypers()),
-        "pairs, pruned, no mirrors (only rotations)": Pairs(CUTOFF, pruned),
         "axis-plane 0.5/0.5, both signs always": axis_plane(0.5, 0.5, 1e6),
         "axis-plane 0.3/0.3, eps 0.1": axis_plane(0.3, 0.3, 0.1),
         "axis-plane 0.5/0.5, eps 0.1": axis_plane(0.5, 0.5, 0.1),

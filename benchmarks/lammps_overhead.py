@@ -22,11 +22,11 @@ from ase.io.lammpsdata import write_lammps_data
 
 from pet_mlip.ase.neighbours import SkinNeighbours
 from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.engine.potential import Potential
 from pet_mlip.export import load_model, save_model
+from pet_mlip.graph.graph import Topology
+from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.lammps import lammps
-from pet_mlip.model.graph import Graph, Topology, electronic_state, reverse_edges
-from pet_mlip.model.hypers import PETHypers
-from pet_mlip.model.potential import Potential
 
 STEPS = 5
 SKIN = 2.0
@@ -68,22 +68,17 @@ def compare(folder: Path, n_atoms: int, ensemble: str, chunk: int, repeats: int)
 
     model = load_model(folder / "model.pt", device="cpu")
     edges = SkinNeighbours(model.metadata.cutoff, SKIN, model.device)(atoms)
-    graph = Graph(
-        torch.tensor(atoms.numbers, dtype=torch.int64),
-        edges.pairs,
-        edges.vectors,
-        edges.shifts,
-        electronic_state(len(atoms)),
-    )
+    species = torch.tensor(atoms.numbers, dtype=torch.int64)
     reach = [len(atoms)] * model.metadata.interaction_range
-    topology = Topology(
-        graph.species, graph.edge_index, graph.edge_shifts.double(), reverse_edges(graph), reach
-    )
-    positions, cell = torch.tensor(atoms.positions), torch.tensor(atoms.cell.array)
+    topology = Topology(species, edges.pairs, edges.reverse, reach)
+    # Each edge ends at an image of its own.
+    positions = torch.tensor(atoms.positions)
+    points = torch.cat([positions, positions[edges.pairs[0]] + edges.vectors])
+    ends = len(atoms) + torch.arange(len(edges.vectors))
 
     def calls() -> None:
         for _ in range(STEPS + 1):  # a run evaluates its first configuration too
-            model.drive(positions, cell, topology, chunk_size=chunk)
+            model.drive(points, ends, topology, chunk_size=chunk)
 
     calls()
     pairs = [(timed(lambda: lmp.command(f"run {STEPS}")), timed(calls)) for _ in range(repeats)]

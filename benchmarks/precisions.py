@@ -22,9 +22,9 @@ from ase.io import iread
 
 from pet_mlip import PETCalculator
 from pet_mlip.bench.tf32 import ImitatedTF32
+from pet_mlip.engine.precision import Precision, set_precision
 from pet_mlip.evaluate.equivariance import random_operations, transformed
 from pet_mlip.export import load_model
-from pet_mlip.inference.precision import Precision, set_precision
 
 PROPERTIES = ("energy", "forces")
 
@@ -33,7 +33,7 @@ def evaluate(path, precision, structures):
     """Energies per atom and forces of all structures."""
     if precision == "tf32" and not torch.cuda.is_available():
         model = load_model(path, dtype="float32")
-        set_precision(model.module.evaluator.network, "tf32")
+        set_precision(model.module.potential.pet, "tf32")
         model, imitation = replace(model, precision="tf32"), ImitatedTF32()
     else:
         model, imitation = load_model(path, dtype=precision), nullcontext()

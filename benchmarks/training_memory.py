@@ -8,35 +8,42 @@ Each line is a process of its own: resident memory at its peak, less that before
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 
 from pet_mlip.data.batch import batch_from_atoms
+from pet_mlip.ecse.frames import single_frames
 from pet_mlip.ecse.hypers import SymmetrizationHypers
-from pet_mlip.ecse.training import training_frames
-from pet_mlip.model.derivatives import predict
-from pet_mlip.model.hypers import PETHypers
-from pet_mlip.model.potential import Potential
-from pet_mlip.train.memory import MemoryBudget, Size
+from pet_mlip.ecse.training import random_rotations
+from pet_mlip.engine.derivatives import predict
+from pet_mlip.engine.potential import Potential
+from pet_mlip.graph.hypers import PETHypers
+from pet_mlip.train.memory import MemoryBudget
 
 SMALL = {"d_pet": 32, "d_node": 32, "d_head": 32, "d_feedforward": 64, "num_heads": 4}
 MIDDLE = {"d_pet": 64, "d_node": 64, "d_head": 64, "d_feedforward": 128, "num_heads": 4}
 RESIDUAL = {"transformer_type": "PostLN", "featurizer_type": "residual"}
+LARGE = {"d_pet": 256, "d_node": 512, "d_head": 256, "d_feedforward": 512}
 CASES = [
-    ("ethanol", 16, "full", "axis_plane", {}),
-    ("ethanol", 16, "full", "axis_plane", MIDDLE),
-    ("ethanol", 16, "full", "axis_plane", RESIDUAL),
-    ("ethanol", 16, "full", "axis_plane", {"num_gnn_layers": 1}),
-    ("ethanol", 32, "environment", "axis_plane", {}),
-    ("silicon", 1, "full", "axis_plane", {}),
-    ("silicon", 4, "sample", "axis_plane", RESIDUAL),
-    ("copper", 1, "full", "closest_pairs", SMALL),
-    ("copper", 8, "structure", "none", {}),
+    ("ethanol", 64, "axis_plane", {}),
+    ("ethanol", 64, "none", {}),
+    ("ethanol", 64, "axis_plane", MIDDLE),
+    ("ethanol", 64, "axis_plane", RESIDUAL),
+    ("ethanol", 64, "axis_plane", {"num_gnn_layers": 1}),
+    ("ethanol", 32, "axis_plane", LARGE),
+    ("silicon", 8, "axis_plane", {}),
+    ("silicon", 8, "axis_plane", RESIDUAL),
+    ("copper", 4, "none", {}),
+    ("copper", 4, "closest_pairs", {}),
+    ("copper", 4, "axis_plane", {}),
+    ("copper", 16, "axis_plane", MIDDLE),
+    ("copper", 8, "closest_pairs", SMALL),
+    ("copper", 16, "axis_plane", {}),
 ]
 
 
@@ -54,24 +61,29 @@ def structures(name: str, count: int) -> list[Atoms]:
     return found
 
 
-def measure(name: str, count: int, mode: str, ensemble: str, hypers: dict):
+def high_water() -> int:
+    """Largest resident memory of this process so far in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM:")))
+
+
+def measure(name: str, count: int, ensemble: str, hypers: dict):
     """Estimated and measured bytes."""
     atoms = structures(name, count)
     species = sorted({int(z) for a in atoms for z in a.numbers})
-    symmetrization = SymmetrizationHypers(train=mode, ensemble=ensemble)
+    train = "structure" if ensemble == "none" else "full"
+    symmetrization = SymmetrizationHypers(train=train, ensemble=ensemble)
     potential = Potential(species, PETHypers(**hypers), symmetrization)
     batch = batch_from_atoms(atoms, potential.cutoff)
     budget = MemoryBudget(potential, 1.0, torch.device("cpu"))
-    estimate = budget.bytes_of(sum(budget.sizes(batch), Size()))
-    keys = torch.arange(count)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-    def frames(ensemble):
-        return training_frames(potential, ensemble, batch.structure, keys)
-
-    found = predict(potential, batch.graph, batch.structure, count, frames, True)
+    estimate = budget.bytes_of(sum(budget.tokens(batch)))
+    frames = None
+    if ensemble == "none":
+        frames = single_frames(random_rotations(torch.arange(count))[batch.structure])
+    before = high_water()
+    found = predict(potential, batch.graph, batch.structure, count, frames, training=True)
     (found.energy.square().sum() + found.forces.square().sum()).backward()
-    return estimate, 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    return estimate, high_water() - before
 
 
 def main() -> None:
@@ -79,16 +91,16 @@ def main() -> None:
     if len(sys.argv) > 1:
         print(json.dumps(measure(*json.loads(sys.argv[1]))))
         return
-    print("| structures | frames of | network | estimate, MB | measured, MB | ratio |")
+    print("| structures | ensemble | network | estimate, MB | measured, MB | ratio |")
     print("| --- | --- | --- | ---: | ---: | ---: |")
     for case in CASES:
-        name, count, mode, ensemble, hypers = case
+        name, count, ensemble, hypers = case
         command = [sys.executable, __file__, json.dumps(case)]
         found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         estimate, measured = (value / 1e6 for value in json.loads(found))
         network = ", ".join(f"{k} {v}" for k, v in hypers.items()) or "default"
         print(
-            f"| {count} {name} | {ensemble}, {mode} | {network} | {estimate:.0f} | "
+            f"| {count} {name} | {ensemble} | {network} | {estimate:.0f} | "
             f"{measured:.0f} | {estimate / measured:.2f} |"
         )
 

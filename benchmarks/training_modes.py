@@ -1,10 +1,11 @@
-"""The four training modes side by side: the same model, data and time.
+"""With an ensemble and without: the same model, data and time.
 
     python benchmarks/training_modes.py configs/acac.yaml --data DIR --time 00:30:00 --output modes
 
-Each mode trains through the same code as `pet-mlip train`, one after the other, in
-``output/MODE``; a mode that is finished there already is not trained again. Prints force errors on
-the test sets, gradient steps and frames per atom of the evaluation.
+Each ensemble trains through the same code as `pet-mlip train`, one after the other, in
+``output/ENSEMBLE``; one that is finished there already is not trained again. `none` is the plain
+model, trained on randomly turned structures (the mode `structure`); the others average over their
+frames in every step (`full`). Prints the errors on the test sets.
 """
 
 from __future__ import annotations
@@ -16,23 +17,18 @@ from pathlib import Path
 from pet_mlip.config import load_config
 from pet_mlip.train import run_training
 
-MODES = {
-    "structure": "none",
-    "environment": "axis_plane",
-    "sample": "axis_plane",
-    "full": "axis_plane",
-}
+MODES = {"none": "structure", "axis_plane": "full", "closest_pairs": "full"}
 
 
-def train(mode: str, options: argparse.Namespace) -> dict[str, object]:
-    """Train one mode and return the content of its error table."""
-    output = options.output / mode
+def train(ensemble: str, options: argparse.Namespace) -> dict[str, object]:
+    """Train with one ensemble and return the content of the error table."""
+    output = options.output / ensemble
     table = output / "report" / "errors.json"
     if not table.is_file():
         overrides = [
             f"data.root={options.data}",
-            f"symmetrization.train={mode}",
-            f"symmetrization.ensemble={MODES[mode]}",
+            f"symmetrization.train={MODES[ensemble]}",
+            f"symmetrization.ensemble={ensemble}",
             f"training.max_time={options.time}",
             *options.set,
         ]
@@ -47,11 +43,11 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--time", default="00:30:00")
     parser.add_argument("--output", type=Path, default=Path("modes"))
-    parser.add_argument("--modes", nargs="+", default=list(MODES))
+    parser.add_argument("--ensembles", nargs="+", choices=list(MODES), default=list(MODES))
     parser.add_argument("--set", nargs="*", default=[])
     options = parser.parse_args()
-    for mode in options.modes:
-        print(mode, json.dumps(train(mode, options)), flush=True)
+    for ensemble in options.ensembles:
+        print(ensemble, json.dumps(train(ensemble, options)), flush=True)
 
 
 if __name__ == "__main__":

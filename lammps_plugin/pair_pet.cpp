@@ -17,7 +17,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <functional>
 
 using namespace LAMMPS_NS;
 
@@ -34,19 +33,6 @@ constexpr const char remedy[] =
 constexpr int voigt[6][2] = {{0, 0}, {1, 1}, {2, 2}, {0, 1}, {0, 2}, {1, 2}};
 constexpr int centroid[9][2] = {{0, 0}, {1, 1}, {2, 2}, {0, 1}, {0, 2},
                                 {1, 2}, {1, 0}, {2, 0}, {2, 1}};
-
-// Whether the model has the part that was asked for.
-void check_part(const pet::Metadata &metadata, const std::string &part, const std::string &path) {
-  if (part == "all")
-    return;
-  if (metadata.ensemble == "none" && part == "correction")
-    throw pet::Error(path + " is a plain model: there is no correction to it; leave out 'part'");
-  if (metadata.train == "full" || metadata.train == "sample")
-    throw pet::Error(path + " was trained in frames of its ensemble only (symmetrization.train: " +
-                     metadata.train +
-                     "), so that its plain part means nothing; train or "
-                     "fine-tune it with symmetrization.train: environment");
-}
 
 } // namespace
 
@@ -121,7 +107,6 @@ PairPET::Loaded PairPET::load(const Settings &settings, const Coefficients &coef
     loaded.tokens_held = settings.chunk_size < 0
                              ? default_chunk_size(*loaded.model, ranks_of_machine)
                              : settings.chunk_size;
-    check_part(loaded.model->metadata(), settings.part, coefficients.path);
     loaded.species = find_species(*loaded.model, coefficients);
     if (loaded.model->device() == "cpu")
       pet::keep_freed_memory();
@@ -134,11 +119,8 @@ PairPET::Loaded PairPET::load(const Settings &settings, const Coefficients &coef
   return loaded;
 }
 
-// Say what was loaded, and any rank's warning about it.
+// Say what was loaded.
 void PairPET::announce() {
-  const std::string warning = agree(loaded_.model->warning());
-  if (!warning.empty() && comm->me == 0)
-    error->warning(FLERR, "pair_style pet: {}", warning);
   const pet::Metadata &metadata = loaded_.model->metadata();
   const std::string devices = devices_of_ranks();
   const std::string held =
@@ -481,39 +463,12 @@ void PairPET::gather_points(const pet::Graph &graph) {
                      "time step");
 }
 
-// Energies and derivatives of the part of the model that was asked for.
 pet::Result PairPET::evaluate(const pet::Graph &graph, pet::Wanted wanted) {
   if (current_ != &graph)
     loaded_.model->set_topology(graph.topology);
   current_ = &graph;
   gather_points(graph);
-  const auto result =
-      loaded_.model->compute(points_, wanted, loaded_.tokens_held, settings_.part == "plain");
-  return settings_.part == "correction" ? subtract_plain(result, wanted) : result;
-}
-
-// What the ensemble adds to the plain model. The model keeps its last result only.
-pet::Result PairPET::subtract_plain(const pet::Result &whole, pet::Wanted wanted) {
-  const size_t n_own = current_->topology.own_atoms(), n_nodes = current_->atoms.size();
-  const auto keep = [](std::vector<double> &kept, const double *values, size_t size) {
-    if (values != nullptr)
-      kept.assign(values, values + size);
-  };
-  keep(energies_, whole.energies, n_own);
-  keep(forces_, whole.forces, 3 * n_nodes);
-  keep(virial_, whole.virial, 9);
-  keep(atomic_virials_, whole.atomic_virials, 9 * n_nodes);
-  keep(centroid_virials_, whole.centroid_virials, 9 * n_nodes);
-  const auto plain = loaded_.model->compute(points_, wanted, loaded_.tokens_held, true);
-  const auto subtract = [](std::vector<double> &from, const double *what) -> const double * {
-    if (what == nullptr)
-      return nullptr;
-    std::transform(from.begin(), from.end(), what, from.begin(), std::minus<>());
-    return from.data();
-  };
-  return {subtract(energies_, plain.energies), subtract(forces_, plain.forces),
-          subtract(virial_, plain.virial), subtract(atomic_virials_, plain.atomic_virials),
-          subtract(centroid_virials_, plain.centroid_virials)};
+  return loaded_.model->compute(points_, wanted, loaded_.tokens_held);
 }
 
 void PairPET::check_finite(const pet::Result &result) const {
@@ -629,6 +584,5 @@ std::string PairPET::agree(const std::string &problem) const {
 double PairPET::memory_usage() {
   const auto n_edges = graph_.topology.centre.size() + unfolded_.topology.centre.size();
   return Pair::memory_usage() + 4.0 * sizeof(int64_t) * static_cast<double>(n_edges) +
-         sizeof(double) * static_cast<double>(points_.size() + of_ghosts_.size() + forces_.size() +
-                                              atomic_virials_.size() + centroid_virials_.size());
+         sizeof(double) * static_cast<double>(points_.size() + of_ghosts_.size());
 }

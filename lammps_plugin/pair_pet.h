@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
 //   pair_style  pet [device auto|cpu|cuda|cuda:N] [dtype float64|float32|tf32|bf16-mixed]
-//                   [chunk N] [charge Q] [spin M] [part all|plain|correction]
+//                   [chunk N] [charge Q] [spin M]
 //   pair_coeff  * * model.pt El1 El2 ...        (one element, or NULL, per atom type)
 //
 // Energy, forces, global, per-atom and centroid virial of an exported PET model in units metal or
-// real, for any box and any number of ranks; results do not depend on either. For multiple time
-// stepping, the plain part (one frame for every atom) and what the ensemble adds to it, apart.
+// real, for any box and any number of ranks; results do not depend on either.
 #ifdef PAIR_CLASS
 // clang-format off
 PairStyle(pet,PairPET);
@@ -55,7 +54,7 @@ public:
 private:
   // The keywords of pair_style.
   struct Settings {
-    std::string device = "auto", dtype, part = "all";
+    std::string device = "auto", dtype;
     int charge = 0, spin_multiplicity = 1;
     bigint chunk_size = -1; // tokens held at once; 0 for no bound, -1 for a default
   };
@@ -96,7 +95,6 @@ private:
 
   std::vector<double> points_;    // positions of the graph's points
   std::vector<double> of_ghosts_; // forces and virials of every atom, to be sent to the owners
-  std::vector<double> energies_, forces_, virial_, atomic_virials_, centroid_virials_; // correction
 
   void allocate();
   void set_flags(const std::vector<std::string> &elements);
@@ -115,7 +113,6 @@ private:
   void check_lists_of_types(const pet::Listing &now) const;
   void gather_points(const pet::Graph &graph);
   pet::Result evaluate(const pet::Graph &graph, pet::Wanted wanted);
-  pet::Result subtract_plain(const pet::Result &whole, pet::Wanted wanted);
   void tally_unfolded();
   void check_finite(const pet::Result &result) const;
   void tally(const pet::Result &result);

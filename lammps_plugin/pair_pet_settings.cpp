@@ -17,14 +17,10 @@ namespace {
 // Settings in restart files begin with a number that no older pet_mlip wrote there, the number of
 // this layout, the version of the writer, and lines of "key value ..." with their length, so that
 // those of another layout can be passed over.
-constexpr int restart_mark = -20261126, restart_layout = 1;
+constexpr int restart_mark = -20261126, restart_layout = 2;
 
 bool is_device(const std::string &value) {
   return value == "auto" || value == "cpu" || value == "cuda" || value.rfind("cuda:", 0) == 0;
-}
-
-bool is_part(const std::string &value) {
-  return value == "all" || value == "plain" || value == "correction";
 }
 
 void write_int(FILE *fp, int value) {
@@ -40,13 +36,13 @@ void write_string(FILE *fp, const std::string &text) {
 
 void PairPET::settings(int narg, char **arg) {
   Settings found;
-  const std::set<std::string> keywords = {"device", "dtype", "chunk", "charge", "spin", "part"};
+  const std::set<std::string> keywords = {"device", "dtype", "chunk", "charge", "spin"};
   for (int k = 0; k < narg; k += 2) {
     const std::string key = arg[k];
     if (keywords.count(key) == 0)
       error->all(FLERR,
-                 "pair_style pet has no keyword {}; it knows device, dtype, chunk, charge, spin "
-                 "and part",
+                 "pair_style pet has no keyword {}; it knows device, dtype, chunk, charge "
+                 "and spin",
                  key);
     if (k + 1 == narg)
       error->all(FLERR, "pair_style pet: keyword {} needs a value", key);
@@ -61,10 +57,6 @@ void PairPET::settings(int narg, char **arg) {
                    "pair_style pet: dtype {} is not one of float64, float32, tf32, bf16-mixed",
                    value);
       found.dtype = value;
-    } else if (key == "part") {
-      if (!is_part(value))
-        error->all(FLERR, "pair_style pet: part {} is not one of all, plain, correction", value);
-      found.part = value;
     } else if (key == "charge") {
       found.charge = utils::inumeric(FLERR, value, false, lmp);
     } else if (key == "spin") {
@@ -84,9 +76,8 @@ void PairPET::settings(int narg, char **arg) {
 
 void PairPET::write_restart_settings(FILE *fp) {
   std::ostringstream lines;
-  lines << "device " << settings_.device << "\npart " << settings_.part << "\nchunk "
-        << settings_.chunk_size << "\ncharge " << settings_.charge << "\nspin "
-        << settings_.spin_multiplicity << "\n";
+  lines << "device " << settings_.device << "\nchunk " << settings_.chunk_size << "\ncharge "
+        << settings_.charge << "\nspin " << settings_.spin_multiplicity << "\n";
   if (!settings_.dtype.empty())
     lines << "dtype " << settings_.dtype << "\n";
   if (!coefficients_.path.empty()) {
@@ -149,8 +140,6 @@ bool PairPET::read_line(const std::string &line) {
     words >> settings_.device;
   else if (key == "dtype")
     words >> settings_.dtype;
-  else if (key == "part")
-    words >> settings_.part;
   else if (key == "chunk")
     words >> settings_.chunk_size;
   else if (key == "charge")
@@ -160,7 +149,7 @@ bool PairPET::read_line(const std::string &line) {
   else
     return false;
   return !words.fail() && !(words >> rest) && is_device(settings_.device) &&
-         is_part(settings_.part) && settings_.chunk_size >= -1 &&
+         settings_.chunk_size >= -1 &&
          (settings_.dtype.empty() || pet::is_precision(settings_.dtype));
 }
 

@@ -19,7 +19,7 @@ namespace {
 
 using caffe2::serialize::PyTorchStreamReader;
 
-constexpr int our_format = 5;
+constexpr int our_format = 6;
 const std::string lines_record = "extra/pet_mlip.txt";
 const std::string json_record = "extra/pet_mlip.json";
 
@@ -127,10 +127,6 @@ Metadata parse(const std::string &text) {
       words >> metadata.orientations;
     else if (key == "bytes_per_token")
       words >> metadata.bytes_per_token;
-    else if (key == "ensemble")
-      words >> metadata.ensemble;
-    else if (key == "train")
-      words >> metadata.train;
     else if (key == "max_charge")
       words >> metadata.max_charge;
     else if (key == "max_spin_multiplicity")
@@ -150,7 +146,7 @@ bool makes_sense(const Metadata &metadata) {
   return metadata.cutoff > 0.0 && metadata.interaction_range > 0 && !metadata.species.empty() &&
          std::all_of(metadata.species.begin(), metadata.species.end(), is_element) &&
          is_precision(metadata.dtype) && metadata.bytes_per_token > 0.0 &&
-         !metadata.orientations.empty() && !metadata.ensemble.empty() && !metadata.train.empty();
+         !metadata.orientations.empty();
 }
 
 void check(const std::string &path, const Metadata &metadata) {

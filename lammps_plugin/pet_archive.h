@@ -24,8 +24,6 @@ struct Metadata {
   double cutoff = 0.0;          // Angstrom
   int interaction_range = 0;    // how many cutoffs away an atom can influence an atomic energy
   std::string orientations;     // of whole structures that it should be averaged over, or "none"
-  std::string ensemble;         // of frames that it averages over; "none" for a plain model
-  std::string train;            // the frames that it was trained in
   // Limits of the electronic state that the model depends on; 0 if it does not.
   int64_t max_charge = 0, max_spin_multiplicity = 0;
   double bytes_per_token = 0.0; // of activations, in the file's dtype

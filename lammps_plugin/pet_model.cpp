@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "pet_model.h"
-#include "pet_compiled.h"
 
 #include <ATen/Parallel.h>
 #include <torch/csrc/jit/python/update_graph_executor_opt.h>
@@ -40,25 +39,18 @@ double size_of_number(const std::string &dtype) {
   return dtype == "float64" ? 8.0 : dtype == "bf16-mixed" ? 2.0 : 4.0;
 }
 
-// The counterpart of pet_mlip/inference/precision.py: keep both in step.
-void set_precision(torch::jit::Module network, const std::string &dtype, const std::string &path) {
+// The counterpart of pet_mlip/engine/precision.py: keep both in step.
+void set_precision(torch::jit::Module network, const std::string &dtype) {
   network.to(dtype == "float64" ? torch::kFloat64 : torch::kFloat32);
   if (!rounds(dtype))
     return;
-  for (const auto &sweep : network.attr("layers").toModule().children()) {
-    auto layer = sweep.attr("layer").toModule();
-    if (!layer.hasattr("rounding"))
-      throw Error(path + " was written by an older pet_mlip, whose code knows no dtype " + dtype +
-                  "; export the checkpoint again");
+  for (auto layer : network.attr("layers").toModule().children())
     layer.setattr("rounding", true);
-  }
   if (dtype == "bf16-mixed")
     for (const auto *const part : {"layers", "exchanges"})
-      for (auto module : network.attr(part).toModule().modules()) {
-        const auto &name = module.type()->name()->name();
-        if (name == "Linear" || name == "Product")
+      for (auto module : network.attr(part).toModule().modules())
+        if (module.attr("rounds", false).toBool())
           module.to(torch::kBFloat16);
-      }
 }
 
 // As torch.jit.optimized_execution(False): optimising takes up to a second in the first calls, and
@@ -103,7 +95,6 @@ public:
     if (dtype == "tf32" && !device_.is_cuda())
       throw Error("dtype tf32 is a precision of NVIDIA's GPUs, and the model runs on the CPU; use "
                   "float32");
-    warning_ = open_compiled(path, device_, dtype, metadata_.dtype);
     try {
       module_ = torch::jit::load(path, device_);
     } catch (const c10::Error &error) {
@@ -112,7 +103,7 @@ public:
     }
     module_.eval();
     if (!dtype.empty() && dtype != metadata_.dtype) {
-      set_precision(module_.attr("evaluator").toModule().attr("network").toModule(), dtype, path);
+      set_precision(module_.attr("potential").toModule().attr("pet").toModule(), dtype);
       metadata_.bytes_per_token *= size_of_number(dtype) / size_of_number(metadata_.dtype);
       metadata_.dtype = dtype;
     }
@@ -120,7 +111,6 @@ public:
 
   const Metadata &metadata() const override { return metadata_; }
   std::string device() const override { return device_.str(); }
-  std::string warning() const override { return warning_; }
 
   void set_topology(const Topology &topology) override {
     species_ = copy_of(topology.species, device_);
@@ -147,8 +137,7 @@ public:
     spin_multiplicity_ = spin_multiplicity;
   }
 
-  Result compute(const std::vector<double> &points, Wanted wanted, int64_t chunk_size,
-                 bool plain) override {
+  Result compute(const std::vector<double> &points, Wanted wanted, int64_t chunk_size) override {
     const WithoutOptimiser executor;
     const MatrixProducts products(metadata_.dtype);
     const c10::InferenceMode inference(false);
@@ -161,7 +150,7 @@ public:
           module_
               .get_method("drive")({x.to(device_), ends_, species_, edges_, reverse_, atoms_within_,
                                     wanted.atomic_virials, wanted.centroid_virials, chunk_size,
-                                    charge_, spin_multiplicity_, plain})
+                                    charge_, spin_multiplicity_})
               .toTuple();
       for (size_t k = 0; k < host_.size(); ++k)
         host_[k] = outputs->elements()[k].toTensor().to(torch::kCPU).contiguous();
@@ -178,7 +167,6 @@ public:
 
 private:
   Metadata metadata_;
-  std::string warning_;
   at::Device device_;
   torch::jit::Module module_;
   at::Tensor species_, edges_, ends_, reverse_;

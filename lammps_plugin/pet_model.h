@@ -49,17 +49,13 @@ public:
   virtual const Metadata &metadata() const = 0;
   // The device it runs on, e.g. "cpu" or "cuda:1".
   virtual std::string device() const = 0;
-  // What the user should know about the file that was loaded, in one sentence, or nothing.
-  virtual std::string warning() const = 0;
   // Take over a neighbour list; kept on the device until the next one.
   virtual void set_topology(const Topology &topology) = 0;
   // Total charge and spin multiplicity 2S + 1 of the whole system. Throws Error.
   virtual void set_electronic_state(int64_t charge, int64_t spin_multiplicity) = 0;
   // Energies and forces with the points at these places (P, 3), in Angstrom. chunk_size bounds the
-  // attention tokens whose activations are held at once; 0 for no bound. A plain evaluation takes
-  // one frame for every atom, the identity, instead of the ensemble. Throws Error.
-  virtual Result compute(const std::vector<double> &points, Wanted wanted, int64_t chunk_size,
-                         bool plain) = 0;
+  // attention tokens whose activations are held at once; 0 for no bound. Throws Error.
+  virtual Result compute(const std::vector<double> &points, Wanted wanted, int64_t chunk_size) = 0;
 };
 
 // Memory that programs can take without swapping, in bytes; 0 where that is unknown.
@@ -76,7 +72,7 @@ int gpu_count();
 void set_threads(int n_threads);
 
 // Load an exported file. The device is "cpu" or "cuda:N"; dtype is that of the network, as in
-// pet_mlip/inference/precision.py, or "" for that of the file. Throws Error.
+// pet_mlip/engine/precision.py, or "" for that of the file. Throws Error.
 std::unique_ptr<Model> load_model(const std::string &path, const std::string &device,
                                   const std::string &dtype);
 

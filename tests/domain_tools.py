@@ -7,7 +7,7 @@ from ase import Atoms
 from torch import Tensor
 
 from pet_mlip.data.batch import batch_from_atoms
-from pet_mlip.model.graph import Topology, reverse_edges
+from pet_mlip.graph.graph import Topology, reverse_edges
 
 
 class Domain(NamedTuple):

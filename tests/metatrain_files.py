@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from pet_mlip.ecse.hypers import SymmetrizationHypers
-from pet_mlip.model.hypers import PETHypers
-from pet_mlip.model.potential import Potential
+from pet_mlip.engine.potential import Potential
+from pet_mlip.graph.hypers import PETHypers
 
 SPECIES = [1, 6, 8]
 RESIDUAL = {
@@ -131,13 +131,28 @@ def random_potential(seed=0, **hypers):
 def metatrain_name(name, head):
     """The name of one of our parameters in version 15 of metatrain."""
     for pattern, replacement in [
+        (
+            r"layers\.(\d+)\.layers\.(\d+)\.center\.norm\.(.+)",
+            r"gnn_layers.\1.trans.layers.\2.norm_center_features.\3",
+        ),
+        (
+            r"layers\.(\d+)\.layers\.(\d+)\.center\.(.+)",
+            r"gnn_layers.\1.trans.layers.\2.center_\3",
+        ),
+        (r"exchanges\.(\d+)\.mixing\.norm\.(.+)", r"combination_norms.\1.\2"),
+        (r"exchanges\.(\d+)\.mixing\.w_in\.(.+)", r"combination_mlps.\1.0.\2"),
+        (r"exchanges\.(\d+)\.mixing\.w_out\.(.+)", r"combination_mlps.\1.2.\2"),
         (r"layers\.(\d+)\.layers\.(.+)", r"gnn_layers.\1.trans.layers.\2"),
         (r"layers\.(\d+)\.compress_in\.(.+)", r"gnn_layers.\1.compress.0.\2"),
         (r"layers\.(\d+)\.compress_out\.(.+)", r"gnn_layers.\1.compress.2.\2"),
         (r"layers\.(.+)", r"gnn_layers.\1"),
         (r"conditioning\.(.+)", r"system_conditioning.\1"),
-        (r"(node|edge)_heads\.(\d+)\.mlp\.(.+)", rf"\1_heads.{head}.\2.\3"),
-        (r"(node|edge)_heads\.(\d+)\.last\.(.+)", rf"\1_last_layers.{head}.\2.{head}___0.\3"),
+        (r"readouts\.(\d+)\.(node|edge)_head\.first\.(.+)", rf"\2_heads.{head}.\1.0.\3"),
+        (r"readouts\.(\d+)\.(node|edge)_head\.second\.(.+)", rf"\2_heads.{head}.\1.2.\3"),
+        (
+            r"readouts\.(\d+)\.(node|edge)_head\.last\.(.+)",
+            rf"\2_last_layers.{head}.\1.{head}___0.\3",
+        ),
     ]:
         if re.fullmatch(pattern, name):
             return re.sub(pattern, replacement, name)

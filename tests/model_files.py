@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.engine.potential import Potential
 from pet_mlip.export import LoadedModel, Metadata
-from pet_mlip.model.hypers import PETHypers
-from pet_mlip.model.potential import Potential
+from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.train.checkpoint import write_checkpoint
 
 CUTOFF = 4.0
@@ -70,7 +70,7 @@ class MorseModel(nn.Module):
         weights: Tensor | None = None,
         compute_gradient: bool = True,
         chunk_size: int = 0,
-        plain: bool = False,
+        reverse: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         r = torch.linalg.vector_norm(edge_vectors, dim=1)
         x = (r / self.cutoff).clamp(max=1.0)

@@ -7,14 +7,14 @@ from torch import Tensor
 
 from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.ecse.hypers import SymmetrizationHypers
-from pet_mlip.model.derivatives import Prediction, predict
-from pet_mlip.model.graph import Graph, electronic_state
-from pet_mlip.model.hypers import PETHypers
-from pet_mlip.model.potential import Potential
+from pet_mlip.engine.derivatives import Prediction, predict
+from pet_mlip.engine.potential import Potential
+from pet_mlip.graph.graph import Graph, electronic_state
+from pet_mlip.graph.hypers import PETHypers
 
 CUTOFF = 3.0
 SPECIES = [1, 6, 8, 14]
-ENSEMBLES = ["none", "axis_plane", "closest_pairs", "pairs"]
+ENSEMBLES = ["none", "axis_plane", "closest_pairs"]
 FEATURIZERS = ["feedforward", "residual"]
 
 

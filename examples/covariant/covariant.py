@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.ecse import SymmetrizationHypers, Symmetrized
 from pet_mlip.ecse.training import random_rotations
-from pet_mlip.model.graph import Graph
+from pet_mlip.graph.graph import Graph
 
 DATA = Path(__file__).resolve().parent
 CUTOFF = 4.5  # Å

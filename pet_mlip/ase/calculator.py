@@ -21,14 +21,13 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from pet_mlip.ase.checks import State, check_atoms, electronic_state, explain_not_finite
 from pet_mlip.ase.engine import Engine, Ints, Output, join
 from pet_mlip.ase.neighbours import Edges, SkinNeighbours, sorted_edges
-from pet_mlip.ase.parts import Correction, Part, engine_of
 from pet_mlip.ase.symmetrize.modes import Symmetrization, declared
 from pet_mlip.ase.symmetrize.rotations import RandomRotation, RotationAverage
 from pet_mlip.ase.symmetrize.structure import Cost, StructureAverage
+from pet_mlip.engine.memory import default_chunk_size
 from pet_mlip.errors import UserError
 from pet_mlip.export import LoadedModel, load_model
-from pet_mlip.inference.memory import default_chunk_size
-from pet_mlip.model.hypers import PETHypers
+from pet_mlip.graph.hypers import PETHypers
 
 LOG = logging.getLogger("pet_mlip")
 
@@ -59,7 +58,7 @@ class PETCalculator(Calculator):
     the same time, give each a clone. (`calculate` and reading `results` afterwards are two steps,
     between which another thread may come.) Torch's default dtype, threads and grad mode are left
     alone; its precision of float32 matrix products is what `dtype` asks for during a call, and
-    freed memory stays with the process (`pet_mlip.inference.allocator`).
+    freed memory stays with the process (`pet_mlip.engine.allocator`).
 
     Models that depend on the electronic state read `atoms.info["charge"]` and
     `atoms.info["spin_multiplicity"]` (or "spin", as metatomic has it; 2S + 1): 0 and 1 by default.
@@ -85,12 +84,9 @@ class PETCalculator(Calculator):
             "quadrature:5" (the degree) or "random:1" (the seed), or a `Symmetrization`; "none" to
             evaluate the model as it is. By default what the file asks for. `cost` tells what
             "structure" takes.
-        part: "all"; "plain", every atom in one frame, the identity; or "correction", what the
-            average over frames or orientations adds to that, for multiple time stepping. Only of
-            models that were trained in random orientations.
 
     Raises:
-        UserError: There is no such file, it is not a model of this package, or has no such part.
+        UserError: There is no such file, or it is not a model of this package.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]
@@ -103,7 +99,6 @@ class PETCalculator(Calculator):
         skin: float = 0.5,
         chunk_size: int | None = None,
         symmetrization: str | Symmetrization | None = None,
-        part: Part = "all",
     ) -> None:
         super().__init__()
         self._lock = threading.RLock()
@@ -135,9 +130,8 @@ class PETCalculator(Calculator):
         elif isinstance(symmetrization, str):
             symmetrization = Symmetrization.parse(symmetrization)
         self.symmetrization = symmetrization
-        self.part = part
         self._model = Engine(model, chunk_size)
-        self.engine = engine_of(part, self._model, symmetrization)
+        self.engine = symmetrization.engine(self._model)
         self.info: dict[str, Any] = {}
         self._state: State | None = None
         self._announced = False
@@ -251,9 +245,6 @@ class PETCalculator(Calculator):
             UserError: As for `calculate`.
         """
         check_atoms(atoms, self.metadata.species)
-        if isinstance(self.engine, Correction):
-            whole = self.clone(part="all").cost(atoms)
-            return Cost(whole.frames + len(atoms), whole.evaluations + 1, whole.relative + 1.0)
         engine = self.engine
         if isinstance(engine, RotationAverage):
             count = len(engine.weights)
@@ -271,8 +262,7 @@ class PETCalculator(Calculator):
 
     def _announce_cost(self, atoms: Atoms) -> None:
         """Say once, before it is paid, what the structure average costs."""
-        engine = self.engine.average if isinstance(self.engine, Correction) else self.engine
-        if self._announced or not isinstance(engine, StructureAverage):
+        if self._announced or not isinstance(self.engine, StructureAverage):
             return
         self._announced = True
         cost = self.cost(atoms)
@@ -354,21 +344,9 @@ class PETCalculator(Calculator):
                 "n_frames": part.n_frames
             }
 
-    def clone(self, part: Part | None = None) -> PETCalculator:
-        """A calculator that shares the loaded model, with its own results and neighbour list.
-
-        Args:
-            part: Of the model, if not the same.
-
-        Raises:
-            UserError: The model has no such part.
-        """
-        other = copy.deepcopy(self)
-        if part is not None and part != self.part:
-            other.part = part
-            other.engine = engine_of(part, other._model, self.symmetrization)
-            other.reset()
-        return other
+    def clone(self) -> PETCalculator:
+        """A calculator that shares the loaded model, with its own results and neighbour list."""
+        return copy.deepcopy(self)
 
     def __copy__(self) -> PETCalculator:
         return copy.deepcopy(self)

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pet_mlip.ase.neighbours import Edges
+from pet_mlip.engine.allocator import keep_freed_memory
+from pet_mlip.engine.derivatives import forces_from_edge_gradient
 from pet_mlip.export import LoadedModel
-from pet_mlip.export.compiled import open_functions
-from pet_mlip.inference.allocator import keep_freed_memory
-from pet_mlip.model.derivatives import forces_from_edge_gradient
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -58,12 +57,7 @@ class Engine:
             keep_freed_memory()
 
     def __call__(
-        self,
-        numbers: Ints,
-        edges: Edges,
-        electronic: Ints | None,
-        gradient: bool,
-        plain: bool = False,
+        self, numbers: Ints, edges: Edges, electronic: Ints | None, gradient: bool
     ) -> Output:
         """Evaluate a graph.
 
@@ -72,16 +66,15 @@ class Engine:
             edges: Its directed edges, on the model's device.
             electronic: Charge and spin multiplicity, (N, 2); None for neutral singlets.
             gradient: Whether to compute forces and virials.
-            plain: Evaluate every atom in one frame, the identity.
         """
-        index, shifts, vectors = edges
+        index, shifts, vectors, reverse = edges
         # Tensors made in a caller's inference mode could not be differentiated.
         with torch.inference_mode(False), torch.no_grad():
             # Some structures carry int32 numbers or read-only arrays: both are copied here.
             species = torch.from_numpy(np.array(numbers, dtype=np.int64)).to(self.model.device)
             state = None if electronic is None else torch.tensor(electronic).to(self.model.device)
             energies, edge_gradient, n_frames = self.model(
-                species, index, vectors, shifts, state, None, gradient, self.chunk_size, plain
+                species, index, vectors, shifts, state, None, gradient, self.chunk_size, reverse
             )
             forces, virials = None, None
             if gradient:
@@ -106,8 +99,6 @@ class Engine:
     def __setstate__(self, state: dict[str, Any]) -> None:
         fields = dict(state["model"])
         device = fields["device"] if torch.cuda.is_available() else torch.device("cpu")
-        if fields["target"] is not None:
-            open_functions("The pickled model", fields["target"], fields["functions"], device)
         with torch.inference_mode(False):
             module = torch.jit.load(io.BytesIO(fields["module"]), map_location=device)
         model = LoadedModel(**{**fields, "module": module, "device": device})
@@ -117,11 +108,13 @@ class Engine:
 def join(numbers: Sequence[Ints], edges: Sequence[Edges]) -> tuple[Ints, Edges]:
     """Several structures as one graph, their atom indices offset."""
     offsets = np.cumsum([0, *(len(z) for z in numbers[:-1])]).tolist()
+    firsts = np.cumsum([0, *(e.reverse.shape[0] for e in edges[:-1])]).tolist()
     with torch.inference_mode(False), torch.no_grad():
         joined = Edges(
             torch.cat([e.pairs + k for e, k in zip(edges, offsets, strict=True)], dim=1),
             torch.cat([e.shifts for e in edges]),
             torch.cat([e.vectors for e in edges]),
+            torch.cat([e.reverse + k for e, k in zip(edges, firsts, strict=True)]),
         )
     return np.concatenate(numbers), joined
 

@@ -17,7 +17,6 @@ from ase.md.md import MolecularDynamics
 from ase.md.velocitydistribution import Stationary, ZeroRotation
 from ase.md.verlet import VelocityVerlet
 
-from pet_mlip.ase.respa import Respa
 from pet_mlip.ase.symmetrize.rotations import RandomRotation
 from pet_mlip.errors import UserError
 from pet_mlip.files import replacing, write_text
@@ -46,8 +45,6 @@ class MDSettings:
     """Let the shape of the cell vary in npt, not only its volume."""
     seed: int = 0
     """Of the initial velocities and of the thermostat."""
-    inner_steps: int = 1
-    """Evaluations of the plain model in each step (r-RESPA), if more than one; only in nve."""
 
     def __post_init__(self) -> None:
         if self.ensemble not in ("nve", "nvt", "npt"):
@@ -57,13 +54,6 @@ class MDSettings:
                 raise UserError(f"{name} must be a positive time in fs, not {getattr(self, name)}.")
         if not self.temperature >= 0:
             raise UserError(f"temperature must be zero or more kelvins, not {self.temperature}.")
-        if self.inner_steps < 1:
-            raise UserError(f"inner_steps must be a number from 1 on, not {self.inner_steps}.")
-        if self.inner_steps > 1 and self.ensemble != "nve":
-            raise UserError(
-                f"inner_steps (multiple time stepping) is for ensemble nve, not {self.ensemble}; "
-                "LAMMPS combines it with thermostats."
-            )
 
 
 class Simulation:
@@ -220,8 +210,6 @@ def write_settings(path: str | Path, settings: MDSettings) -> None:
 
 def _integrator(atoms: Atoms, settings: MDSettings, rng: np.random.Generator) -> MolecularDynamics:
     timestep = settings.timestep * units.fs
-    if settings.inner_steps > 1:
-        return Respa(atoms, timestep, settings.inner_steps)
     if settings.ensemble == "nve":
         return VelocityVerlet(atoms, timestep)
     options: dict[str, Any] = {}

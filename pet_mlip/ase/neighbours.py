@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pet_mlip.ase.finders import find_candidates
 from pet_mlip.data.neighbours import complete_cell
+from pet_mlip.graph.graph import find_reverse
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -26,6 +27,8 @@ class Edges(NamedTuple):
     """Cell shifts S, (E, 3) int64."""
     vectors: Tensor
     """r_j - r_i + S @ cell in Å, (E, 3) float64."""
+    reverse: Tensor
+    """Edge (j, i, -S) of each edge, (E,) int64; edges are ordered by centre."""
 
 
 class Crossing(NamedTuple):
@@ -46,6 +49,7 @@ class _Reference(NamedTuple):
     cell: Floats
     pairs: Tensor
     shifts: Tensor
+    reverse: Tensor
     crossing: Crossing
 
 
@@ -79,7 +83,7 @@ class SkinNeighbours:
                 reference = self._build(atoms)
             positions, cell = to_device(atoms.positions, atoms.cell.array, self.device)
             vectors = edge_vectors(positions, cell, reference.pairs, reference.crossing)
-        return Edges(reference.pairs, reference.shifts, vectors)
+        return Edges(reference.pairs, reference.shifts, vectors, reference.reverse)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_reference": None}
@@ -100,6 +104,7 @@ class SkinNeighbours:
             cell,
             edges.pairs,
             edges.shifts,
+            edges.reverse,
             crossing_edges(edges.shifts),
         )
         self._reference = reference if self.skin > 0 else None
@@ -143,7 +148,9 @@ def sorted_edges(
         pair = pairs[0] * len(positions) + pairs[1]
         for key in (shifts[:, 2], shifts[:, 1], shifts[:, 0], pair):
             order = order[torch.argsort(key[order], stable=True)]
-        return Edges(pairs[:, order], shifts[order], vectors[order])
+        pairs, shifts = pairs[:, order], shifts[order]
+        reverse = find_reverse(pairs, shifts, len(positions))
+        return Edges(pairs, shifts, vectors[order], reverse)
 
 
 def to_device(positions: Floats, cell: Floats, device: torch.device) -> tuple[Tensor, Tensor]:

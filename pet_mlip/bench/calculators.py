@@ -19,10 +19,10 @@ from pet_mlip.ase.neighbours import SkinNeighbours
 from pet_mlip.bench.contestants import exported_path
 from pet_mlip.bench.structures import ELEMENTS
 from pet_mlip.bench.weights import read_potential
+from pet_mlip.engine.derivatives import predict
+from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
-from pet_mlip.model.derivatives import predict
-from pet_mlip.model.graph import Graph, electronic_state
-from pet_mlip.model.potential import Potential
+from pet_mlip.graph.graph import Graph, electronic_state
 
 EAGER_TOKENS = 30_000
 """Attention tokens up to which the reference is the eager model, which takes 0.1 MB for each."""
@@ -63,11 +63,10 @@ class EagerCalculator(Calculator):
         return float(self.potential.count_frames(self.graph(atoms)).double().mean())
 
     def tokens(self, atoms: Atoms) -> int:
-        """Attention tokens: frames times neighbours, summed over atoms."""
+        """Attention tokens: atoms and their neighbours."""
         graph = self.graph(atoms)
         inside = graph.edge_vectors.norm(dim=1) < self.potential.cutoff
-        neighbours = torch.bincount(graph.edge_index[0][inside], minlength=len(atoms))
-        return int((self.potential.count_frames(graph) * (neighbours + 1)).sum())
+        return len(atoms) + int(inside.sum())
 
     def calculate(
         self,
@@ -80,6 +79,7 @@ class EagerCalculator(Calculator):
         assert self.atoms is not None
         structure = torch.zeros(len(self.atoms), dtype=torch.int64, device=self.device)
         found = predict(self.potential, self.graph(self.atoms), structure, 1)
+        assert found.forces is not None and found.virial is not None
         self.results = {"energy": float(found.energy[0]), "forces": found.forces.cpu().numpy()}
         if self.atoms.cell.rank == 3:
             virial = found.virial[0].cpu().numpy()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 from pet_mlip.errors import UserError
@@ -16,7 +14,6 @@ from pet_mlip.errors import UserError
 
 PLAIN, ECSE = "none", "axis_plane"
 METATRAIN, KOKKOS = "metatrain.pt", "kokkos"
-COMPILER = (os.environ.get("CXX", "g++"),)
 
 Load = Callable[[Path, str], Any]
 """Calculator of the models in a folder, on a device."""
@@ -32,8 +29,6 @@ class Contestant:
     ensemble: str = PLAIN
     packages: tuple[str, ...] = ()
     """What must be importable."""
-    programs: tuple[str, ...] = ()
-    """What must be in PATH."""
     large: bool = False
     """Whether it is given the largest structures; what evaluates them in one piece is not."""
     same_weights: bool = True
@@ -48,20 +43,11 @@ def exported_path(folder: Path, ensemble: str) -> Path:
     return folder / f"{ensemble}.pt"
 
 
-def compiled_path(folder: Path, ensemble: str) -> Path:
-    """The same, compiled ahead of time."""
-    return folder / f"{ensemble}.pt2"
-
-
-def _exported(
-    ensemble: str,
-    path: Callable[[Path, str], Path] = exported_path,
-    dtype: str | None = None,
-) -> Load:
+def _exported(ensemble: str, dtype: str | None = None) -> Load:
     def load(folder: Path, device: str) -> Any:
         from pet_mlip import PETCalculator
 
-        return PETCalculator(path(folder, ensemble), device, dtype)
+        return PETCalculator(exported_path(folder, ensemble), device, dtype)
 
     return load
 
@@ -116,25 +102,10 @@ CONTESTANTS = {
     contestant.name: contestant
     for contestant in (
         Contestant(BASE, "TorchScript", _exported(PLAIN), large=True),
-        Contestant(
-            "compiled",
-            "compiled",
-            _exported(PLAIN, compiled_path),
-            programs=COMPILER,
-            large=True,
-        ),
         Contestant("tf32", "TF32", _exported(PLAIN, dtype="tf32"), large=True, coarse=True),
         Contestant("bf16", "bf16", _exported(PLAIN, dtype="bf16-mixed"), large=True, coarse=True),
         Contestant("eager", "eager", _eager(PLAIN)),
         Contestant("ecse", "ECSE, TorchScript", _exported(ECSE), ECSE, large=True),
-        Contestant(
-            "ecse-compiled",
-            "ECSE, compiled",
-            _exported(ECSE, compiled_path),
-            ECSE,
-            programs=COMPILER,
-            large=True,
-        ),
         Contestant(
             "ecse-tf32", "ECSE, TF32", _exported(ECSE, dtype="tf32"), ECSE, large=True, coarse=True
         ),
@@ -181,7 +152,6 @@ def choose(names: str, device: str, say: Callable[[str], None]) -> list[Contesta
         if contestant.name not in wanted:
             continue
         missing = [name for name in contestant.packages if find_spec(name) is None]
-        missing += [name for name in contestant.programs if which(name) is None]
         if contestant.coarse and device == "cpu":
             say(f"{contestant.title} is left out: it is for GPUs.")
         elif missing:

@@ -10,16 +10,27 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
-from pet_mlip.model.potential import Potential
 
+_LAYER = r"layers\.(\d+)\."
+_TRANSFORMER = r"gnn_layers.\1.trans.layers.\2."
 RENAMINGS = [
-    (r"layers\.(\d+)\.layers\.(.+)", r"gnn_layers.\1.trans.layers.\2"),
-    (r"layers\.(\d+)\.compress_in\.(.+)", r"gnn_layers.\1.compress.0.\2"),
-    (r"layers\.(\d+)\.compress_out\.(.+)", r"gnn_layers.\1.compress.2.\2"),
-    (r"layers\.(\d+)\.((?:edge|neighbor)_embedder\..+)", r"gnn_layers.\1.\2"),
-    (r"(node|edge)_heads\.(\d+)\.mlp\.(.+)", r"\1_heads.energy.\2.\3"),
-    (r"(node|edge)_heads\.(\d+)\.last\.(.+)", r"\1_last_layers.energy.\2.energy___0.\3"),
+    (_LAYER + r"layers\.(\d+)\.center\.norm\.(.+)", _TRANSFORMER + r"norm_center_features.\3"),
+    (_LAYER + r"layers\.(\d+)\.center\.(.+)", _TRANSFORMER + r"center_\3"),
+    (_LAYER + r"layers\.(.+)", r"gnn_layers.\1.trans.layers.\2"),
+    (_LAYER + r"compress_in\.(.+)", r"gnn_layers.\1.compress.0.\2"),
+    (_LAYER + r"compress_out\.(.+)", r"gnn_layers.\1.compress.2.\2"),
+    (_LAYER + r"((?:edge|neighbor)_embedder\..+)", r"gnn_layers.\1.\2"),
+    (r"exchanges\.(\d+)\.mixing\.norm\.(.+)", r"combination_norms.\1.\2"),
+    (r"exchanges\.(\d+)\.mixing\.w_in\.(.+)", r"combination_mlps.\1.0.\2"),
+    (r"exchanges\.(\d+)\.mixing\.w_out\.(.+)", r"combination_mlps.\1.2.\2"),
+    (r"readouts\.(\d+)\.(node|edge)_head\.first\.(.+)", r"\2_heads.energy.\1.0.\3"),
+    (r"readouts\.(\d+)\.(node|edge)_head\.second\.(.+)", r"\2_heads.energy.\1.2.\3"),
+    (
+        r"readouts\.(\d+)\.(node|edge)_head\.last\.(.+)",
+        r"\2_last_layers.energy.\1.energy___0.\3",
+    ),
 ]
 
 

@@ -81,7 +81,7 @@ def times(results: Results) -> str:
 
 
 def frame_costs(results: Results) -> str:
-    """ECSE over plain, and that over the mean number of frames."""
+    """ECSE over plain, and what exceeds one over the mean number of frames."""
     names = [name for name in results["titles"] if _has_frames(results, name)]
     rows = []
     for structure in results["structures"]:
@@ -100,7 +100,7 @@ def frame_costs(results: Results) -> str:
                     _ratio(entry, "per_frame"),
                 ]
             )
-    header = ["structure", "atoms", "model", "frames per atom", "ms", "/ plain", "/ plain / frames"]
+    header = ["structure", "atoms", "model", "frames per atom", "ms", "/ plain", "each frame adds"]
     return table(header, rows) if rows else ""
 
 

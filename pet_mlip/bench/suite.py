@@ -20,7 +20,7 @@ from pet_mlip.bench.contestants import BASE, CONTESTANTS, REFERENCES, Contestant
 from pet_mlip.bench.settings import SHAPES, Settings
 from pet_mlip.bench.structures import BenchStructure
 from pet_mlip.bench.timing import errors, first_calls, interleave, n_rounds, summarize
-from pet_mlip.bench.weights import COMPILED, write_models
+from pet_mlip.bench.weights import write_models
 from pet_mlip.bench.worker import Call, ContestantError, Worker
 
 PACKAGES = ("torch", "numpy", "ase", "metatrain", "metatomic-ase", "pet-kokkos", "mace-torch")
@@ -48,15 +48,12 @@ def run(settings: Settings, say: Say = print, keep: Keep | None = None) -> dict[
     taking_part = contestants.choose(settings.contestants, settings.device, say)
     with tempfile.TemporaryDirectory(prefix="pet-mlip-bench-") as name:
         folder = Path(name)
-        if {c.name for c in taking_part} & set(COMPILED.values()):
-            say("Compiling takes a few minutes.")
         made_by = write_models(
             folder,
             SHAPES[settings.shape],
             settings.seed,
             {c.ensemble for c in taking_part},
             {c.name for c in taking_part},
-            settings.device,
         )
         results: dict[str, Any] = {
             "settings": {**asdict(settings), "timed_by": settings.timed_by},
@@ -230,7 +227,7 @@ def check(
 
 
 def add_frame_costs(entries: dict[str, dict[str, Any]]) -> None:
-    """What a frame costs: time over that of the plain model, over the mean number of frames."""
+    """What a frame costs: by how much the time exceeds the plain model's, over the mean number."""
     for entry in entries.values():
         if entry.get("frames") and "ratio" in entry:
-            entry["per_frame"] = [ratio / entry["frames"] for ratio in entry["ratio"]]
+            entry["per_frame"] = [(ratio - 1.0) / entry["frames"] for ratio in entry["ratio"]]

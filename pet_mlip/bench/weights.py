@@ -9,24 +9,13 @@ from typing import Any
 
 import torch
 
-from pet_mlip.bench.contestants import (
-    ECSE,
-    KOKKOS,
-    METATRAIN,
-    PLAIN,
-    compiled_path,
-    exported_path,
-)
+from pet_mlip.bench.contestants import KOKKOS, METATRAIN, PLAIN, exported_path
 from pet_mlip.bench.kokkos import write_kokkos
 from pet_mlip.bench.structures import ELEMENTS
-from pet_mlip.compile import compile_model
 from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.engine.potential import Potential
 from pet_mlip.export import save_model
-from pet_mlip.model.hypers import PETHypers
-from pet_mlip.model.potential import Potential
-
-COMPILED = {PLAIN: "compiled", ECSE: "ecse-compiled"}
-"""Contestants that a compiled model is written for."""
+from pet_mlip.graph.hypers import PETHypers
 
 
 def write_models(
@@ -35,7 +24,6 @@ def write_models(
     seed: int,
     ensembles: set[str],
     peers: set[str],
-    device: str = "cpu",
 ) -> str:
     """Write the same weights in every format that is asked for.
 
@@ -45,7 +33,6 @@ def write_models(
         seed: Of the random weights.
         ensembles: Of our own contestants.
         peers: Names of the contestants; metatrain makes the weights if it is one of them.
-        device: What to compile for, where that is asked for.
 
     Returns:
         Who made the weights: metatrain or pet_mlip.
@@ -58,10 +45,6 @@ def write_models(
         content = {"config": potential.config(), "weights": potential.state_dict()}
         torch.save(content, folder / f"{ensemble}.ckpt")
         save_model(exported_path(folder, ensemble), potential)
-        if COMPILED[ensemble] in peers:
-            compile_model(
-                exported_path(folder, ensemble), compiled_path(folder, ensemble), device=device
-            )
     if "pet-kokkos" in peers:
         write_kokkos(folder / KOKKOS, plain)
     return "metatrain" if by_metatrain else "pet_mlip"
@@ -104,7 +87,7 @@ def own_potential(shape: dict[str, Any], seed: int) -> Potential:
 
 def with_ensemble(plain: Potential, ensemble: str) -> Potential:
     """The same weights with another ensemble."""
-    train = "structure" if ensemble == PLAIN else "environment"
+    train = "structure" if ensemble == PLAIN else "full"
     symmetrization = SymmetrizationHypers.model_validate({"ensemble": ensemble, "train": train})
     potential = Potential(plain.species, plain.pet_hypers, symmetrization)
     potential.set_dtype(next(plain.pet.parameters()).dtype)

@@ -11,7 +11,6 @@ from rich.markup import escape
 
 from pet_mlip.cli.bench import bench
 from pet_mlip.cli.common import stderr
-from pet_mlip.cli.compile import compile_
 from pet_mlip.cli.convert import convert
 from pet_mlip.cli.evaluate import evaluate
 from pet_mlip.cli.export import export
@@ -33,7 +32,6 @@ app = typer.Typer(
 app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("export")(export)
-app.command("compile")(compile_)
 app.command("convert")(convert)
 app.command("info")(info)
 app.command("md")(md)

@@ -13,8 +13,8 @@ from pet_mlip.files import check_replaceable, check_writable
 
 if TYPE_CHECKING:
     from pet_mlip.ecse.hypers import SymmetrizationHypers
+    from pet_mlip.engine.potential import Potential
     from pet_mlip.export import Orientations
-    from pet_mlip.model.potential import Potential
 
 
 def export(
@@ -29,7 +29,7 @@ def export(
     symmetrization: Annotated[
         str | None,
         typer.Option(
-            help="Frame ensemble of the exported model: none, axis_plane, closest_pairs or pairs; "
+            help="Frame ensemble of the exported model: none, axis_plane or closest_pairs; "
             "by default the one it was trained for. For models that are not invariant also "
             "structure (exact), quadrature or random (approximate): averages over orientations of "
             "the whole structure, which the ASE calculator then takes by default."
@@ -102,7 +102,7 @@ def with_ensemble(potential: Potential, ensemble: str, force: bool) -> Potential
             not given.
     """
     from pet_mlip.ecse.hypers import SymmetrizationHypers
-    from pet_mlip.model.potential import Potential
+    from pet_mlip.engine.potential import Potential
 
     known = get_args(SymmetrizationHypers.model_fields["ensemble"].annotation)
     if ensemble not in known:
@@ -128,14 +128,11 @@ def mismatch(trained: SymmetrizationHypers, ensemble: str) -> str | None:
     if trained.train == "structure":
         return (
             "This model was trained with one rotation per structure (symmetrization.train: "
-            "structure): its messages carry the orientation of the whole structure, and averaging "
-            f"each environment over {ensemble} frames destroys them (force errors are a multiple); "
-            "--symmetrization structure is exact for it, or fine-tune it in frames."
+            "structure), and has never seen tokens that are averages over "
+            f"{ensemble} frames (force errors would be a multiple); --symmetrization structure is "
+            "exact for it, or fine-tune it in frames."
         )
-    if trained.train in ("sample", "full"):
-        return (
-            f"This model was trained in frames of the {trained.ensemble} ensemble only "
-            f"(symmetrization.train: {trained.train}), and has never seen environments as "
-            f"--symmetrization {ensemble} shows them."
-        )
-    return None
+    return (
+        f"This model was trained in frames of the {trained.ensemble} ensemble, and has never seen "
+        f"environments as --symmetrization {ensemble} shows them."
+    )

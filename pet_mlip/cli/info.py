@@ -78,7 +78,7 @@ def kind_of(file: str) -> Kind:
         # Also a model that was cut short; only its name can still tell.
         if file.endswith(".ckpt.gz"):
             return "checkpoint"
-        return "model" if Path(file).suffix in (".pt", ".pt2") else "data"
+        return "model" if Path(file).suffix == ".pt" else "data"
     with zipfile.ZipFile(file) as archive:
         members = {name.partition("/")[2] for name in archive.namelist()}
     if "constants.pkl" in members:
@@ -89,10 +89,8 @@ def kind_of(file: str) -> Kind:
 def describe_model(path: Path) -> dict[str, dict[str, Any]]:
     """Tables about an exported model."""
     from pet_mlip.export import read_metadata
-    from pet_mlip.export.compiled import read_target
 
     m = read_metadata(path)
-    target = read_target(path)
     return {
         "model": {
             "file": str(path),
@@ -103,7 +101,6 @@ def describe_model(path: Path) -> dict[str, dict[str, Any]]:
             "interaction range [cutoffs]": m.interaction_range,
             "average over orientations": orientations(m.symmetrization),
             "precision": m.dtype,
-            **({"compiled for": target.describe()} if target else {}),
             "units": m.units,
             "format version": m.format_version,
             "written by": f"pet_mlip {m.package_version}, torch {m.torch_version}",

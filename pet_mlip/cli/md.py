@@ -53,13 +53,6 @@ Flexible = Annotated[
     bool | None,
     typer.Option("--flexible/--isotropic", help="Whether npt varies the shape of the cell, too."),
 ]
-InnerSteps = Annotated[
-    int | None,
-    typer.Option(
-        help="Steps of the plain model in each step of nve, which its symmetrization corrects once "
-        "(multiple time stepping, r-RESPA); the time step is the whole one. [default: 1]"
-    ),
-]
 Seed = Annotated[int | None, typer.Option(help="Of velocities and thermostat. [default: 0]")]
 
 
@@ -80,7 +73,6 @@ def md(
     damping: Damping = None,
     pressure_damping: PressureDamping = None,
     flexible: Flexible = None,
-    inner_steps: InnerSteps = None,
     seed: Seed = None,
     interval: Annotated[
         int, typer.Option(min=1, help="Steps between frames and lines of the log.")
@@ -121,7 +113,6 @@ def md(
         "damping": damping,
         "pressure_damping": pressure_damping,
         "flexible": flexible,
-        "inner_steps": inner_steps,
         "seed": seed,
     }
     if restart:

@@ -11,7 +11,7 @@ from pet_mlip.config.base import Section, defaults
 from pet_mlip.config.data import DataConfig
 from pet_mlip.config.training import LoggingConfig, TrainingConfig
 from pet_mlip.ecse.hypers import SymmetrizationHypers
-from pet_mlip.model.hypers import PETHypers
+from pet_mlip.graph.hypers import PETHypers
 
 
 class Config(Section):

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pet_mlip.convert.targets import Target
 from pet_mlip.convert.unpickling import Placeholder
 from pet_mlip.errors import UserError
-from pet_mlip.model.hypers import PETHypers
+from pet_mlip.graph.hypers import PETHypers
 
 OURS_ALONE = {"num_radial"}
 # What can be switched off, and the settings that then have no effect.

@@ -25,8 +25,8 @@ from pet_mlip.convert.weights import (
     merge_lora,
 )
 from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
-from pet_mlip.model.potential import Potential
 from pet_mlip.train.checkpoint import KIND
 
 

@@ -1,4 +1,4 @@
-"""Weights of metatrain's PET under the names of `pet_mlip.model.potential.Potential`."""
+"""Weights of metatrain's PET under the names of `pet_mlip.engine.potential.Potential`."""
 
 from __future__ import annotations
 
@@ -26,17 +26,24 @@ def rename(name: str, target: str) -> str:
         KeyError: If it has no counterpart.
     """
     layer = r"gnn_layers\.(\d+)\."
-    same = "combination_norms|combination_mlps|node_embedders|edge_embedder"
-    head = re.escape(target)
+    wide = r"layers.\1.layers.\2.center."
+    of_target = rf"\.{re.escape(target)}\.(\d+)\."
+    hidden, last = r"(node|edge)_heads" + of_target, r"(node|edge)_last_layers" + of_target
     renamings = [
+        (layer + r"trans\.layers\.(\d+)\.norm_center_features\.(.+)", wide + r"norm.\3"),
+        (layer + r"trans\.layers\.(\d+)\.center_(\w+\..+)", wide + r"\3"),
         (layer + r"trans\.layers\.(.+)", r"layers.\1.layers.\2"),
         (layer + r"compress\.0\.(.+)", r"layers.\1.compress_in.\2"),
         (layer + r"compress\.2\.(.+)", r"layers.\1.compress_out.\2"),
         (layer + r"((?:edge|neighbor)_embedder\..+)", r"layers.\1.\2"),
-        (rf"((?:{same})\..+)", r"\1"),
+        (r"((?:node_embedders|edge_embedder)\..+)", r"\1"),
+        (r"combination_norms\.(\d+)\.(.+)", r"exchanges.\1.mixing.norm.\2"),
+        (r"combination_mlps\.(\d+)\.0\.(.+)", r"exchanges.\1.mixing.w_in.\2"),
+        (r"combination_mlps\.(\d+)\.2\.(.+)", r"exchanges.\1.mixing.w_out.\2"),
         (r"system_conditioning\.(.+)", r"conditioning.\1"),
-        (rf"(node|edge)_heads\.{head}\.(\d+)\.(.+)", r"\1_heads.\2.mlp.\3"),
-        (rf"(node|edge)_last_layers\.{head}\.(\d+)\.[^.]+\.(.+)", r"\1_heads.\2.last.\3"),
+        (hidden + r"0\.(.+)", r"readouts.\2.\1_head.first.\3"),
+        (hidden + r"2\.(.+)", r"readouts.\2.\1_head.second.\3"),
+        (last + r"[^.]+\.(.+)", r"readouts.\2.\1_head.last.\3"),
     ]
     for pattern, replacement in renamings:
         if re.fullmatch(pattern, name):
@@ -110,7 +117,7 @@ def merge_lora(weights: dict[str, Tensor], finetuning: dict[str, object]) -> dic
 def convert_weights(
     weights: dict[str, Tensor], target: str, rows: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Parameters of metatrain's backend as a state dict of `pet_mlip.model.pet.PET`.
+    """Parameters of metatrain's backend as a state dict of `pet_mlip.network.pet.PET`.
 
     Args:
         weights: Parameters that have a counterpart (see `rename`).

@@ -15,7 +15,7 @@ from torch import Tensor
 from pet_mlip.data.labels import structure_from_atoms
 from pet_mlip.data.neighbours import edge_vectors, neighbour_list
 from pet_mlip.data.structure import Structure
-from pet_mlip.model.graph import Graph, electronic_state
+from pet_mlip.graph.graph import Graph, electronic_state
 
 Floats = NDArray[np.float64]
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from pet_mlip.ecse.switches import quintic
-from pet_mlip.model.environment import Environment
+from pet_mlip.graph.environment import Environment
 
 
 def nearest_axes(

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from pet_mlip.ecse.frames import Frames
 from pet_mlip.ecse.hypers import AxisPlaneHypers
 from pet_mlip.ecse.switches import adaptive_radius, quintic
-from pet_mlip.model.environment import Environment
+from pet_mlip.graph.environment import Environment
 
 
 class AxisPlane(nn.Module):

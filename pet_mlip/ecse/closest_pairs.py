@@ -7,7 +7,7 @@ from pet_mlip.ecse.axes import nearest_axes
 from pet_mlip.ecse.frames import Frames
 from pet_mlip.ecse.hypers import ClosestPairsHypers
 from pet_mlip.ecse.switches import adaptive_radius, quintic, quintic_slope
-from pet_mlip.model.environment import Environment
+from pet_mlip.graph.environment import Environment
 
 
 class ClosestPairs(nn.Module):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from pet_mlip.ecse.frames import Frames
-from pet_mlip.model.environment import Environment
+from pet_mlip.graph.environment import Environment
 
 # Sum of an atom's switches below which it counts as partly isolated.
 PRESENT = 0.5

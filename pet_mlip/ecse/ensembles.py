@@ -5,7 +5,6 @@ from torch import nn
 from pet_mlip.ecse.axis_plane import AxisPlane, Plain
 from pet_mlip.ecse.closest_pairs import ClosestPairs
 from pet_mlip.ecse.hypers import SymmetrizationHypers
-from pet_mlip.ecse.pairs import Pairs
 
 
 def make_ensemble(cutoff: float, hypers: SymmetrizationHypers) -> nn.Module:
@@ -14,6 +13,4 @@ def make_ensemble(cutoff: float, hypers: SymmetrizationHypers) -> nn.Module:
         return AxisPlane(cutoff, hypers.axis_plane)
     if hypers.ensemble == "closest_pairs":
         return ClosestPairs(cutoff, hypers.closest_pairs)
-    if hypers.ensemble == "pairs":
-        return Pairs(cutoff, hypers.pairs)
     return Plain()

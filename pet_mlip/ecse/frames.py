@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pet_mlip.model.graph import count_each
+from pet_mlip.graph.graph import count_each
 
 
 class Frames(NamedTuple):

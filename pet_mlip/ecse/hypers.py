@@ -26,39 +26,6 @@ class AxisPlaneHypers(BaseModel):
     )
 
 
-class PairsHypers(BaseModel):
-    """Constants of the paper's pair ensemble (arXiv:2305.19302), kept for comparison."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    smoothing: float = Field(5.0, gt=0, description="beta of the smooth minimum, 1/Å.")
-    width: float = Field(
-        0.15, gt=0, description="Width in Å of the switch at the inner radius, added to it too."
-    )
-    collinear: float = Field(
-        0.05, ge=0.001, lt=1, description="sin^2 of the angle below which a pair makes no frame."
-    )
-    collinear_width: float = Field(
-        0.25, gt=0, description="Range of sin^2 over which a pair becomes eligible."
-    )
-    fallback: float = Field(
-        0.5, gt=0, le=1, description="Total score below which the collinear fallback fades in."
-    )
-    mirrors: bool = Field(
-        True,
-        description="Also use the mirror image of each frame: exact under O(3), not only SO(3).",
-    )
-    pruning_rounds: int = Field(
-        0, ge=0, description="How often low scores are pruned (the paper: 4); 0 keeps all pairs."
-    )
-    pruning_threshold: float = Field(
-        0.9, ge=0, lt=1, description="Score, relative to the largest, below which a pair is pruned."
-    )
-    pruning_width: float = Field(
-        0.1, gt=0, description="Range of relative score over which a pair is kept in part."
-    )
-
-
 class ClosestPairsHypers(BaseModel):
     """Constants of the closest-pairs ensemble (docs/theory, section ECSE)."""
 
@@ -88,20 +55,19 @@ class SymmetrizationHypers(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    ensemble: Literal["none", "closest_pairs", "axis_plane", "pairs"] = Field(
+    ensemble: Literal["none", "closest_pairs", "axis_plane"] = Field(
         "axis_plane",
         description="Frame ensemble: none (the plain, unsymmetrized model), closest_pairs, "
-        "axis_plane, or pairs.",
+        "or axis_plane.",
     )
     closest_pairs: ClosestPairsHypers = Field(
         ClosestPairsHypers(), description="Constants of closest_pairs."
     )
     axis_plane: AxisPlaneHypers = Field(AxisPlaneHypers(), description="Constants of axis_plane.")
-    pairs: PairsHypers = Field(PairsHypers(), description="Constants of pairs.")
-    train: Literal["structure", "environment", "sample", "full"] = Field(
+    train: Literal["structure", "full"] = Field(
         "full",
-        description="Frames in training: one random O(3) matrix per structure, one per atom and "
-        "layer, one ECSE frame drawn per atom and layer, or the whole ensemble.",
+        description="Frames in training: the whole ensemble (full), or, for ensemble: none, one "
+        "random O(3) matrix per structure (structure).",
     )
 
     @property
@@ -111,15 +77,14 @@ class SymmetrizationHypers(BaseModel):
 
     @model_validator(mode="after")
     def _trainable(self) -> "SymmetrizationHypers":
-        if self.ensemble == "none" and self.train in ("sample", "full"):
+        if self.ensemble == "none" and self.train == "full":
             raise ValueError(
-                f"train: {self.train} draws from an ensemble, but ensemble is none; "
-                "choose train: structure or environment, or ensemble: axis_plane"
+                "train: full takes the frames of an ensemble, but ensemble is none; choose "
+                "train: structure, or ensemble: axis_plane"
             )
         if self.ensemble != "none" and self.train == "structure":
             raise ValueError(
-                "train: structure leaves messages that carry the global orientation, which the "
-                "environment-wise average of an ensemble destroys; choose ensemble: none, or "
-                "train: environment, sample or full"
+                "train: structure turns whole structures, but the model is evaluated in the frames "
+                "of an ensemble; choose train: full, or ensemble: none"
             )
         return self

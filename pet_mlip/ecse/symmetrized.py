@@ -10,11 +10,11 @@ from pet_mlip.ecse.covariant import fade_out_axes, rotate_back
 from pet_mlip.ecse.ensembles import make_ensemble
 from pet_mlip.ecse.frames import Frames
 from pet_mlip.ecse.hypers import SymmetrizationHypers
-from pet_mlip.ecse.training import training_frames
+from pet_mlip.ecse.training import Mode, training_frames
 from pet_mlip.errors import UserError
-from pet_mlip.model.cutoff import cutoff_switch
-from pet_mlip.model.environment import Environment, build_environment
-from pet_mlip.model.graph import Graph, edges_within, pad_edges, select_edges
+from pet_mlip.graph.cutoff import cutoff_switch
+from pet_mlip.graph.environment import Environment, build_environment
+from pet_mlip.graph.graph import Graph, edges_within, pad_edges, select_edges
 
 
 class Backbone(Protocol):
@@ -59,7 +59,7 @@ class Symmetrized(nn.Module):
     """A backbone averaged over the frames of an ensemble; per-atom outputs are exactly covariant.
 
     In ``eval`` mode every frame of the ensemble is evaluated. In ``train`` mode the frames are
-    those of ``symmetrization.train``; `torch.manual_seed` makes them reproducible. Geometry, frames
+    those of ``train``; `torch.manual_seed` makes them reproducible. Geometry, frames
     and averages are float64; the backbone gets its own dtype, that of its first parameter.
 
     Args:
@@ -68,13 +68,14 @@ class Symmetrized(nn.Module):
         outputs: Rank of each output: 0 (scalar), 1 (polar vector) or 2 (tensor).
         cutoff_width: Range in Å before the cutoff over which the switch falls.
         cutoff_function: ``Bump`` or ``Cosine``.
-        symmetrization: Frame ensemble and training mode.
+        symmetrization: Frame ensemble.
+        train: Frames in training: ``full`` (the ensemble), ``sample`` (one of its frames per atom,
+            drawn with its weight), or one random O(3) matrix per atom (``environment``) or
+            structure (``structure``).
 
     Raises:
         UserError: The cutoff, its width or a rank makes no sense.
     """
-
-    num_layers = 1
 
     def __init__(
         self,
@@ -85,6 +86,7 @@ class Symmetrized(nn.Module):
         cutoff_width: float = 0.5,
         cutoff_function: Literal["Bump", "Cosine"] = "Bump",
         symmetrization: SymmetrizationHypers | None = None,
+        train: Mode = "full",
     ) -> None:
         super().__init__()
         if not 0.0 < cutoff_width <= cutoff < float("inf"):
@@ -106,6 +108,7 @@ class Symmetrized(nn.Module):
         self.cutoff_function = cutoff_function
         self.outputs = dict(outputs)
         self.symmetrization = symmetrization or SymmetrizationHypers()
+        self.train_mode: Mode = train
         self.ensemble = make_ensemble(cutoff, self.symmetrization)
 
     def forward(
@@ -120,7 +123,7 @@ class Symmetrized(nn.Module):
             keys: Random key of each structure, (S,) int64: equal keys, equal training frames.
         """
         neighbourhood = self.neighbourhood(graph)
-        if not self.training or self.symmetrization.train == "full":
+        if not self.training or self.train_mode == "full":
             frames = self._ensemble_frames(neighbourhood.environment)
         else:
             frames = self._draw_frames(neighbourhood, structure, keys)
@@ -184,7 +187,7 @@ class Symmetrized(nn.Module):
         def ensemble() -> Frames:
             return self._ensemble_frames(neighbourhood.environment)
 
-        return training_frames(self, ensemble, structure, keys)[0]
+        return training_frames(self.train_mode, ensemble, structure, keys)
 
     def _dtype(self) -> torch.dtype:
         if isinstance(self.backbone, nn.Module):

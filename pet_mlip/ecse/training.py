@@ -1,52 +1,41 @@
 """The frames that a training step sees (docs/theory, section Training modes)."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from pet_mlip.ecse.frames import Frames, rotations_from_normal, single_frames
-from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.ecse.random_numbers import combine, normal, uniform
 
-
-class Trainable(Protocol):
-    """A symmetrized model: a potential, or any other module."""
-
-    symmetrization: SymmetrizationHypers
-    num_layers: int
+Mode = Literal["full", "structure", "environment", "sample"]
+"""The whole ensemble, one random O(3) matrix per structure or per atom, or one frame per atom,
+drawn from the ensemble with its weight."""
 
 
 def training_frames(
-    model: Trainable, ensemble: Callable[[], Frames], structure: Tensor, keys: Tensor
-) -> list[Frames]:
-    """Frames for each GNN layer, drawn as ``model.symmetrization.train`` says.
+    mode: Mode, ensemble: Callable[[], Frames], structure: Tensor, keys: Tensor
+) -> Frames:
+    """Draw the frames of a batch.
 
     Args:
-        model: The model in training.
+        mode: How.
         ensemble: Finds the ensemble of every atom of the batch, for the modes that need it;
             gradients reach the edge vectors through its frames.
         structure: Structure of each atom, ascending, (N,) int64.
         keys: Random key of each structure, (S,) int64: equal keys, equal frames.
     """
-    layers = range(model.num_layers)
-    mode = model.symmetrization.train
     if mode == "structure":
-        frames = single_frames(random_rotations(keys)[structure])
-        return [frames for _ in layers]
+        return single_frames(random_rotations(keys)[structure])
     if mode == "full":
-        whole = ensemble()
-        return [whole for _ in layers]
-
+        return ensemble()
     first_atom = torch.searchsorted(structure, torch.arange(len(keys), device=structure.device))
     place = torch.arange(len(structure), device=structure.device) - first_atom[structure]
     of_atoms = combine(keys[structure], place)
-    of_layers = [combine(of_atoms, torch.full_like(place, layer)) for layer in layers]
     if mode == "environment":
-        return [single_frames(random_rotations(of_layer)) for of_layer in of_layers]
-    whole = ensemble()
-    return [sample_frames(whole, uniform(of_layer, 1).squeeze(1)) for of_layer in of_layers]
+        return single_frames(random_rotations(of_atoms))
+    return sample_frames(ensemble(), uniform(of_atoms, 1).squeeze(1))
 
 
 def random_rotations(keys: Tensor) -> Tensor:

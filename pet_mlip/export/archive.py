@@ -5,20 +5,22 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from pet_mlip.errors import UserError
-from pet_mlip.export.compiled import (
-    Target,
-    open_functions,
-    read_functions,
-    read_target,
+from pet_mlip.engine.potential import Potential
+from pet_mlip.engine.precision import (
+    Precision,
+    choose_precision,
+    dtype_of,
+    matrix_products,
+    set_precision,
 )
+from pet_mlip.errors import UserError
 from pet_mlip.export.metadata import (
     FORMAT_VERSION,
     LINES_NAME,
@@ -31,16 +33,7 @@ from pet_mlip.export.metadata import (
 from pet_mlip.export.module import ExportedModel
 from pet_mlip.export.selfcheck import check_exported
 from pet_mlip.files import check_replaceable, check_writable, replacing
-from pet_mlip.inference.precision import (
-    Precision,
-    choose_precision,
-    dtype_of,
-    knows_rounding,
-    matrix_products,
-    set_precision,
-)
-from pet_mlip.model.graph import Topology
-from pet_mlip.model.potential import Potential
+from pet_mlip.graph.graph import Topology
 from pet_mlip.version import __version__
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -56,10 +49,6 @@ class LoadedModel:
     device: torch.device
     precision: Precision
     """Of the network."""
-    target: Target | None = None
-    """What it was compiled for, if it was."""
-    functions: dict[str, bytes] = field(default_factory=dict)
-    """Archives of its compiled functions."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -76,7 +65,7 @@ class LoadedModel:
         weights: Tensor | None = None,
         compute_gradient: bool = True,
         chunk_size: int = 0,
-        plain: bool = False,
+        reverse: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Energies, gradient and frame counts: see `pet_mlip.export.module.ExportedModel`."""
         with self._evaluation():
@@ -92,7 +81,7 @@ class LoadedModel:
                 weights,
                 compute_gradient,
                 chunk_size,
-                plain,
+                reverse,
             )
 
     def evaluate_domain(
@@ -120,7 +109,6 @@ class LoadedModel:
         chunk_size: int = 0,
         charge: int = 0,
         spin_multiplicity: int = 1,
-        plain: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Energies, forces, virials: see `pet_mlip.export.module.ExportedModel.drive`."""
         with self._evaluation():
@@ -133,7 +121,6 @@ class LoadedModel:
                 chunk_size,
                 charge,
                 spin_multiplicity,
-                plain,
             )
 
     @contextmanager
@@ -179,7 +166,8 @@ def save_model(
     eager = deepcopy(potential).cpu().eval().requires_grad_(False)
     # Weights are folded in float64, and rounded once.
     exported = ExportedModel(deepcopy(eager).set_dtype(torch.float64))
-    exported.evaluator.network.to(DTYPES[dtype])
+    exported.potential.pet.fold()
+    exported.potential.set_dtype(DTYPES[dtype])
     eager.set_dtype(DTYPES[dtype])
     metadata = Metadata(
         format_version=FORMAT_VERSION,
@@ -236,34 +224,20 @@ def write_checked(
 
 
 def load_model(path: str | Path, device: str = "auto", dtype: str | None = None) -> LoadedModel:
-    """Load an exported file, compiled or not.
+    """Load an exported file.
 
     Args:
         path: The file.
-        device: ``auto`` (a GPU if there is one; of a compiled file, what it was compiled for),
-            ``cpu``, ``cuda`` or ``cuda:N``.
+        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
         dtype: Of the network: float64, float32, tf32 (GPUs only) or bf16-mixed; by default as in
-            the file. See `pet_mlip.inference.precision`.
+            the file. See `pet_mlip.engine.precision`.
 
     Raises:
-        UserError: If the file cannot be used, the device or dtype do not exist, or it was compiled
-            for other ones.
+        UserError: If the file cannot be used, or the device or dtype do not exist.
     """
     metadata = read_metadata(path)
-    compiled_for = read_target(path)
-    if compiled_for is not None and device == "auto":
-        device = compiled_for.device
     target = choose_device(device)
     name = choose_precision(dtype or metadata.dtype, target)
-    functions: dict[str, bytes] = {}
-    if compiled_for is not None:
-        if name != metadata.dtype:
-            raise UserError(
-                f"{path} was compiled in {metadata.dtype}, so that it cannot run in {name}; "
-                "leave dtype out, or use the .pt file."
-            )
-        functions = read_functions(path, compiled_for)
-        open_functions(path, compiled_for, functions, target)
     try:
         with warnings.catch_warnings(), torch.inference_mode(False):
             warnings.simplefilter("ignore")
@@ -275,15 +249,9 @@ def load_model(path: str | Path, device: str = "auto", dtype: str | None = None)
         ) from error
     module.eval()
     if name != metadata.dtype:
-        network = module.evaluator.network
-        if name not in DTYPES and not knows_rounding(network):
-            raise UserError(
-                f"{path} was written by pet_mlip {metadata.package_version}, whose code knows no "
-                f"dtype {name}; export the checkpoint again, or use {' or '.join(DTYPES)}."
-            )
         with torch.inference_mode(False):
-            set_precision(network, name)
-    return LoadedModel(module, metadata, target, name, compiled_for, functions)
+            set_precision(module.potential.pet, name)
+    return LoadedModel(module, metadata, target, name)
 
 
 def choose_device(device: str) -> torch.device:

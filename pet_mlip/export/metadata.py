@@ -8,12 +8,12 @@ from typing import Any, Literal, get_args
 
 from ase.data import chemical_symbols
 
+from pet_mlip.engine.memory import bytes_per_token
+from pet_mlip.engine.precision import Precision
 from pet_mlip.errors import UserError
-from pet_mlip.inference.memory import bytes_per_token
-from pet_mlip.inference.precision import Precision
-from pet_mlip.model.hypers import PETHypers
+from pet_mlip.graph.hypers import PETHypers
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 METADATA_NAME = "pet_mlip.json"
 LINES_NAME = "pet_mlip.txt"
 REFERENCES = [
@@ -38,8 +38,7 @@ class Metadata:
     interaction_range: int
     """How many cutoffs away an atom can influence an atomic energy (ghost layers in MD)."""
     dtype: Precision
-    """Of the network: float32 or float64, or, compiled, any; geometry and sums are float64 always.
-    """
+    """Of the network: float32 or float64; geometry and sums are float64 always."""
     units: dict[str, str]
     symmetrization: dict[str, Any]
     hypers: dict[str, Any]

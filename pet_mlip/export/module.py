@@ -3,10 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from pet_mlip.inference.evaluator import Evaluator
-from pet_mlip.model.derivatives import forces_from_edge_gradient
-from pet_mlip.model.graph import Graph, Topology, electronic_state
-from pet_mlip.model.potential import Potential
+from pet_mlip.engine.derivatives import forces_from_edge_gradient
+from pet_mlip.engine.potential import Potential
+from pet_mlip.graph.graph import Graph, Topology, electronic_state
 
 
 class ExportedModel(nn.Module):
@@ -22,8 +21,7 @@ class ExportedModel(nn.Module):
 
     def __init__(self, potential: Potential) -> None:
         super().__init__()
-        self.preparation = potential.preparation
-        self.evaluator = Evaluator(potential)
+        self.potential = potential
 
     def forward(
         self,
@@ -35,7 +33,7 @@ class ExportedModel(nn.Module):
         weights: Tensor | None = None,
         compute_gradient: bool = True,
         chunk_size: int = 0,
-        plain: bool = False,
+        reverse: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Energies and their gradient.
 
@@ -49,9 +47,10 @@ class ExportedModel(nn.Module):
                 for models that depend on them; neutral singlets by default.
             weights: w_i of the energy to differentiate, (N,) float64; ones by default.
             compute_gradient: Whether to compute the gradient; zeros are returned otherwise.
-            chunk_size: Largest number of attention tokens, frames x (neighbours + 1) summed over
-                atoms, evaluated at once; 0 evaluates everything at once.
-            plain: Evaluate every atom in one frame, the identity, instead of the ensemble.
+            chunk_size: Largest number of attention tokens, neighbours + 1 summed over atoms, whose
+                activations are held at once; 0 holds all.
+            reverse: The edge (j, i, -S) of each edge, (E,) int64, for callers who keep a list: the
+                edges are then ordered by centre, and nothing is sorted or searched.
 
         Returns:
             Atomic energies E_i in eV, (N,) float64; d(sum_i w_i E_i)/d(edge_vectors) in eV/Å,
@@ -61,12 +60,18 @@ class ExportedModel(nn.Module):
         vectors = edge_vectors.detach().to(torch.float64).requires_grad_(compute_gradient)
         if electronic is None:
             electronic = electronic_state(species.shape[0]).to(species.device)
-        graph = Graph(species, edge_index, vectors, edge_shifts, electronic)
-        inputs = self.preparation(graph)
+        if reverse is None:
+            graph = Graph(species, edge_index, vectors, edge_shifts, electronic)
+            inputs = self.potential.preparation(graph)
+        else:
+            within = [species.shape[0]] * self.potential.preparation.interaction_range
+            topology = Topology(species, edge_index, reverse, within)
+            distances = torch.linalg.vector_norm(vectors, dim=-1)
+            inputs = self.potential.preparation.of_domain(topology, vectors, distances, electronic)
         if weights is None:
             weights = torch.ones_like(species, dtype=torch.float64)
-        energies, gradient, n_frames = self.evaluator(
-            [vectors], inputs, weights, compute_gradient, chunk_size, plain
+        energies, gradient, n_frames = self.potential.evaluate(
+            [vectors], inputs, weights, compute_gradient, chunk_size
         )
         return energies, gradient[0], n_frames
 
@@ -106,9 +111,9 @@ class ExportedModel(nn.Module):
         topology = Topology(species, edge_index, reverse, atoms_within)
         vectors = edge_vectors.detach().requires_grad_(compute_gradient)
         distances = edge_distances.detach().requires_grad_(compute_gradient)
-        inputs = self.preparation.of_domain(topology, vectors, distances, electronic)
+        inputs = self.potential.preparation.of_domain(topology, vectors, distances, electronic)
         weights = torch.ones_like(species[: atoms_within[0]], dtype=torch.float64)
-        energies, gradient, n_frames = self.evaluator(
+        energies, gradient, n_frames = self.potential.evaluate(
             [vectors, distances], inputs, weights, compute_gradient, chunk_size
         )
         return energies, gradient[0], gradient[1], n_frames
@@ -127,7 +132,6 @@ class ExportedModel(nn.Module):
         chunk_size: int = 0,
         charge: int = 0,
         spin_multiplicity: int = 1,
-        plain: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Energies, forces and virials of a domain of a molecular dynamics simulation.
 
@@ -159,7 +163,6 @@ class ExportedModel(nn.Module):
             chunk_size: As in `forward`.
             charge: Total charge of the whole system, for models that depend on it.
             spin_multiplicity: 2S + 1 of the whole system, for models that depend on it.
-            plain: As in `forward`.
 
         Returns:
             Atomic energies of the domain's own atoms in eV, (atoms_within[0],); minus the gradient
@@ -180,7 +183,7 @@ class ExportedModel(nn.Module):
         vectors = points.index_select(0, ends) - points.index_select(0, centre)
         weights = torch.ones_like(species[:n_own], dtype=torch.float64)
         energies, gradient, n_frames = self.differentiate(
-            topology, vectors, state, weights, chunk_size, plain
+            topology, vectors, state, weights, chunk_size
         )
         forces = forces_from_edge_gradient(gradient, edge_index, n_atoms)
         virial = vectors.t() @ gradient
@@ -198,7 +201,7 @@ class ExportedModel(nn.Module):
             moments: list[Tensor] = []
             for axis in range(3):
                 _, of_moment, _ = self.differentiate(
-                    topology, vectors, state, positions[:n_own, axis], chunk_size, plain
+                    topology, vectors, state, positions[:n_own, axis], chunk_size
                 )
                 moments.append(of_moment)
             # sum_k (r_k - r_i) (x) dE_k/dr_e of the edge e from i to j; then r_k - r_j.
@@ -219,14 +222,13 @@ class ExportedModel(nn.Module):
         electronic: Tensor,
         weights: Tensor,
         chunk_size: int,
-        plain: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Energies of a domain's own atoms, d(sum_i w_i E_i)/d(vectors) (E, 3), frames."""
         vectors = vectors.detach().requires_grad_(True)
         distances = torch.linalg.vector_norm(vectors, dim=-1)
-        inputs = self.preparation.of_domain(topology, vectors, distances, electronic)
-        energies, gradient, n_frames = self.evaluator(
-            [vectors], inputs, weights, True, chunk_size, plain
+        inputs = self.potential.preparation.of_domain(topology, vectors, distances, electronic)
+        energies, gradient, n_frames = self.potential.evaluate(
+            [vectors], inputs, weights, True, chunk_size
         )
         return energies, gradient[0], n_frames
 

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from pet_mlip.engine.derivatives import forces_from_edge_gradient
+from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
-from pet_mlip.model.derivatives import forces_from_edge_gradient
-from pet_mlip.model.graph import Graph, Topology, electronic_state, reverse_edges
-from pet_mlip.model.potential import Potential
+from pet_mlip.graph.graph import Graph, Topology, electronic_state, reverse_edges
 
 if TYPE_CHECKING:
     from pet_mlip.export.archive import LoadedModel

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from pet_mlip.ase.calculator import PETCalculator
 from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
 from pet_mlip.export import save_model
+from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.lammps.launch import command_line, environment
-from pet_mlip.model.hypers import PETHypers
-from pet_mlip.model.potential import Potential
 
 Floats = NDArray[np.float64]
 BOUND = 1e-8

@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
+from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
 from pet_mlip.files import replacing
-from pet_mlip.model.potential import Potential
 
 KIND = "pet_mlip checkpoint"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2: the average over frames is taken in the embedding, and parameters have other names."""
 
 
 def write_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
@@ -27,7 +28,7 @@ def read_checkpoint(path: str | Path, device: str = "cpu") -> dict[str, Any]:
     """The content of a checkpoint, its tensors on a device.
 
     Raises:
-        UserError: if the file is missing, cut short, something else, or of a newer version.
+        UserError: if the file is missing, cut short, something else, or of another version.
     """
     path = Path(path)
     if not path.is_file():
@@ -50,6 +51,13 @@ def read_checkpoint(path: str | Path, device: str = "cpu") -> dict[str, Any]:
         raise UserError(
             f"{path} was written by pet_mlip {content.get('package_version', '(newer)')}, whose "
             "checkpoints this version cannot read; upgrade pet_mlip."
+        )
+    if content["format_version"] < FORMAT_VERSION:
+        converted = "converted_from" in content.get("summary", {})
+        remedy = "convert metatrain's checkpoint again" if converted else "train again"
+        raise UserError(
+            f"{path} was written by a version of pet_mlip before the average over frames moved "
+            f"into the embedding, and holds another network than this version's; {remedy}."
         )
     return content
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from pet_mlip.config.training import Part
+from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
-from pet_mlip.model.potential import Potential
 
 BACKBONE = ("embeddings", "layers")
-HEADS = ("node_heads.", "edge_heads.")
 
 
 def freeze(potential: Potential, parts: Sequence[Part]) -> None:
@@ -24,9 +23,9 @@ def freeze(potential: Potential, parts: Sequence[Part]) -> None:
     Raises:
         UserError: if nothing would be left to train.
     """
-    frozen = frozen_parts(parts)
+    frozen, part_of = frozen_parts(parts), parts_by_name(potential)
     for name, parameter in potential.pet.named_parameters():
-        if part_of(name, potential) in frozen:
+        if part_of[name] in frozen:
             parameter.requires_grad_(False)
     if count_parameters(potential)[0] == 0:
         raise UserError(
@@ -39,12 +38,20 @@ def frozen_parts(parts: Sequence[Part]) -> set[str]:
     return {each for part in parts for each in (BACKBONE if part == "backbone" else (part,))}
 
 
-def part_of(name: str, potential: Potential) -> str:
-    """``embeddings``, ``layers`` or ``heads`` for the name of a parameter within ``pet``."""
-    if name.startswith(HEADS):
-        return "heads"
-    module = potential.pet.get_submodule(name.rpartition(".")[0])
-    return "embeddings" if isinstance(module, nn.Embedding) else "layers"
+def parts_by_name(potential: Potential) -> dict[str, str]:
+    """``embeddings``, ``layers`` or ``heads`` for the name of each parameter within ``pet``."""
+    heads: set[Tensor] = set(potential.pet.readouts.parameters())
+    tables = embeddings(potential.pet)
+    found = {}
+    for name, parameter in potential.pet.named_parameters():
+        of_table = "embeddings" if parameter in tables else "layers"
+        found[name] = "heads" if parameter in heads else of_table
+    return found
+
+
+def embeddings(module: nn.Module) -> set[Tensor]:
+    """Tables of what a model looks up: elements, charges, multiplicities."""
+    return {part.weight for part in module.modules() if isinstance(part, nn.Embedding)}
 
 
 def count_parameters(potential: Potential) -> tuple[int, int]:

@@ -10,9 +10,9 @@ import torch
 from pet_mlip.config import Config
 from pet_mlip.data.baseline import fit_baseline
 from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
-from pet_mlip.model.hypers import PETHypers
-from pet_mlip.model.potential import Potential
+from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.train.checkpoint import load_checkpoint, read_checkpoint
 from pet_mlip.train.output import LOG, log_table
 from pet_mlip.train.predictions import errors_table, predict_energies
@@ -109,6 +109,6 @@ def log_modes(before: SymmetrizationHypers, after: SymmetrizationHypers) -> None
     )
     if before.train == "structure" and after.ensemble != "none":
         LOG.info(
-            "The checkpoint's messages may carry the orientation of the whole structure, which the "
-            "ensemble averages away; the table of errors tells what that costs before fine-tuning."
+            "The checkpoint has never seen what the ensemble makes of its neighbours, an average "
+            "over frames; the table of errors tells what that costs before fine-tuning."
         )

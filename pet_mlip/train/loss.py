@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pet_mlip.config import LossConfig
 from pet_mlip.data.batch import Batch, BatchTotals
-from pet_mlip.model.derivatives import Prediction
+from pet_mlip.engine.derivatives import Prediction
 
 TARGETS = ("energy", "forces", "stress")
 
@@ -72,7 +72,7 @@ def label_counts(totals: BatchTotals) -> dict[str, int]:
 def compare(prediction: Prediction, batch: Batch) -> dict[str, Residual]:
     """Residuals of energy per atom (S,), forces (N, 3), stress (S, 3, 3), as far as predicted."""
     found = {"energy": _residual(prediction.energy, batch.energy, batch.n_atoms)}
-    if prediction.forces is not None:
+    if prediction.forces is not None and prediction.virial is not None:
         # Without a cell the volume is nan, and there is no stress label: any volume will do.
         volume = torch.nan_to_num(batch.volume, nan=1.0)[:, None, None]
         found["forces"] = _residual(prediction.forces, batch.forces)

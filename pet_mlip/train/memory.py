@@ -1,66 +1,46 @@
 """How much memory a training step takes, and batches in parts that fit into what there is.
 
-Everything that grows is an activation: of each attention token (a frame's row of neighbours, padded
-to the longest, and the centre) and of each edge. The gradient of a loss of forces keeps those of
-the energy, of its derivative, and of the way back through both. A validation needs none of that,
-and is evaluated in chunks of a structure's atoms.
+Everything that grows is an activation of an attention token: a neighbour of an atom, or the atom.
+Frames take little that stays. The gradient of a loss of forces keeps the activations of the
+energy, of its derivative, and of the way back through both. A validation needs none of that, and is
+evaluated in chunks of a structure's atoms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from torch import Tensor
 
 from pet_mlip.data.batch import Batch, collate
 from pet_mlip.data.dataset import AtomsDataset
 from pet_mlip.data.sampler import AtomBudgetBatchSampler, SampleRef
-from pet_mlip.errors import UserError
-from pet_mlip.inference.memory import (
+from pet_mlip.engine.memory import (
     LARGEST_BYTES,
     LARGEST_SHARE,
     available_memory,
     bytes_per_token,
 )
-from pet_mlip.inference.precision import Precision
-from pet_mlip.model.graph import count_each
-from pet_mlip.model.potential import Potential
+from pet_mlip.engine.potential import Potential
+from pet_mlip.engine.precision import Precision
+from pet_mlip.errors import UserError
+from pet_mlip.graph.graph import count_each
 from pet_mlip.train.output import LOG
 
-# Bytes of a training step, for each token and for each edge, over those that a token's activations
-# take at inference: measured (benchmarks/training_memory.py), right to about a quarter.
-OF_TOKEN, OF_EDGE = 4.6, 2.2
+OF_STEP = 4.6
+"""Bytes of a training step for each token, over those that the token's activations take in a
+simulation: measured (benchmarks/training_memory.py), right to about a quarter, but a third low for
+narrow networks (d_pet: 32) in metals, whose hundred frames count there."""
 GPU_SHARE = 0.7
 """Of the free memory of a GPU, which nobody else uses."""
 REFUSED_SHARE = 0.8
 """Of what is available: an estimate beyond it would end in a kill."""
 EXAMINED = 64
-"""Structures whose frames are counted before the first step, or a batch: those with most edges."""
-
-
-@dataclass
-class Size:
-    """What the memory for some structures depends on."""
-
-    frames: int = 0
-    """Of all their atoms."""
-    width: int = 0
-    """Tokens of a frame: the most neighbours of an atom, and the atom."""
-    edges: int = 0
-
-    def __add__(self, other: Size) -> Size:
-        return Size(
-            self.frames + other.frames, max(self.width, other.width), self.edges + other.edges
-        )
+"""Structures looked at before the first step: those with the most edges."""
 
 
 class MemoryBudget:
     """Splits batches so that no part takes more memory than allowed.
-
-    Frames of a structure are counted when it is first seen, and remembered.
 
     Args:
         potential: The model in training.
@@ -76,7 +56,6 @@ class MemoryBudget:
         device: torch.device,
         processes: int = 1,
     ) -> None:
-        self.potential = potential
         precision = next(potential.pet.parameters()).dtype
         name: Precision = "float64" if precision == torch.float64 else "float32"
         self.unit = bytes_per_token(potential.pet_hypers, name)
@@ -89,59 +68,37 @@ class MemoryBudget:
         self.allowed = share * self.available if gigabytes is None else 1e9 * gigabytes
         self.chunk_size = max(int(min(self.allowed, LARGEST_BYTES) / self.unit), 1024)
         """Tokens that a validation may hold at once."""
-        self._frames: dict[tuple[bool, int], int] = {}
 
-    def bytes_of(self, size: Size) -> float:
-        """Memory that a training step on structures of a size takes."""
-        return self.unit * (OF_TOKEN * size.frames * size.width + OF_EDGE * size.edges)
+    def bytes_of(self, tokens: int) -> float:
+        """Memory that a training step on structures of so many tokens takes."""
+        return self.unit * OF_STEP * tokens
 
     def split(self, batch: Batch) -> list[Batch]:
         """The batch in parts, of one structure at least, whose steps fit; in its order."""
-        return self._split(batch, False, lambda part: self.bytes_of(part) <= self.allowed)
+        return self._split(batch, int(self.allowed / self.bytes_of(1)))
 
     def split_validation(self, batch: Batch) -> list[Batch]:
         """The batch in parts, of one structure or one chunk of tokens at least; in its order."""
-        return self._split(batch, True, lambda part: part.frames * part.width <= self.chunk_size)
+        return self._split(batch, self.chunk_size)
 
-    def _split(self, batch: Batch, validating: bool, fits: Callable[[Size], bool]) -> list[Batch]:
-        sizes = self.sizes(batch, validating)
+    def _split(self, batch: Batch, limit: int) -> list[Batch]:
+        tokens = self.tokens(batch)
         ends: list[int] = []
-        part = Size()
-        for k, size in enumerate(sizes):
-            if part.frames and not fits(part + size):
+        total = 0
+        for k, size in enumerate(tokens):
+            if total and total + size > limit:
                 ends.append(k)
-                part = Size()
-            part = part + size
+                total = 0
+            total += size
         if not ends:
             return [batch]
-        bounds = [0, *ends, len(sizes)]
-        return [batch.part(a, b) for a, b in pairwise(bounds)]
+        return [batch.part(a, b) for a, b in pairwise([0, *ends, len(tokens)])]
 
-    def sizes(self, batch: Batch, validating: bool = False) -> list[Size]:
-        """Of each structure of a batch, in the frames of a training step or of a validation."""
-        n_structures = batch.n_structures
-        neighbours = count_each(batch.graph.edge_index[0], len(batch.structure))
-        widths = torch.zeros_like(batch.n_atoms).scatter_reduce(
-            0, batch.structure, neighbours + 1, "amax"
-        )
-        edges = torch.zeros_like(batch.n_atoms).index_add(0, batch.structure, neighbours)
-        frames = self._count_frames(batch, validating)
-        return [
-            Size(*values) for values in zip(frames, widths.tolist(), edges.tolist(), strict=True)
-        ][:n_structures]
-
-    def _count_frames(self, batch: Batch, validating: bool) -> list[int]:
-        if not (validating or self.potential.symmetrization.train == "full"):
-            return [int(n) for n in batch.n_atoms.tolist()]  # one for each atom and layer
-        keys = [(validating, int(index)) for index in batch.index.tolist()]
-        if all(key in self._frames for key in keys):
-            return [self._frames[key] for key in keys]
-        of_atoms = self.potential.count_frames(batch.graph)
-        of_structures = torch.zeros_like(batch.n_atoms).index_add(0, batch.structure, of_atoms)
-        found = [int(n) for n in of_structures.tolist()]
-        # Structures that only pad a batch all have the same index, -1.
-        self._frames.update((k, n) for k, n in zip(keys, found, strict=True) if k[1] >= 0)
-        return found
+    def tokens(self, batch: Batch) -> list[int]:
+        """Atoms and their neighbours of each structure of a batch."""
+        of_edges = batch.structure[batch.graph.edge_index[0]]
+        counts = batch.n_atoms + count_each(of_edges, batch.n_structures)
+        return [int(n) for n in counts.tolist()]
 
     def examine(
         self, training: AtomsDataset, batch_size: int, max_atoms: int | None, processes: int = 1
@@ -158,8 +115,8 @@ class MemoryBudget:
             UserError: The largest structure takes more than there is.
         """
         order = training.largest(max(EXAMINED, batch_size))
-        sizes = [self._size_of(training, index) for index in order]
-        need = self._largest_step(training, order, sizes, batch_size, max_atoms, processes)
+        tokens = [self._tokens_of(training, index) for index in order]
+        need = self._largest_step(training, order, tokens, batch_size, max_atoms, processes)
         LOG.info(
             "The largest batch takes about %.3g GB of memory%s; %.3g GB are allowed%s.",
             need / 1e9,
@@ -167,13 +124,13 @@ class MemoryBudget:
             self.allowed / 1e9,
             ", so that it is evaluated in parts" if need > self.allowed else "",
         )
-        self._check_largest(training, order, sizes)
+        self._check_largest(training, order, tokens)
 
     def _largest_step(
         self,
         training: AtomsDataset,
         order: list[int],
-        sizes: list[Size],
+        tokens: list[int],
         batch_size: int,
         max_atoms: int | None,
         processes: int,
@@ -196,23 +153,20 @@ class MemoryBudget:
                 of_batch, len(chosen), shuffle=False, rank=rank, world_size=processes
             )
             part = next(iter(sampler))
-            need = max(need, self.bytes_of(sum((sizes[chosen[ref.index]] for ref in part), Size())))
+            need = max(need, self.bytes_of(sum(tokens[chosen[ref.index]] for ref in part)))
         return need
 
-    def _check_largest(self, dataset: AtomsDataset, order: list[int], sizes: list[Size]) -> None:
+    def _check_largest(self, dataset: AtomsDataset, order: list[int], tokens: list[int]) -> None:
         """Refuse, or warn of, a single structure that takes too much: it cannot be split."""
-        costs = [self.bytes_of(size) for size in sizes]
+        costs = [self.bytes_of(count) for count in tokens]
         if not costs or max(costs) <= self.allowed:
             return
         worst = costs.index(max(costs))
-        structure, size = dataset.structures[order[worst]], sizes[worst]
-        remedies = (
-            "fewer frames (symmetrization.ensemble: closest_pairs, or symmetrization.train: "
-            "environment), a smaller network or cutoff, or structures of fewer atoms"
-        )
+        structure = dataset.structures[order[worst]]
+        remedies = "a smaller network or cutoff, or structures of fewer atoms"
         sentence = (
-            f"Training on {structure.source} ({structure.n_atoms} atoms in {size.frames} frames of "
-            f"up to {size.width} tokens) takes about {costs[worst] / 1e9:.3g} GB of memory"
+            f"Training on {structure.source} ({structure.n_atoms} atoms with {tokens[worst]} "
+            f"tokens) takes about {costs[worst] / 1e9:.3g} GB of memory"
         )
         if costs[worst] > REFUSED_SHARE * self.available:
             raise UserError(
@@ -221,7 +175,5 @@ class MemoryBudget:
             )
         LOG.warning("%s, and cannot be split: for less, give %s.", sentence, remedies)
 
-    def _size_of(self, dataset: AtomsDataset, index: int) -> Size:
-        batch = collate(dataset.__getitems__([SampleRef(index)]))
-        device: Tensor = self.potential.composition
-        return self.sizes(batch.to(device.device))[0]
+    def _tokens_of(self, dataset: AtomsDataset, index: int) -> int:
+        return self.tokens(collate(dataset.__getitems__([SampleRef(index)])))[0]

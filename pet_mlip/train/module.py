@@ -13,13 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from pet_mlip.config import Config
-from pet_mlip.ecse.frames import Frames
+from pet_mlip.ecse.frames import single_frames
 from pet_mlip.ecse.random_numbers import combine
-from pet_mlip.ecse.training import training_frames
+from pet_mlip.ecse.training import random_rotations
+from pet_mlip.engine.derivatives import Prediction, predict
+from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
-from pet_mlip.model.derivatives import Prediction, predict
-from pet_mlip.model.potential import Potential
-from pet_mlip.train.bounded import BoundedPredictor, energies_only
 from pet_mlip.train.ema import AveragedWeights
 from pet_mlip.train.loader import Loaders
 from pet_mlip.train.loss import ErrorSums, Loss, compare, label_counts
@@ -178,17 +177,19 @@ class TrainingModule(pl.LightningModule):
         """Leave the gradients of a batch's first parts: `optimizer_step` removes them all."""
 
     def _predict_in_training(self, batch: Any) -> Prediction:
-        vectors = batch.graph.edge_vectors.requires_grad_(self.loss.needs_derivatives)
-        graph = batch.graph._replace(edge_vectors=vectors)
-        keys = combine(batch.index, torch.full_like(batch.index, self.random_seed()))
-
-        def frames(ensemble: Callable[[], Frames]) -> list[Frames]:
-            return training_frames(self.potential, ensemble, batch.structure, keys)
-
-        n_structures = batch.n_atoms.shape[0]
-        if self.loss.needs_derivatives:
-            return predict(self.potential, graph, batch.structure, n_structures, frames, True)
-        return energies_only(self.potential(graph, frames), batch.structure, n_structures)
+        frames = None
+        if self.potential.plain:
+            keys = combine(batch.index, torch.full_like(batch.index, self.random_seed()))
+            frames = single_frames(random_rotations(keys)[batch.structure])
+        return predict(
+            self.potential,
+            batch.graph,
+            batch.structure,
+            batch.n_structures,
+            frames,
+            derivatives=self.loss.needs_derivatives,
+            training=True,
+        )
 
     def random_seed(self) -> int:
         """Of the frames that this epoch draws, whatever process draws them."""
@@ -286,11 +287,10 @@ class TrainingModule(pl.LightningModule):
         batch = next(iter(self.validation), None)
         if batch is None:
             return
-        predict = self._averaged_predictor()
         batch = self.transfer_batch_to_device(batch, self.device, 0)
         part = self.memory.split_validation(batch)[0]
         start = time.monotonic()
-        if not self.break_off_for_signals(lambda: predict(part) is not None):
+        if not self.break_off_for_signals(lambda: self._predict_average(part) is not None):
             return
         atoms = int(self.loaders.validation.sizes.sum()) / self.trainer.world_size
         seconds = (time.monotonic() - start) * atoms / max(len(part.structure), 1)
@@ -301,13 +301,12 @@ class TrainingModule(pl.LightningModule):
 
     def _add_all_errors(self, errors: ErrorSums) -> bool:
         """Go through the validation set; whether it came to its end."""
-        predict = self._averaged_predictor()
         world_size, done = self.trainer.world_size, 0
         for batch in self.validation:
             batch = self.transfer_batch_to_device(batch, self.device, 0)
             parts = self.memory.split_validation(batch)
             for number, part in enumerate(parts, start=1):
-                errors.add(compare(predict(part), part))
+                errors.add(compare(self._predict_average(part), part))
                 done += part.n_structures
                 if world_size > 1 and number < len(parts):
                     continue  # other processes may have other parts: they meet after batches
@@ -318,9 +317,14 @@ class TrainingModule(pl.LightningModule):
                     return False
         return True
 
-    def _averaged_predictor(self) -> BoundedPredictor:
-        return BoundedPredictor(
-            self.average.module, self.memory.chunk_size, self.loss.needs_derivatives
+    def _predict_average(self, batch: Any) -> Prediction:
+        return predict(
+            self.average.module,
+            batch.graph,
+            batch.structure,
+            batch.n_structures,
+            derivatives=self.loss.needs_derivatives,
+            chunk_size=self.memory.chunk_size,
         )
 
     def break_off_for_signals(self, work: Callable[[], bool]) -> bool:

@@ -13,8 +13,8 @@ from pet_mlip.config import Config, TrainingConfig
 from pet_mlip.data.batch import Batch, collate
 from pet_mlip.data.dataset import AtomsDataset
 from pet_mlip.data.sampler import AtomBudgetBatchSampler
-from pet_mlip.model.potential import Potential
-from pet_mlip.train.bounded import BoundedPredictor
+from pet_mlip.engine.derivatives import predict
+from pet_mlip.engine.potential import Potential
 from pet_mlip.train.loss import TARGETS, ErrorSums, Loss, compare
 from pet_mlip.train.memory import MemoryBudget
 
@@ -25,9 +25,16 @@ def predict_energies(potential: Potential, config: Config, dataset: AtomsDataset
     potential.to(device)
     energies: list[float] = []
     memory = MemoryBudget(potential, config.training.memory_gb, device)
-    predict = BoundedPredictor(potential, memory.chunk_size, derivatives=False)
     for batch in batches(memory, dataset, config, device):
-        energies += predict(batch).energy.tolist()
+        found = predict(
+            potential,
+            batch.graph,
+            batch.structure,
+            batch.n_structures,
+            derivatives=False,
+            chunk_size=memory.chunk_size,
+        )
+        energies += found.energy.tolist()
     potential.cpu()
     return energies
 
@@ -69,9 +76,15 @@ def errors(
     potential.to(device)
     sums = ErrorSums(loss, device)
     memory = MemoryBudget(potential, config.training.memory_gb, device)
-    predict = BoundedPredictor(potential, memory.chunk_size)
     for batch in batches(memory, dataset, config, device):
-        sums.add(compare(predict(batch), batch))
+        found = predict(
+            potential,
+            batch.graph,
+            batch.structure,
+            batch.n_structures,
+            chunk_size=memory.chunk_size,
+        )
+        sums.add(compare(found, batch))
     potential.cpu()
     return sums.result()
 

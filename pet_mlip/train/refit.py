@@ -14,7 +14,7 @@ from rich.table import Table
 from pet_mlip.config import Config
 from pet_mlip.data.baseline import Baseline, fit_baseline
 from pet_mlip.data.structure import Structure
-from pet_mlip.model.potential import Potential
+from pet_mlip.engine.potential import Potential
 from pet_mlip.train.setup import DataSets, demanded_energies
 
 # A larger shift in eV per atom comes from another method or reference, not from a model's error.

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
-
 import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
 from pet_mlip.config import Config
+from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
-from pet_mlip.model.potential import Potential
+from pet_mlip.network.pet import PET
 from pet_mlip.train.freeze import frozen_parts
 from pet_mlip.train.output import LOG
-
-TABLES = re.compile(r"pet\.(edge_embedder|node_embedders\.\d+|layers\.\d+\.neighbor_embedder)\.")
-"""Parameters with one row per element."""
 
 
 def choose_species(known: list[int], wanted: list[int], config: Config) -> list[int]:
@@ -72,17 +68,25 @@ def transfer_weights(source: Potential, target: Potential) -> None:
     Both have the same architecture. The baseline of new elements is zero.
     """
     numbers = source.state_dict()
+    by_element = tables(target.pet)
     rows = [source.species.index(z) if z in source.species else -1 for z in target.species]
     with torch.no_grad():
         for name, parameter in target.named_parameters():
             found = numbers[name]
-            if TABLES.match(name) and found.shape[0] > 0:
+            if parameter in by_element and found.shape[0] > 0:
                 found = select_rows(found, rows)
             parameter.copy_(found)
     # All other buffers follow from elements and architecture.
     energies = dict(zip(source.species, numbers["composition"].tolist(), strict=True))
     baseline = {z: energies.get(z, 0.0) for z in target.species}
     target.set_baseline(baseline, float(numbers["scale"]))
+
+
+def tables(pet: PET) -> set[Tensor]:
+    """Parameters with one row per element."""
+    modules = [pet.edge_embedder, *pet.node_embedders]
+    modules += [layer.neighbor_embedder for layer in pet.layers]  # type: ignore[misc]
+    return {parameter for module in modules for parameter in module.parameters()}
 
 
 def select_rows(table: Tensor, rows: list[int]) -> Tensor:

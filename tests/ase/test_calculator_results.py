@@ -13,9 +13,9 @@ from ase.io import read, write
 from model_files import small_potential
 
 from pet_mlip import PETCalculator
+from pet_mlip.engine.precision import MatrixProducts
 from pet_mlip.errors import UserError
 from pet_mlip.export import save_model
-from pet_mlip.inference.precision import MatrixProducts
 
 
 @pytest.fixture
@@ -222,7 +222,6 @@ SLIPS = {
         lambda c: PETCalculator(c.engine.model, symmetrization=3),
         'symmetrization is a name such as "structure"',
     ),
-    "part": (lambda c: PETCalculator(c.engine.model, part="half"), "part"),
     "model": (lambda c: PETCalculator(3), "model is the path"),
 }
 

@@ -14,7 +14,7 @@ from model_files import morse_model
 from pet_mlip import PETCalculator
 from pet_mlip.ase.neighbours import SkinNeighbours, sorted_edges
 from pet_mlip.data.neighbours import edge_vectors, neighbour_list
-from pet_mlip.model.graph import Graph, electronic_state, reverse_edges
+from pet_mlip.graph.graph import Graph, electronic_state, reverse_edges
 
 CUTOFF = 4.0
 CPU = torch.device("cpu")
@@ -57,11 +57,12 @@ def test_vectors_of_a_kept_list(seed, pbc):
     neighbours(atoms)
     atoms.positions += 0.05 * rng.normal(size=(5, 3))
     atoms.set_cell(atoms.cell.array @ (np.eye(3) + 0.01 * rng.normal(size=(3, 3))))
-    pairs, shifts, vectors = neighbours(atoms)
+    pairs, shifts, vectors, kept = neighbours(atoms)
     expected = edge_vectors(atoms.positions, atoms.cell.array, pairs.numpy(), shifts.numpy())
     assert np.array_equal(vectors, expected)
     species = torch.tensor(atoms.numbers)
     reverse = reverse_edges(Graph(species, pairs, vectors, shifts, electronic_state(5)))
+    assert torch.equal(kept, reverse)
     assert torch.equal(vectors[reverse], -vectors)
 
 

@@ -10,7 +10,7 @@ from model_files import small_potential
 from pet_mlip.ase.symmetrize.fields import Bonds, make_domain, ranges, receptive_fields
 from pet_mlip.data.batch import graph_from_atoms
 from pet_mlip.export.module import ExportedModel
-from pet_mlip.model.graph import reverse_edges
+from pet_mlip.graph.graph import reverse_edges
 
 CUTOFF = 2.0
 

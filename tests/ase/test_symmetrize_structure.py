@@ -30,11 +30,10 @@ KINDS = {
     "adaptive": {"num_neighbors_adaptive": 6.0, "zbl": True},
     "one layer": {"num_gnn_layers": 1, "featurizer_type": "residual"},
 }
-ENSEMBLES = ["axis_plane", "closest_pairs", "pairs"]
+ENSEMBLES = ["axis_plane", "closest_pairs"]
 CASES = [
     *((kind, "axis_plane") for kind in KINDS),
     ("published", "closest_pairs"),
-    ("published", "pairs"),
 ]
 
 

@@ -4,6 +4,7 @@ import struct
 import numpy as np
 import pytest
 from ase.build import molecule
+from metatrain_files import network_state
 
 from pet_mlip import PETCalculator
 from pet_mlip.bench.kokkos import write_kokkos
@@ -39,11 +40,12 @@ def test_the_files_hold_all_weights_under_metatrains_names(tmp_path):
     names = {
         "gnn_layers.1.trans.layers.0.mlp.w_in.weight": "layers.1.layers.0.mlp.w_in.weight",
         "gnn_layers.1.compress.2.bias": "layers.1.compress_out.bias",
-        "node_last_layers.energy.0.energy___0.weight": "node_heads.0.last.weight",
+        "node_last_layers.energy.0.energy___0.weight": "readouts.0.node_head.last.weight",
         "edge_embedder.weight": "edge_embedder.weight",
     }
     for theirs, ours in names.items():
         assert np.array_equal(arrays[theirs], weights[ours].numpy())
+    assert arrays.keys() == network_state(potential).keys() - {"species_to_species_index"}
     assert sum(array.size for array in arrays.values()) == potential.n_parameters()
 
 

@@ -37,25 +37,6 @@ def test_a_simulation(run, tmp_path, ensemble, structure):
     assert (rows[0]["volume"] != "") == (structure == "silicon.xyz")
 
 
-def test_multiple_time_stepping(run, tmp_path):
-    out = tmp_path / "md"
-    command = ("md", "plain.pt", "methanol.xyz", "--steps", 2, "-o", out, *COLD)
-    command += ("--ensemble", "nve", "--timestep", 2)
-    command += ("--symmetrization", "structure")
-    assert run(*command)[0] == 0
-    verlet = [float(row["total"]) for row in thermo(out)]
-    code, _, err = run(*command, "--inner-steps", 2, "--overwrite")
-    assert code == 0, err
-    assert thermo(out)[-1]["time_ps"] == "0.004"
-    found = [float(row["total"]) for row in thermo(out)]
-    assert found[0] == verlet[0]
-    assert found[1] == pytest.approx(verlet[1], abs=1e-2)
-    assert found[1] != verlet[1]
-    code, _, err = run("md", "model.pt", *command[2:7], "--inner-steps", 2, "--overwrite")
-    assert code == 1
-    assert "is for ensemble nve, not nvt" in err
-
-
 def test_a_simulation_in_random_orientations(run, tmp_path):
     out = tmp_path / "md"
     command = ("md", "plain.pt", "methanol.xyz", "--steps", 2, "-o", out, *COLD)

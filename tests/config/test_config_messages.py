@@ -28,7 +28,7 @@ def configure(path: str = "", value: Any = None) -> Config:
         ("training.epoch", 3, ["unknown key training.epoch", "did you mean training.epochs?"]),
         ("learning_rate", 1, ["unknown key learning_rate", "did you mean training.learning_rate?"]),
         ("model.cutof", 4, ["unknown key model.cutof", "did you mean model.cutoff?", "d_pet"]),
-        ("symmetrization.pairs.smooth", 1, ["did you mean symmetrization.pairs.smoothing?"]),
+        ("symmetrization.axis_plane.plane", 1, ["symmetrization.axis_plane.plane_width?"]),
         ("training.epochs", "many", ["training.epochs is 'many'", "a whole number"]),
         ("training.epochs", 0, ["training.epochs is 0", "greater than 0"]),
         ("training.epochs", True, ["training.epochs is true", "a whole number"]),
@@ -49,7 +49,8 @@ def configure(path: str = "", value: Any = None) -> Config:
         ("training.freeze", ["head"], ["one or several of embeddings, layers, heads, backbone"]),
         ("training.add_species", True, ["add_species is for fine-tuning"]),
         ("data.test", ["a/t.xyz", "b/t.xyz"], ["equal names"]),
-        ("symmetrization.train", "smaple", ["did you mean sample?"]),
+        ("symmetrization.train", "strcture", ["did you mean structure?"]),
+        ("symmetrization.train", "sample", ["'sample' but must be structure or full"]),
         ("training.loss", {"energy": 0, "forces": 0, "stress": 0}, ["cannot all have weight 0"]),
     ],
 )

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pet_mlip.convert import convert
 from pet_mlip.data.batch import batch_from_atoms
-from pet_mlip.model.derivatives import predict
+from pet_mlip.engine.derivatives import predict
 
 metatrain = pytest.importorskip("metatrain", reason="metatrain, the oracle, is not installed")
 

@@ -13,7 +13,7 @@ from pet_mlip.data.batch import batch_from_atoms, collate, graph_from_atoms
 from pet_mlip.data.dataset import AtomsDataset
 from pet_mlip.data.labels import structure_from_atoms
 from pet_mlip.data.sampler import AtomBudgetBatchSampler, SampleRef
-from pet_mlip.model.graph import reverse_edges
+from pet_mlip.graph.graph import reverse_edges
 
 CUTOFF = 4.0
 

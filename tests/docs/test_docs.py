@@ -13,9 +13,9 @@ import torch
 
 from pet_mlip.config import load_config
 from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.engine.potential import Potential
 from pet_mlip.export import save_model
-from pet_mlip.model.hypers import PETHypers
-from pet_mlip.model.potential import Potential
+from pet_mlip.graph.hypers import PETHypers
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -35,8 +35,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_model(folder / "model.pt", Potential([1, 6, 8], hypers, SymmetrizationHypers()))
     plain = SymmetrizationHypers(ensemble="none", train="structure")
     save_model(folder / "published.pt", Potential([1, 6, 8], hypers, plain))
-    every = SymmetrizationHypers(train="environment")
-    save_model(folder / "environment.pt", Potential([1, 6, 8], hypers, every))
     return folder
 
 
@@ -55,7 +53,6 @@ def model_file(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         "docs/ecse_tool.md",
         "docs/finetuning.md",
         "docs/metatrain.md",
-        "docs/multiple_time_stepping.md",
         "README.md",
     ],
 )

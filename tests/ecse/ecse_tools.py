@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 from pet_mlip.ecse.ensembles import make_ensemble
 from pet_mlip.ecse.frames import Frames
-from pet_mlip.ecse.hypers import PairsHypers, SymmetrizationHypers
-from pet_mlip.model.cutoff import cutoff_switch
-from pet_mlip.model.environment import Environment, build_environment
-from pet_mlip.model.graph import pad_edges
+from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.graph.cutoff import cutoff_switch
+from pet_mlip.graph.environment import Environment, build_environment
+from pet_mlip.graph.graph import pad_edges
 
 CUTOFF = 4.5
 WIDTH = 0.5
@@ -16,11 +16,6 @@ KINDS = ["random", "planar", "linear", "nearly linear", "equal distances", "near
 SYMMETRIZATION = {
     "closest_pairs": SymmetrizationHypers(ensemble="closest_pairs"),
     "axis_plane": SymmetrizationHypers(ensemble="axis_plane"),
-    "pairs": SymmetrizationHypers(ensemble="pairs"),
-    "pairs, pruned": SymmetrizationHypers(
-        ensemble="pairs",
-        pairs=PairsHypers(pruning_rounds=2, pruning_threshold=0.5, pruning_width=0.4),
-    ),
 }
 
 

@@ -7,7 +7,7 @@ from ecse_tools import CUTOFF, SYMMETRIZATION, WIDTH
 from torch import Tensor, nn
 
 from pet_mlip.ecse import Symmetrized
-from pet_mlip.model.graph import Graph, electronic_state
+from pet_mlip.graph.graph import Graph, electronic_state
 
 RANKS = {"energy": 0, "dipole": 1, "polarizability": 2}
 SPECIES = torch.tensor([1, 6, 8])

@@ -4,9 +4,9 @@ import pytest
 import torch
 from ecse_tools import SYMMETRIZATION
 
+from pet_mlip.engine.potential import Potential
 from pet_mlip.export import load_model, save_model
-from pet_mlip.model.hypers import PETHypers
-from pet_mlip.model.potential import Potential
+from pet_mlip.graph.hypers import PETHypers
 
 
 @pytest.mark.parametrize("name", SYMMETRIZATION)

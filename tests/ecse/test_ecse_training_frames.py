@@ -9,9 +9,10 @@ from pet_mlip.ecse.frames import Frames, count_frames, identity_frames
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.ecse.random_numbers import normal, uniform
 from pet_mlip.ecse.training import random_rotations, sample_frames, training_frames
-from pet_mlip.model.graph import Graph
-from pet_mlip.model.hypers import PETHypers
-from pet_mlip.model.potential import Potential
+from pet_mlip.engine.derivatives import forces_from_edge_gradient, predict
+from pet_mlip.engine.potential import Potential
+from pet_mlip.graph.graph import Graph
+from pet_mlip.graph.hypers import PETHypers
 
 PET = PETHypers(d_pet=8, d_node=8, d_head=8, d_feedforward=8, num_heads=2)
 
@@ -21,8 +22,9 @@ def seeded(seed: int = 0, n: int = 2) -> torch.Tensor:
     return 1000 * seed + torch.arange(n)
 
 
-def potential_in(mode: str, ensemble: str) -> Potential:
+def potential_with(ensemble: str) -> Potential:
     torch.manual_seed(0)
+    mode = "structure" if ensemble == "none" else "full"
     return Potential([1, 6, 8], PET, SymmetrizationHypers(ensemble=ensemble, train=mode))
 
 
@@ -88,93 +90,108 @@ def test_sampling_stays_in_its_atom_despite_round_off():
     assert (drawn.matrix[:, 0, 0] == torch.arange(n_atoms)).all()
 
 
-def drawn_frames(potential, graph, structure, keys):
-    return training_frames(potential, lambda: potential.layer_frames(graph), structure, keys)
+def drawn_frames(mode, potential, graph, structure, keys):
+    return training_frames(mode, lambda: potential.layer_frames(graph), structure, keys)
 
 
 def test_structure_draws_one_rotation_per_structure(batch):
     graph, structure = batch
-    frames = drawn_frames(potential_in("structure", "none"), graph, structure, seeded())
-    assert len(frames) == PET.num_gnn_layers
-    for layer in frames:
-        assert (layer.matrix == frames[0].matrix).all()
-        for s in (0, 1):
-            of_one = layer.matrix[structure == s]
-            assert (of_one == of_one[0]).all()
-    assert (frames[0].matrix[0] - frames[0].matrix[-1]).abs().max() > 1e-3
+    frames = drawn_frames("structure", potential_with("none"), graph, structure, seeded())
+    assert (frames.weight == 1).all()
+    for s in (0, 1):
+        of_one = frames.matrix[structure == s]
+        assert (of_one == of_one[0]).all()
+    assert (frames.matrix[0] - frames.matrix[-1]).abs().max() > 1e-3
 
 
-def test_environment_draws_one_rotation_per_atom_and_layer(batch):
+def test_environment_draws_one_rotation_per_atom(batch):
     graph, structure = batch
-    frames = drawn_frames(potential_in("environment", "axis_plane"), graph, structure, seeded())
-    drawn = torch.cat([layer.matrix for layer in frames])
-    assert len(frames) == PET.num_gnn_layers
-    assert len(torch.unique(drawn.flatten(1), dim=0)) == len(drawn) == 2 * len(structure)
-    assert (frames[0].weight == 1).all()
+    frames = drawn_frames("environment", potential_with("axis_plane"), graph, structure, seeded())
+    assert frames.atom.tolist() == list(range(len(structure)))
+    assert len(torch.unique(frames.matrix.flatten(1), dim=0)) == len(structure)
+    assert (frames.weight == 1).all()
 
 
-@pytest.mark.parametrize("ensemble", ["closest_pairs", "axis_plane", "pairs"])
+@pytest.mark.parametrize("ensemble", ["closest_pairs", "axis_plane"])
 def test_sample_draws_from_the_ensemble(batch, ensemble):
     graph, structure = batch
-    potential = potential_in("sample", ensemble)
+    potential = potential_with(ensemble)
     vectors = graph.edge_vectors.clone().requires_grad_(True)
     whole = potential.layer_frames(graph)
-    frames = drawn_frames(potential, graph._replace(edge_vectors=vectors), structure, seeded())
-    for layer in frames:
-        assert layer.atom.tolist() == list(range(len(structure)))
-        assert (layer.weight == 1).all()
-        for i, matrix in enumerate(layer.matrix):
-            distance = (whole.matrix[whole.atom == i] - matrix).abs().amax(dim=(1, 2))
-            assert distance.min() < 1e-14
-    assert (frames[0].matrix - frames[1].matrix).abs().max() > 1e-3
-    energy = potential(graph._replace(edge_vectors=vectors), frames).sum()
-    (through_frames,) = torch.autograd.grad(frames[0].matrix.sum(), vectors, retain_graph=True)
+    moving = graph._replace(edge_vectors=vectors)
+    frames = drawn_frames("sample", potential, moving, structure, seeded())
+    assert frames.atom.tolist() == list(range(len(structure)))
+    assert (frames.weight == 1).all()
+    for i, matrix in enumerate(frames.matrix):
+        distance = (whole.matrix[whole.atom == i] - matrix).abs().amax(dim=(1, 2))
+        assert distance.min() < 1e-14
+    (through_frames,) = torch.autograd.grad(frames.matrix.sum(), vectors)
     assert through_frames.abs().max() > 0
-    assert torch.isfinite(torch.autograd.grad(energy, vectors)[0]).all()
+    assert torch.isfinite(through_frames).all()
 
 
-@pytest.mark.parametrize("ensemble", ["closest_pairs", "axis_plane", "pairs"])
+@pytest.mark.parametrize("ensemble", ["closest_pairs", "axis_plane"])
 def test_full_is_the_inference_ensemble(batch, ensemble):
     graph, structure = batch
-    potential = potential_in("full", ensemble)
-    frames = drawn_frames(potential, graph, structure, seeded())
+    potential = potential_with(ensemble)
+    frames = drawn_frames("full", potential, graph, structure, seeded())
     torch.testing.assert_close(potential(graph, frames), potential(graph), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("mode", ["full", "sample", "environment"])
+@pytest.mark.parametrize("ensemble", ["closest_pairs", "axis_plane"])
+def test_forces_of_training_go_through_the_frames(batch, ensemble):
+    """Frames that are given or found: the forces are the derivative of the same energy."""
+    graph, structure = batch
+    potential = potential_with(ensemble).set_dtype(torch.float64)
+    vectors = graph.edge_vectors.clone().requires_grad_(True)
+    moving = graph._replace(edge_vectors=vectors)
+    frames = drawn_frames("full", potential, moving, structure, seeded())
+    (given,) = torch.autograd.grad(potential(moving, frames).sum(), vectors)
+    fixed = Frames(frames.atom, frames.matrix.detach(), frames.weight.detach())
+    (without,) = torch.autograd.grad(potential(moving, fixed).sum(), vectors)
+    found = predict(potential, graph, structure, 2, training=True)
+    forces = forces_from_edge_gradient(given, graph.edge_index, len(structure))
+    torch.testing.assert_close(found.forces.detach(), forces, rtol=0, atol=1e-12)
+    assert (without - given).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("mode", ["ensemble", "given"])
 def test_a_batch_is_prepared_once(batch, mode, monkeypatch):
     graph, structure = batch
-    potential = potential_in(mode, "axis_plane")
-    expected = potential(graph, drawn_frames(potential, graph, structure, seeded()))
+    potential = potential_with("axis_plane")
+    frames = None
+    if mode == "given":
+        frames = drawn_frames("structure", potential, graph, structure, seeded())
     calls = []
     prepare, ensemble = potential.preparation.forward, potential.ensemble.forward
     monkeypatch.setattr(potential.preparation, "forward", lambda g: calls.append("p") or prepare(g))
     monkeypatch.setattr(potential.ensemble, "forward", lambda e: calls.append("e") or ensemble(e))
-    found = potential(graph, lambda e: training_frames(potential, e, structure, seeded()))
-    assert calls == (["p"] if mode == "environment" else ["p", "e"])
-    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    predict(potential, graph, structure, 2, frames, training=True)
+    assert calls == (["p"] if mode == "given" else ["p", "e"])
 
 
-@pytest.mark.parametrize(
-    "mode, ensemble", [("structure", "none"), ("environment", "pairs"), ("sample", "axis_plane")]
+DRAWN = pytest.mark.parametrize(
+    "mode, ensemble",
+    [("structure", "none"), ("environment", "axis_plane"), ("sample", "closest_pairs")],
 )
+
+
+@DRAWN
 def test_keys_reproduce(batch, mode, ensemble):
-    potential = potential_in(mode, ensemble)
-    first, again, other = (drawn_frames(potential, *batch, seeded(s)) for s in (1, 1, 2))
-    assert all((a.matrix == b.matrix).all() for a, b in zip(first, again, strict=True))
-    assert (first[0].matrix - other[0].matrix).abs().max() > 1e-3
+    potential = potential_with(ensemble)
+    first, again, other = (drawn_frames(mode, potential, *batch, seeded(s)) for s in (1, 1, 2))
+    assert (first.matrix == again.matrix).all()
+    assert (first.matrix - other.matrix).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize(
-    "mode, ensemble", [("structure", "none"), ("environment", "pairs"), ("sample", "axis_plane")]
-)
+@DRAWN
 def test_frames_do_not_depend_on_the_rest_of_the_batch(batch, mode, ensemble):
-    potential, (graph, structure) = potential_in(mode, ensemble), batch
-    together = drawn_frames(potential, graph, structure, seeded())
+    potential, (graph, structure) = potential_with(ensemble), batch
+    together = drawn_frames(mode, potential, graph, structure, seeded())
     alone = graph_from_atoms(ase.build.molecule("CH4"), 4.5)
-    apart = drawn_frames(potential, alone, torch.zeros(5, dtype=torch.int64), seeded()[1:])
-    for a, b in zip(together, apart, strict=True):
-        torch.testing.assert_close(a.matrix[structure == 1], b.matrix, rtol=0, atol=1e-14)
+    one = torch.zeros(5, dtype=torch.int64)
+    apart = drawn_frames(mode, potential, alone, one, seeded()[1:])
+    torch.testing.assert_close(together.matrix[structure == 1], apart.matrix, rtol=0, atol=1e-14)
 
 
 def test_random_numbers_are_random():
@@ -190,9 +207,13 @@ def test_random_numbers_are_random():
     assert moments == pytest.approx([0, 1, 0, 3], abs=0.15)
 
 
-@pytest.mark.parametrize(
-    "mode, ensemble", [("full", "none"), ("sample", "none"), ("structure", "axis_plane")]
-)
+@pytest.mark.parametrize("mode, ensemble", [("full", "none"), ("structure", "axis_plane")])
 def test_impossible_combinations_are_refused(mode, ensemble):
     with pytest.raises(ValueError, match="choose"):
         SymmetrizationHypers(ensemble=ensemble, train=mode)
+
+
+@pytest.mark.parametrize("mode", ["environment", "sample"])
+def test_modes_of_any_module_are_none_of_pet(mode):
+    with pytest.raises(ValueError, match="full"):
+        SymmetrizationHypers(train=mode)

@@ -20,7 +20,7 @@ environments = st.builds(
 )
 seeds = st.integers(0, 10**6)
 quick = settings(max_examples=10)
-ensembles = pytest.mark.parametrize("name", ["axis_plane", "closest_pairs", "pairs"])
+ensembles = pytest.mark.parametrize("name", ["axis_plane", "closest_pairs"])
 THROUGH_SWITCHES = [
     ecse_paths.crossing_the_cutoff,
     ecse_paths.leaving_alone,

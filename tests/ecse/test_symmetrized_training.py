@@ -14,12 +14,15 @@ from pet_mlip.ecse import SymmetrizationHypers, Symmetrized
 from pet_mlip.ecse.training import random_rotations
 from pet_mlip.errors import UserError
 
+HYPERS = {
+    "axis_plane": SymmetrizationHypers(ensemble="axis_plane"),
+    "none": SymmetrizationHypers(ensemble="none", train="structure"),
+}
 BATCH = batch_from_atoms([ase.build.molecule(name) for name in ("CH3OH", "CO2")], CUTOFF)
 
 
 def model_for(train: str, ensemble: str = "axis_plane") -> Symmetrized:
-    hypers = SymmetrizationHypers(ensemble=ensemble, train=train)
-    return Symmetrized(RandomNet(), CUTOFF, RANKS, symmetrization=hypers)
+    return Symmetrized(RandomNet(), CUTOFF, RANKS, symmetrization=HYPERS[ensemble], train=train)
 
 
 def test_full_is_the_same_in_training_and_evaluation():
@@ -86,8 +89,9 @@ def test_a_covariant_backbone_passes_through_random_rotations():
             }
 
     ranks = {"dipole": 1, "polarizability": 2}
-    plain = SymmetrizationHypers(ensemble="none", train="structure")
-    model = Symmetrized(Covariant(), CUTOFF, ranks, symmetrization=plain)
+    model = Symmetrized(
+        Covariant(), CUTOFF, ranks, symmetrization=HYPERS["none"], train="structure"
+    )
     turned = model(BATCH.graph, BATCH.structure)
     for name, values in model.eval()(BATCH.graph).items():
         torch.testing.assert_close(turned[name], values, rtol=0, atol=1e-12)

@@ -11,12 +11,10 @@ from ase.build import bulk, molecule
 from model_files import CUTOFF
 
 from pet_mlip.data.batch import batch_from_atoms
-from pet_mlip.ecse.hypers import SymmetrizationHypers
-from pet_mlip.errors import UserError
-from pet_mlip.export import archive, load_model, save_model
+from pet_mlip.engine.derivatives import forces_from_edge_gradient
+from pet_mlip.export import load_model, save_model
 from pet_mlip.export.selfcheck import cluster_topology, random_cluster
-from pet_mlip.model.derivatives import forces_from_edge_gradient
-from pet_mlip.model.potential import Potential
+from pet_mlip.graph.graph import reverse_edges
 
 
 @pytest.fixture(scope="module")
@@ -59,33 +57,10 @@ def test_weights_are_ones_by_default(model, potential, graph):
     assert_results(model(*graph), *eager(potential, graph))
 
 
-@pytest.fixture(scope="module")
-def plain(potential):
-    """The same network without any ensemble."""
-    hypers = SymmetrizationHypers(ensemble="none", train="structure")
-    other = Potential(potential.species, potential.pet_hypers, hypers)
-    other.load_state_dict(potential.state_dict())
-    return other.eval()
-
-
 @pytest.mark.parametrize("chunk_size", [0, 50])
-def test_plain_part(model, potential, plain, graph, weights, chunk_size):
-    found = model(*graph, weights, True, chunk_size, plain=True)
-    assert_results(found, *eager(plain, graph, weights))
-    assert found[2].unique().tolist() == [1]
-    assert (found[0] - eager(potential, graph)[0]).abs().max() > 1e-4
-
-
-def test_plain_part_of_a_domain(model, plain):
-    species = model.metadata.species
-    positions, graph = random_cluster(species, CUTOFF)
-    n_atoms = len(positions)
-    topology = cluster_topology(graph, model.metadata.interaction_range)
-    energies, forces, *_ = model.drive(positions, graph.edge_index[1], topology, plain=True)
-    expected, gradient = eager(plain, graph)
-    assert_results(
-        (energies, forces), expected, forces_from_edge_gradient(gradient, graph.edge_index, n_atoms)
-    )
+def test_reverse_edges_that_the_caller_knows(model, graph, chunk_size):
+    found = model(*graph, chunk_size=chunk_size, reverse=reverse_edges(graph))
+    assert_results(found, *model(*graph)[:2])
 
 
 @pytest.mark.parametrize("chunk_size", [0, 50])
@@ -233,13 +208,6 @@ def test_mixed_precision_of_any_file(potential, tmp_path, written):
     expected = forces_from_edge_gradient(found, graph.edge_index, len(positions))
     torch.testing.assert_close(driven, energies, rtol=0, atol=0)
     torch.testing.assert_close(forces, expected, rtol=0, atol=1e-12)
-
-
-def test_files_whose_code_knows_no_coarser_precision(path, monkeypatch):
-    monkeypatch.setattr(archive, "knows_rounding", lambda _: False)
-    with pytest.raises(UserError, match=r"knows no dtype bf16-mixed; export the checkpoint again"):
-        load_model(path, device="cpu", dtype="bf16-mixed")
-    assert load_model(path, device="cpu", dtype="float32").precision == "float32"
 
 
 def test_large_baselines_lose_nothing_in_single_precision(potential, graph, tmp_path):

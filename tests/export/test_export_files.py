@@ -54,7 +54,7 @@ def test_metadata_can_be_read_without_this_package(path):
 
 @pytest.mark.parametrize(
     ("ensemble", "inference"),
-    [("none", "plain"), ("axis_plane", "environment"), ("pairs", "environment")],
+    [("none", "plain"), ("axis_plane", "environment"), ("closest_pairs", "environment")],
 )
 def test_inference_mode_in_the_metadata(tmp_path, ensemble, inference):
     potential = small_potential(ensemble, num_gnn_layers=1)
@@ -67,7 +67,7 @@ class WrongGradient(nn.Module):
     def __init__(self, potential):
         super().__init__()
         self.inner = ExportedModel(potential)
-        self.evaluator = self.inner.evaluator
+        self.potential = self.inner.potential
 
     def forward(
         self,
@@ -79,7 +79,7 @@ class WrongGradient(nn.Module):
         weights: Tensor | None = None,
         compute_gradient: bool = True,
         chunk_size: int = 0,
-        plain: bool = False,
+        reverse: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         energies, gradient, n_frames = self.inner(
             species,
@@ -90,14 +90,14 @@ class WrongGradient(nn.Module):
             weights,
             compute_gradient,
             chunk_size,
-            plain,
+            reverse,
         )
         return energies, 1.001 * gradient, n_frames
 
 
 def wrong_weights(potential):
     changed = deepcopy(potential)
-    changed.pet.node_heads[0].last.bias += 1e-2
+    changed.pet.readouts[0].node_head.last.bias += 1e-2
     return ExportedModel(changed)
 
 

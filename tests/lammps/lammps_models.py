@@ -6,13 +6,12 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import torch
-from model_files import read_directions_weakly
 
 from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.engine.potential import Potential
 from pet_mlip.export import save_model
 from pet_mlip.export.metadata import Metadata
-from pet_mlip.model.hypers import PETHypers
-from pet_mlip.model.potential import Potential
+from pet_mlip.graph.hypers import PETHypers
 
 ELEMENTS = ["Si", "O"]
 CUTOFF = 3.4
@@ -38,11 +37,11 @@ MODELS = {
 }
 
 
-def small_potential(name: str, train: str | None = None) -> Potential:
-    """A random potential whose forces are of the order of 1 eV/Å; ``train`` is what it claims."""
+def small_potential(name: str) -> Potential:
+    """A random potential whose forces are of the order of 1 eV/Å."""
     hypers = dict(MODELS[name])
     ensemble = hypers.pop("ensemble", "axis_plane")
-    train = train or ("structure" if ensemble == "none" else "full")
+    train = "structure" if ensemble == "none" else "full"
     sizes = {"d_pet": 12, "d_node": 12, "d_head": 8, "d_feedforward": 16, "num_heads": 2}
     pet = PETHypers(cutoff=CUTOFF, cutoff_width=0.6, num_attention_layers=1, **sizes, **hypers)
     torch.manual_seed(5)
@@ -53,11 +52,9 @@ def small_potential(name: str, train: str | None = None) -> Potential:
 
 
 @cache
-def exported(name: str, dtype: str, claimed_cutoff: float | None, parts: bool) -> bytes:
+def exported(name: str, dtype: str, claimed_cutoff: float | None) -> bytes:
     """An exported file. Exporting takes longer than most of the simulations with it."""
-    potential = small_potential(name, "environment" if parts else None)
-    if parts:
-        read_directions_weakly(potential)
+    potential = small_potential(name)
     true_lines = Metadata.to_lines
 
     def lines(self: Metadata) -> str:
@@ -74,13 +71,7 @@ def save(
     path: Path, name: str, dtype: str = "float64", claimed_cutoff: float | None = None
 ) -> Path:
     """Export one of `MODELS`; with a cutoff in its metadata that is not the true one, if given."""
-    path.write_bytes(exported(name, dtype, claimed_cutoff, False))
-    return path
-
-
-def save_parts(path: Path, name: str = "2 layers, residual") -> Path:
-    """Export one of `MODELS` as trained in random orientations; its correction is small."""
-    path.write_bytes(exported(name, "float64", None, True))
+    path.write_bytes(exported(name, dtype, claimed_cutoff))
     return path
 
 

@@ -65,7 +65,7 @@ FAILING = [
     "pair_coeff 1 1 other.pt O Si",
     "pair_style pet device gpu",
     "pair_style pet dtype float32 chunk -1",
-    "pair_style pet charge 1 part half",
+    "pair_style pet charge 1 dtype half",
 ]
 
 
@@ -164,14 +164,14 @@ def test_restart_settings_of_another_layout(lmp):
     assert content.count(mark) == 1
     place = content.index(mark)
     layout = content[place + 4 : place + 8]
-    assert layout == (1).to_bytes(4, "little")
-    newer = content[: place + 4] + (2).to_bytes(4, "little") + content[place + 8 :]
+    assert layout == (2).to_bytes(4, "little")
+    newer = content[: place + 4] + (3).to_bytes(4, "little") + content[place + 8 :]
     (lmp.folder / "r.restart").write_bytes(newer)
     message = lmp.fails(RESTARTED.format(more=""))
     assert "coeffs are not set" in message
     found = lmp(RESTARTED.format(more=PAIR))
     assert found.energy == energy
-    assert f"written by pet_mlip {__version__} in layout 2" in found.log
+    assert f"written by pet_mlip {__version__} in layout 3" in found.log
     # Files without a mark, as older versions wrote them.
     old = content[:place] + (4).to_bytes(4, "little") + content[place + 4 :]
     (lmp.folder / "r.restart").write_bytes(old)
@@ -189,7 +189,6 @@ DAMAGED = {
     "huge length": (VERSION, number(2**31 - 1) + __version__.encode(), "a text of 2147483647"),
     "no number": (b"charge 0", b"charge x", "(charge x)"),
     "no key": (b"charge 0", b"chbrge 0", "(chbrge 0)"),
-    "no part": (b"part all", b"part alk", "(part alk)"),
     "no device": (b"device cpu", b"device cqu", "(device cqu)"),
     "no chunk": (b"chunk -1", b"chunk -9", "(chunk -9)"),
     "no spin": (b"spin 1", b"spin  ", "(spin"),

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 from ase.build import bulk
-from lammps_models import ELEMENTS, save_parts
+from lammps_models import ELEMENTS, save
 from simulation import Lammps, write_data
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/lammps.md", "docs/multiple_time_stepping.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/lammps.md"])
 def test_deck(plugin, tmp_path, page):
     (deck,) = re.findall(r"```lammps\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
     lmp = Lammps(plugin, tmp_path)
-    save_parts(tmp_path / "model.pt")
+    save(tmp_path / "model.pt", "2 layers, residual")
     write_data(tmp_path, bulk("SiO", "zincblende", a=5.0, cubic=True), ELEMENTS)
     (tmp_path / "a.data").rename(tmp_path / "structure.data")
     short = deck.replace("run          1000", "run 5").replace("thermo       100", "thermo 5")

@@ -99,6 +99,22 @@ def test_ranks_agree_on(lmp, name):
     assert_same_path(parallel, serial, loose)
 
 
+HYBRID = (
+    "pair_style hybrid/overlay lj/cut 4.0 pet device cpu\n"
+    "pair_coeff * * lj/cut 0.01 2.0\npair_coeff * * pet model.pt Si O"
+)
+
+
+def test_respa_with_the_model_as_the_outer_level_of_a_hybrid(lmp):
+    def moved(inner_steps, ranks=1):
+        setup = f"{NVE}\nrun_style respa 2 {inner_steps} hybrid 1 2"
+        return lmp(deck(NAMES, pair=HYBRID, setup=setup, run=SHORT), ranks)
+
+    verlet = lmp(deck(NAMES, pair=HYBRID, setup=NVE, run=SHORT))
+    assert_same_path(moved(1), verlet)
+    assert_same_path(moved(2, ranks=2), moved(2))
+
+
 @pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_restart_continues_bit_by_bit(lmp, ranks):
     # In a triclinic box LAMMPS itself loses the last bit in one more change of coordinates.

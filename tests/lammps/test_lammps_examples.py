@@ -12,9 +12,9 @@ from simulation import Lammps
 
 from pet_mlip.config import load_config
 from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.engine.potential import Potential
 from pet_mlip.export import save_model
-from pet_mlip.model.hypers import PETHypers
-from pet_mlip.model.potential import Potential
+from pet_mlip.graph.hypers import PETHypers
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "lammps"
 SHORT = {
@@ -22,7 +22,6 @@ SHORT = {
     "crystal_npt": {},
     "slab": {},
     "overlay_zbl": {},
-    "respa": {},
     "heat_flux": {"equilibration": 2, "every": 2, "points": 2, "cells": 1},
 }
 
@@ -32,8 +31,7 @@ def lmp(plugin, tmp_path):
     """LAMMPS in a folder with a small random model of H, C and O, weak enough to be stable."""
     torch.manual_seed(1)
     hypers = PETHypers(cutoff=3.5, d_pet=8, d_node=8, d_head=8, d_feedforward=8, num_heads=2)
-    symmetrization = SymmetrizationHypers(train="environment")
-    potential = Potential([1, 6, 8], hypers, symmetrization)
+    potential = Potential([1, 6, 8], hypers, SymmetrizationHypers())
     potential.set_baseline({1: -1.0, 6: -6.0, 8: -8.0}, 0.1)
     save_model(tmp_path / "model.pt", potential)
     return Lammps(plugin, tmp_path)

@@ -3,9 +3,7 @@
 import io
 import json
 import subprocess
-import sys
 import zipfile
-from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +13,6 @@ from simulation import Lammps, deck, oriented, write_data
 
 from pet_mlip.errors import UserError
 from pet_mlip.export import load_model
-from pet_mlip.export.compiled import TARGET_NAME, Target, instruction_sets, target_here
 from pet_mlip.export.metadata import FORMAT_VERSION, LINES_NAME, METADATA_NAME
 from pet_mlip.lammps.cache import SOURCES
 from pet_mlip.lammps.toolchain import find_compiler
@@ -67,14 +64,6 @@ def unknown_dtype(texts):
     texts[LINES_NAME] = texts[LINES_NAME].replace("float64", "float16")
 
 
-def compiled(**changes):
-    def edit(texts):
-        target = replace(target_here("p", [], torch.device("cpu")), **changes)
-        texts[TARGET_NAME] = target.to_lines()
-
-    return edit
-
-
 EDITS = {
     "older": (of_format(FORMAT_VERSION - 1), "export the checkpoint again"),
     "much older": (of_format(1), "written in format 1 by pet_mlip"),
@@ -86,11 +75,6 @@ EDITS = {
     "no lines": (lambda texts: texts.pop(LINES_NAME), "export"),
     "no JSON": (lambda texts: texts.pop(METADATA_NAME), "export"),
     "unknown dtype": (unknown_dtype, "its metadata are damaged"),
-    "another GPU": (compiled(gpu="9.0"), "compiled for GPUs of compute capability 9.0, but this"),
-    "a GPU": (compiled(device="cuda", gpu="9.0"), "was compiled for"),
-    "another torch": (compiled(torch_version="1.0.0"), "was compiled with torch 1.0.0"),
-    "another CPU": (compiled(machine="sparc"), "compiled for another CPU"),
-    "other instructions": (compiled(instructions=("avx9",)), "compiled for another CPU"),
 }
 
 
@@ -134,9 +118,8 @@ def test_cut_short(lmp, part):
         assert "cut short" in message
 
 
-@pytest.mark.parametrize("edit", [lambda texts: None, compiled()])
-def test_accepted(lmp, edit):
-    rewrite(lmp.folder, "same.pt", edit)
+def test_accepted(lmp):
+    rewrite(lmp.folder, "same.pt", lambda texts: None)
     load_model(lmp.folder / "same.pt", device="cpu")
     lmp(deck(NAMES, pair="pair_style pet device cpu\npair_coeff * * same.pt Si O"))
 
@@ -231,98 +214,3 @@ def test_no_byte_outside_a_broken_archive_is_read(lmp, tmp_path):
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, name + done.stderr[:1000]
         assert "a file cut short" in done.stdout, name
-
-
-PROGRAM = """
-#include "pet_archive.h"
-#include "pet_target.h"
-#include <iostream>
-int main(int n, char **words) {
-  const auto target = pet::parse_target(words[1]);
-  pet::Computer here{words[2], words[3], words[4], {}, words[5]};
-  for (int k = 6; k < n; ++k)
-    here.instructions.insert(words[k]);
-  try {
-    std::cout << pet::check_target("m.pt2", target, here);
-  } catch (const pet::Error &error) {
-    std::cout << "ERROR " << error.what();
-  }
-}
-"""
-
-
-@pytest.fixture(scope="module")
-def check_target(tmp_path_factory):
-    """What the pair style says about a target on some computer, which need not be this one."""
-    compiler = find_compiler()
-    folder = tmp_path_factory.mktemp("target")
-    (folder / "main.cpp").write_text(PROGRAM)
-    sources = [folder / "main.cpp", SOURCES / "pet_target.cpp"]
-    subprocess.run(
-        [*compiler.command, "-std=c++20", f"-I{SOURCES}", *map(str, sources), "-o", "check"],
-        cwd=folder,
-        check=True,
-    )
-
-    def check(target, *here):
-        command = [str(folder / "check"), target.to_lines(), *here]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-    return check
-
-
-H100 = Target("p", ("f",), "cuda", "2.9.0", "x86_64", ("avx2",), "9.0")
-HERE = {
-    "the same": (("9.0", "avx2", "sse"), ""),
-    "another GPU": (("8.0", "avx2"), "ERROR m.pt2 was compiled for GPUs of compute capability 9.0"),
-    "a GPU that is not known": (
-        ("", "avx2"),
-        "m.pt2 may have been compiled for another computer, because it cannot be found out: the "
-        "compute capability of this GPU (compiled for 9.0); if it fails, compile",
-    ),
-    "other instructions": (("9.0", "sse"), "ERROR m.pt2 was compiled for another CPU"),
-    "instructions that are not known": (
-        ("9.0",),
-        "m.pt2 may have been compiled for another computer, because it cannot be found out: the "
-        "instructions that this processor knows; if it fails, compile",
-    ),
-    "neither known": (("",), "processor knows, the compute capability of this GPU"),
-}
-
-
-@pytest.mark.parametrize("name", HERE)
-def test_what_cannot_be_found_out_is_no_reason_to_refuse(check_target, name):
-    known, words = HERE[name]
-    said = check_target(H100, "cuda", "2.9.0", "x86_64", *known)
-    assert words in said and bool(words) == bool(said)
-
-
-# Takes the place of the C library's: this system does not tell what its CPU is.
-NO_CPUINFO = """
-#include <dlfcn.h>
-#include <cstdio>
-#include <cstring>
-extern "C" FILE *fopen64(const char *path, const char *mode) {
-  if (std::strcmp(path, "/proc/cpuinfo") == 0)
-    return nullptr;
-  return reinterpret_cast<FILE *(*)(const char *, const char *)>(dlsym(RTLD_NEXT, "fopen64"))(
-      path, mode);
-}
-extern "C" FILE *fopen(const char *path, const char *mode) { return fopen64(path, mode); }
-"""
-
-
-def test_what_cannot_be_found_out_is_a_warning(lmp, monkeypatch):
-    if sys.platform != "linux" or not instruction_sets():
-        pytest.skip("nothing is known about this CPU")
-    rewrite(lmp.folder, "same.pt", compiled())
-    (lmp.folder / "shim.cpp").write_text(NO_CPUINFO)
-    shim = lmp.folder / "shim.so"
-    command = [*find_compiler().command, "-shared", "-fPIC", "shim.cpp", "-o", str(shim), "-ldl"]
-    subprocess.run(command, cwd=lmp.folder, check=True)
-    monkeypatch.setenv("LD_PRELOAD", str(shim))
-    pair = "pair_style pet device cpu\npair_coeff * * same.pt Si O"
-    found = lmp(deck(NAMES, pair=pair), fresh=True)
-    monkeypatch.setattr("pet_mlip.export.compiled.instruction_sets", set)
-    load_model(lmp.folder / "same.pt", device="cpu")
-    assert "WARNING: pair_style pet: same.pt may have been compiled for another" in found.log

@@ -119,20 +119,3 @@ def test_asking_for_the_heat_flux_does_not_change_the_trajectory(lmp):
     asked = lmp(deck(NAMES, run=f"{flux}[*] file flux.txt\n{run}"))
     assert [row["PotEng"] for row in asked.thermo] == [row["PotEng"] for row in plain.thermo]
     assert len((lmp.folder / "flux.txt").read_text().splitlines()) == 6
-
-
-def test_of_the_parts_for_multiple_time_stepping(lmp):
-    from lammps_models import save_parts
-
-    save_parts(lmp.folder / "model.pt")
-    write_data(lmp.folder, oriented(bulk("SiO", "zincblende", a=4.6)), ELEMENTS)
-    whole = lmp(deck(NAMES))
-    pair = (
-        "pair_style hybrid/overlay pet device cpu part plain pet device cpu part correction\n"
-        "pair_coeff * * pet 1 model.pt Si O\npair_coeff * * pet 2 model.pt Si O"
-    )
-    both = lmp(deck(NAMES, pair=pair))
-    size = np.abs(whole.centroid_virials).max()
-    np.testing.assert_allclose(
-        both.centroid_virials, whole.centroid_virials, rtol=0, atol=1e-10 * size
-    )

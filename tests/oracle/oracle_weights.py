@@ -4,8 +4,8 @@ from torch import nn
 
 from pet_mlip.convert.weights import WITHOUT_COUNTERPART, convert_weights
 from pet_mlip.ecse.hypers import SymmetrizationHypers
-from pet_mlip.model.hypers import PETHypers
-from pet_mlip.model.potential import Potential
+from pet_mlip.engine.potential import Potential
+from pet_mlip.graph.hypers import PETHypers
 
 
 def potential_from_backend(

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from oracle_weights import potential_from_backend
 
 from pet_mlip.data.batch import batch_from_atoms
-from pet_mlip.model.derivatives import predict
-from pet_mlip.model.hypers import PETHypers
+from pet_mlip.engine.derivatives import predict
+from pet_mlip.graph.hypers import PETHypers
 
 backend = pytest.importorskip(
     "metatrain.pet.modules.backend", reason="metatrain, the oracle, is not installed"

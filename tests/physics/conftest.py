@@ -10,7 +10,6 @@ MODELS = {
     "ecse": {"ensemble": "axis_plane"},
     "closest pairs": {"ensemble": "closest_pairs"},
     "ecse residual": {"ensemble": "axis_plane", "featurizer_type": "residual"},
-    "pairs": {"ensemble": "pairs"},
     "plain": {"ensemble": "none"},
 }
 

@@ -15,7 +15,6 @@ MODELS = [
     "closest pairs",
     "plain",
     pytest.param("ecse residual", marks=pytest.mark.slow),
-    pytest.param("pairs", marks=pytest.mark.slow),
 ]
 
 

@@ -14,7 +14,6 @@ MODELS = [
     "ecse",
     "closest pairs",
     pytest.param("ecse residual", marks=pytest.mark.slow),
-    pytest.param("pairs", marks=pytest.mark.slow),
 ]
 
 

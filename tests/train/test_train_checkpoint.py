@@ -10,9 +10,9 @@ import torch
 from train_tools import TINY
 
 from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
-from pet_mlip.model.hypers import PETHypers
-from pet_mlip.model.potential import Potential
+from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.train import load_checkpoint
 from pet_mlip.train.checkpoint import read_checkpoint, write_checkpoint
 
@@ -105,3 +105,17 @@ def test_other_files(tmp_path: Path, potential: Potential) -> None:
     write_checkpoint(tmp_path / "new.ckpt", {"format_version": 99, "package_version": "9.0"})
     with pytest.raises(UserError, match=r"written by pet_mlip 9.0.*upgrade"):
         read_checkpoint(tmp_path / "new.ckpt")
+
+
+@pytest.mark.parametrize("converted", [False, True])
+def test_checkpoints_of_another_network(
+    tmp_path: Path, potential: Potential, converted: bool
+) -> None:
+    """As written before the average over frames moved into the embedding."""
+    old = content(potential) | {"format_version": 1}
+    if converted:
+        old["summary"] = {"converted_from": {"file": "pet.ckpt"}}
+    write_checkpoint(tmp_path / "old.ckpt", old)
+    remedy = "convert metatrain's checkpoint again" if converted else "train again"
+    with pytest.raises(UserError, match=rf"^\S*old.ckpt was written by .* network .*; {remedy}\.$"):
+        load_checkpoint(tmp_path / "old.ckpt")

@@ -15,14 +15,14 @@ from pet_mlip.train.output import MetricsTable
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["full", "sample"])
-def test_two_processes_are_one(data: Path, tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize(("ensemble", "mode"), [("axis_plane", "full"), ("none", "structure")])
+def test_two_processes_are_one(data: Path, tmp_path: Path, ensemble: str, mode: str) -> None:
     """Batches of 3 leave one process with less than the other, and once with nothing."""
     for devices in (1, 2):
         tree = tiny_tree(
             data, epochs=2, batch_size=3, precision="float64", devices=devices, learning_rate=1e-3
         )
-        tree["symmetrization"] = {"train": mode}
+        tree["symmetrization"] = {"ensemble": ensemble, "train": mode}
         config = tmp_path / f"{devices}.yaml"
         config.write_text(yaml.safe_dump(tree))
         process = start(config, tmp_path / str(devices))

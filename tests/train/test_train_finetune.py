@@ -23,7 +23,7 @@ from pet_mlip.errors import UserError
 from pet_mlip.export import read_metadata
 from pet_mlip.train import load_checkpoint, run_training
 from pet_mlip.train.checkpoint import read_checkpoint
-from pet_mlip.train.freeze import part_of
+from pet_mlip.train.freeze import parts_by_name
 from pet_mlip.train.output import MetricsTable
 from pet_mlip.train.schedule import Progress
 
@@ -68,12 +68,14 @@ def test_plain_models_train_in_random_orientations(plain: Path) -> None:
 
 
 @pytest.mark.usefixtures("only_exported")
-@pytest.mark.parametrize("mode", ["environment", "sample", "full"])
-def test_a_plain_model_gets_an_ensemble(data: Path, plain: Path, tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize("ensemble", ["axis_plane", "closest_pairs"])
+def test_a_plain_model_gets_an_ensemble(
+    data: Path, plain: Path, tmp_path: Path, ensemble: str
+) -> None:
     tree = tuning(data, plain, epochs=2, learning_rate=1e-3)
-    tree["symmetrization"] = {"train": mode}
+    tree["symmetrization"] = {"ensemble": ensemble}
     run_training(validate(tree, "test"), tmp_path)
-    assert read_metadata(tmp_path / "model.pt").symmetrization["ensemble"] == "axis_plane"
+    assert read_metadata(tmp_path / "model.pt").symmetrization["ensemble"] == ensemble
 
     atoms = read(data / "val.xyz", 1)
     spread = {}
@@ -97,7 +99,7 @@ def test_a_plain_model_gets_an_ensemble(data: Path, plain: Path, tmp_path: Path,
 def test_errors_before_the_first_step(data: Path, plain: Path, tmp_path: Path) -> None:
     """The untouched checkpoint has the errors that its own training ended with."""
     tree = tuning(data, plain)
-    tree["symmetrization"] = {"train": "environment"}
+    tree["symmetrization"] = {"train": "full"}
     run_training(validate(tree, "test"), tmp_path)
     log = (tmp_path / "train.log").read_text()
     untouched = next(line for line in log.splitlines() if "│ checkpoint " in line)
@@ -211,9 +213,10 @@ def test_frozen_parts_through_a_resumption(
         assert_equal(a[key], b[key], key)
 
     before, _, _ = load_checkpoint(plain / "best.ckpt")
+    part_of = parts_by_name(before)
     for name, parameter in before.pet.named_parameters():
         same = [torch.equal(a[key][f"pet.{name}"], parameter) for key in ("weights", "average")]
-        expected = part_of(name, before) != "heads" or parameter.numel() == 0
+        expected = part_of[name] != "heads" or parameter.numel() == 0
         assert same == [expected, expected], name
     assert "frozen ones: backbone" in (tmp_path / "whole" / "train.log").read_text()
     tree["training"]["freeze"] = "heads"
@@ -225,7 +228,7 @@ def test_frozen_parts_through_a_resumption(
 def test_two_processes_with_frozen_parts(data: Path, plain: Path, tmp_path: Path) -> None:
     tree = tuning(data, plain, learning_rate=1e-3, batch_size=3, devices=2)
     tree["training"] |= {"freeze": ["embeddings", "heads"]}
-    tree["symmetrization"] = {"train": "sample"}
+    tree["symmetrization"] = {"ensemble": "none", "train": "structure"}
     config = tmp_path / "run.yaml"
     config.write_text(yaml.safe_dump(tree))
     process = start(config, tmp_path / "run")
@@ -233,8 +236,9 @@ def test_two_processes_with_frozen_parts(data: Path, plain: Path, tmp_path: Path
     assert process.returncode == 0, said
     after = read_checkpoint(tmp_path / "run" / "last.ckpt")["weights"]
     before, _, _ = load_checkpoint(plain / "best.ckpt")
+    part_of = parts_by_name(before)
     changed = {
-        part_of(name, before)
+        part_of[name]
         for name, parameter in before.pet.named_parameters()
         if not torch.equal(after[f"pet.{name}"], parameter)
     }

@@ -9,7 +9,7 @@ from train_tools import structures
 
 from pet_mlip.config import LossConfig
 from pet_mlip.data.batch import Batch, batch_from_atoms
-from pet_mlip.model.derivatives import Prediction
+from pet_mlip.engine.derivatives import Prediction
 from pet_mlip.train.loss import ErrorSums, Loss, compare, label_counts
 
 CPU = torch.device("cpu")

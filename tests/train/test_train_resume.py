@@ -29,9 +29,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def config(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    # A step of random frames, so that the random numbers matter, and checkpoints within epochs.
+    # Random orientations, so that the random numbers matter, and checkpoints within epochs.
     tree = tiny_tree(data, epochs=EPOCHS, checkpoint_minutes=2e-3, validate_every=2)
-    tree["symmetrization"] = {"train": "sample"}
+    tree["symmetrization"] = {"ensemble": "none", "train": "structure"}
     path = tmp_path_factory.mktemp("config") / "run.yaml"
     path.write_text(yaml.safe_dump(tree))
     return path

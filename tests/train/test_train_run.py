@@ -17,9 +17,9 @@ from train_tools import structures, tiny_config, tiny_tree
 from pet_mlip.ase.calculator import PETCalculator
 from pet_mlip.config import Config, load_config, validate
 from pet_mlip.data.batch import batch_from_atoms
+from pet_mlip.engine.derivatives import predict
 from pet_mlip.errors import UserError
 from pet_mlip.export import read_metadata
-from pet_mlip.model.derivatives import predict
 from pet_mlip.train import load_checkpoint, run_training
 from pet_mlip.train.checkpoint import read_checkpoint
 from pet_mlip.train.output import MetricsTable
@@ -84,11 +84,19 @@ def test_the_exported_model_is_the_best_average(data: Path, finished: Path) -> N
 
 @pytest.mark.usefixtures("without_report")
 @pytest.mark.parametrize(
-    ("train", "optimizer"), [("environment", "adamw"), ("sample", "muon"), ("full", "muon")]
+    ("ensemble", "train", "optimizer"),
+    [
+        ("axis_plane", "full", "adamw"),
+        ("axis_plane", "full", "muon"),
+        ("closest_pairs", "full", "muon"),
+        ("none", "structure", "adamw"),
+    ],
 )
-def test_training_lowers_the_error(data: Path, tmp_path: Path, train: str, optimizer: str) -> None:
+def test_training_lowers_the_error(
+    data: Path, tmp_path: Path, ensemble: str, train: str, optimizer: str
+) -> None:
     config = tiny_config(data, epochs=8, learning_rate=1e-2, validate_every=8, optimizer=optimizer)
-    run_training(change(config, "symmetrization", train=train), tmp_path)
+    run_training(change(config, "symmetrization", ensemble=ensemble, train=train), tmp_path)
     rows = MetricsTable(tmp_path / "metrics.csv").rows()
     assert rows[-1]["train_loss"] < 0.5 * rows[0]["train_loss"]
 

@@ -10,9 +10,9 @@ from train_tools import TINY
 from pet_mlip.config import validate
 from pet_mlip.data.batch import graph_from_atoms
 from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
-from pet_mlip.model.hypers import PETHypers
-from pet_mlip.model.potential import Potential
+from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.train.species import choose_species, transfer_weights
 
 

@@ -16,7 +16,6 @@ from train_tools import tiny_config
 
 from pet_mlip.config import Config
 from pet_mlip.train import run_training
-from pet_mlip.train.bounded import BoundedPredictor
 from pet_mlip.train.callbacks import TrainingInterrupted
 from pet_mlip.train.checkpoint import read_checkpoint
 from pet_mlip.train.module import TrainingModule
@@ -28,13 +27,13 @@ pytestmark = pytest.mark.usefixtures("without_report")
 
 def slow_validation(patch: pytest.MonkeyPatch, seconds: float) -> None:
     """Let each part of a validation take longer."""
-    predict = BoundedPredictor.__call__
+    predict = TrainingModule._predict_average
 
-    def slowly(self: BoundedPredictor, batch: Any) -> Any:
+    def slowly(self: TrainingModule, batch: Any) -> Any:
         time.sleep(seconds)
         return predict(self, batch)
 
-    patch.setattr(BoundedPredictor, "__call__", slowly)
+    patch.setattr(TrainingModule, "_predict_average", slowly)
 
 
 @pytest.mark.parametrize("every", [1, 1000])

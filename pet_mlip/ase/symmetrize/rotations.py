@@ -49,7 +49,7 @@ class RotationAverage:
             weights = self.weights[start : start + at_once]
             with torch.inference_mode(False), torch.no_grad():
                 vectors = edges.vectors @ torch.from_numpy(matrices).to(edges.vectors.device)
-            turned = [Edges(edges.pairs, edges.shifts, v) for v in vectors]
+            turned = [Edges(edges.pairs, edges.shifts, v, edges.reverse) for v in vectors]
             all_numbers, all_edges = join([numbers] * len(matrices), turned)
             states = None if electronic is None else np.tile(electronic, (len(matrices), 1))
             output = self.engine(all_numbers, all_edges, states, gradient)

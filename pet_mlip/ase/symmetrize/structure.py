@@ -16,10 +16,10 @@ from pet_mlip.ase.symmetrize.fields import Bonds, Fields, make_domain, receptive
 from pet_mlip.ecse.ensembles import make_ensemble
 from pet_mlip.ecse.frames import Frames
 from pet_mlip.ecse.hypers import SymmetrizationHypers
-from pet_mlip.model.chunks import split
-from pet_mlip.model.derivatives import forces_from_edge_gradient
-from pet_mlip.model.environment import build_environment
-from pet_mlip.model.graph import (
+from pet_mlip.engine.derivatives import forces_from_edge_gradient
+from pet_mlip.graph.chunks import split
+from pet_mlip.graph.environment import build_environment
+from pet_mlip.graph.graph import (
     Graph,
     Topology,
     edges_within,
@@ -27,8 +27,8 @@ from pet_mlip.model.graph import (
     reverse_edges,
     select_edges,
 )
-from pet_mlip.model.hypers import PETHypers
-from pet_mlip.model.inputs import EdgeCutoffs
+from pet_mlip.graph.hypers import PETHypers
+from pet_mlip.graph.inputs import EdgeCutoffs
 
 Ints = NDArray[np.int64]
 

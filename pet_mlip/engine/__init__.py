@@ -1,0 +1,1 @@
+"""How a potential is evaluated: energies, their gradient, memory and precision."""

@@ -1,0 +1,325 @@
+"""The potential: PET in the frames of an ensemble, plus the composition baseline."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pet_mlip.ecse.ensembles import make_ensemble
+from pet_mlip.ecse.frames import Frames, count_frames, identity_frames
+from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.engine.pull_back import pull_back
+from pet_mlip.graph.chunks import Chunk, slice_edges, split
+from pet_mlip.graph.environment import build_environment
+from pet_mlip.graph.graph import Graph, count_each, pad_edges
+from pet_mlip.graph.hypers import PETHypers
+from pet_mlip.graph.inputs import Inputs
+from pet_mlip.graph.preparation import Preparation
+from pet_mlip.graph.radial import RadialBasis
+from pet_mlip.network.gradient import GeometryGradient
+from pet_mlip.network.pet import PET
+
+BLOCK_SIZE_CPU = 2048
+"""Tokens that fit into the caches at the usual widths, and keep several cores busy."""
+BLOCK_SIZE_GPU = 131072
+"""Tokens that keep a GPU busy."""
+PIECE_SIZE_CPU = 16384
+"""Centres and neighbours whose frames are found at once."""
+PIECE_SIZE_GPU = 131072
+
+
+class Potential(nn.Module):
+    """Atomic energies of a graph, E_i = composition(species_i) + scale * PET_i (+ ZBL_i), in eV.
+
+    Geometry, frames, baselines and sums are float64; the network has its own dtype (`set_dtype`).
+
+    Args:
+        species: Atomic numbers the potential knows.
+        pet: Architecture.
+        symmetrization: Frame ensemble and training mode.
+    """
+
+    composition: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, species: list[int], pet: PETHypers, symmetrization: SymmetrizationHypers
+    ) -> None:
+        super().__init__()
+        self.species: list[int] = sorted(set(species))
+        self.pet_hypers = pet
+        self.symmetrization = symmetrization
+        self.preparation = Preparation(self.species, pet)
+        self.cutoff = self.preparation.cutoff
+        self.radial = RadialBasis(pet.num_radial, pet.cutoff)
+        self.pet = PET(pet, len(self.species))
+        self.ensemble = make_ensemble(pet.cutoff, symmetrization)
+        self.plain = symmetrization.ensemble == "none"
+        self.block_size_cpu = BLOCK_SIZE_CPU
+        self.block_size_gpu = BLOCK_SIZE_GPU
+        self.piece_size_cpu = PIECE_SIZE_CPU
+        self.piece_size_gpu = PIECE_SIZE_GPU
+        self.register_buffer("composition", torch.zeros(len(self.species), dtype=torch.float64))
+        self.register_buffer("scale", torch.ones((), dtype=torch.float64))
+
+    @torch.jit.unused
+    def forward(self, graph: Graph, frames: Frames | None = None) -> Tensor:
+        """Atomic energies, (N,) float64, differentiable once in ``graph.edge_vectors``.
+
+        Args:
+            graph: Atoms and edges.
+            frames: Of every atom; by default the ensemble's.
+        """
+        inputs = self.preparation(graph)
+        pieces = [Chunk(0, inputs.reach.atoms[0], 0, inputs.centre.shape[0])]
+        plain = self.plain and frames is None
+        frames = self.find_frames(inputs, pieces, plain) if frames is None else frames
+        weights = torch.ones_like(inputs.repulsion)
+        radial = self.radial_features(inputs.distance)
+        energies, _ = self.pet(
+            inputs, radial, frames, plain, weights, False, 0, self._block_size(radial, 0)
+        )
+        return self._add_baseline(energies, inputs)
+
+    def evaluate(
+        self,
+        leaves: list[Tensor],
+        inputs: Inputs,
+        weights: Tensor,
+        compute_gradient: bool,
+        chunk_size: int,
+        frames: Frames | None = None,
+        training: bool = False,
+    ) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Evaluate atomic energies (N,), the gradient of sum_i w_i E_i, frames of the centres.
+
+        Args:
+            leaves: What ``inputs`` were made from, and the gradient is taken over; they require
+                grad if it is to be computed.
+            inputs: The graph within the cutoff.
+            weights: w_i of the N atoms or, in a domain, of its own atoms, float64.
+            compute_gradient: Whether to compute it; zeros otherwise.
+            chunk_size: Largest number of tokens (neighbours + 1, summed over atoms) whose
+                activations are held at once; 0 for all.
+            frames: Of every atom; by default the ensemble's.
+            training: Whether energies and gradient can be differentiated over the weights of the
+                network; only outside TorchScript.
+        """
+        plain = self.plain and frames is None
+        pieces = self.split(inputs, plain or frames is not None)
+        if frames is None:
+            frames = self.find_frames(inputs, pieces, plain)
+        radial = self.radial_features(inputs.distance)
+        fixed = detach(inputs)
+        fixed_frames = Frames(frames.atom, frames.matrix.detach(), frames.weight.detach())
+        # What the network reads is constant for it: it has a derivative of its own.
+        if training:
+            energies, gradient = self.run_network(
+                fixed, radial.detach(), fixed_frames, plain, weights, compute_gradient, 0
+            )
+        else:
+            with torch.no_grad():
+                energies, gradient = self.run_network(
+                    fixed,
+                    radial.detach(),
+                    fixed_frames,
+                    plain,
+                    weights,
+                    compute_gradient,
+                    chunk_size,
+                )
+        n_frames = count_frames(fixed_frames, inputs.reach.atoms[0])
+        if not compute_gradient:
+            return energies, [torch.zeros_like(leaf) for leaf in leaves], n_frames
+        outputs = [inputs.repulsion, radial, inputs.distance]
+        grad_distance = torch.zeros_like(inputs.distance)
+        given = [weights, gradient.radial, grad_distance]
+        if len(pieces) == 1:
+            outputs += [frames.matrix, frames.weight]
+            given += [gradient.matrix, gradient.weight]
+        else:
+            through = self.pull_through_frames(inputs, pieces, frames, gradient, training)
+            outputs += [inputs.vectors, inputs.distance, inputs.switch]
+            given += through
+        outputs += [inputs.vectors, inputs.switch]
+        given += [gradient.vectors, gradient.switch]
+        return energies, pull_back(outputs, given, leaves, training), n_frames
+
+    def run_network(
+        self,
+        inputs: Inputs,
+        radial: Tensor,
+        frames: Frames,
+        plain: bool,
+        weights: Tensor,
+        compute_gradient: bool,
+        chunk_size: int,
+    ) -> tuple[Tensor, GeometryGradient]:
+        """Evaluate atomic energies in eV and their gradient over what the network reads."""
+        energies, gradient = self.pet(
+            inputs,
+            radial,
+            frames,
+            plain,
+            weights * self.scale,
+            compute_gradient,
+            chunk_size,
+            self._block_size(radial, chunk_size),
+        )
+        return self._add_baseline(energies, inputs), gradient
+
+    def _add_baseline(self, energies: Tensor, inputs: Inputs) -> Tensor:
+        of_species = self.composition.index_select(0, inputs.species[: energies.shape[0]])
+        return self.scale * energies + of_species + inputs.repulsion
+
+    def _block_size(self, radial: Tensor, chunk_size: int) -> int:
+        size = self.block_size_gpu if radial.is_cuda else self.block_size_cpu
+        return min(size, chunk_size) if chunk_size > 0 else size
+
+    def split(self, inputs: Inputs, whole: bool) -> list[Chunk]:
+        """Share out the centres whose frames are found together."""
+        n_atoms = inputs.reach.atoms[0]
+        if whole or n_atoms == 0:
+            return [Chunk(0, n_atoms, 0, inputs.centre.shape[0])]
+        n_neighbors = count_each(inputs.centre, n_atoms)
+        first_edge = torch.cat([torch.zeros_like(n_neighbors[:1]), n_neighbors.cumsum(0)])
+        piece_size = self.piece_size_gpu if n_neighbors.is_cuda else self.piece_size_cpu
+        return split(n_neighbors + 1, first_edge, piece_size)
+
+    def find_frames(self, inputs: Inputs, pieces: list[Chunk], plain: bool) -> Frames:
+        """Find the frames of all centres; differentiable if they are found in one piece."""
+        if plain:
+            return identity_frames(inputs.reach.atoms[0], inputs.vectors.device)
+        if len(pieces) == 1:
+            return self.frames_of(
+                pieces[0], inputs.centre, inputs.vectors, inputs.distance, inputs.switch
+            )
+        atom: list[Tensor] = []
+        matrix: list[Tensor] = []
+        weight: list[Tensor] = []
+        with torch.no_grad():
+            for piece in pieces:
+                found = self.frames_of(
+                    piece,
+                    slice_edges(inputs.centre, piece),
+                    slice_edges(inputs.vectors, piece),
+                    slice_edges(inputs.distance, piece),
+                    slice_edges(inputs.switch, piece),
+                )
+                atom.append(found.atom)
+                matrix.append(found.matrix)
+                weight.append(found.weight)
+        return Frames(torch.cat(atom), torch.cat(matrix), torch.cat(weight))
+
+    def frames_of(
+        self, piece: Chunk, centre: Tensor, vectors: Tensor, distance: Tensor, switch: Tensor
+    ) -> Frames:
+        """Find the frames of some centres from their edges."""
+        padding = pad_edges(centre - piece.atom_start, piece.atom_end - piece.atom_start)
+        frames = self.ensemble(build_environment(vectors, distance, switch, padding))
+        return Frames(frames.atom + piece.atom_start, frames.matrix, frames.weight)
+
+    def pull_through_frames(
+        self,
+        inputs: Inputs,
+        pieces: list[Chunk],
+        frames: Frames,
+        gradient: GeometryGradient,
+        training: bool,
+    ) -> list[Tensor]:
+        """Compute what comes through the frames of the gradient over vectors, distance, switch."""
+        ends = torch.tensor([piece.atom_end for piece in pieces]).to(frames.atom.device)
+        frame_ends: list[int] = torch.searchsorted(frames.atom, ends).tolist()
+        of_vectors: list[Tensor] = []
+        of_distance: list[Tensor] = []
+        of_switch: list[Tensor] = []
+        start = 0
+        for piece, end in zip(pieces, frame_ends):  # noqa: B905 (TorchScript)
+            vectors = slice_edges(inputs.vectors, piece).detach().requires_grad_(True)
+            distance = slice_edges(inputs.distance, piece).detach().requires_grad_(True)
+            switch = slice_edges(inputs.switch, piece).detach().requires_grad_(True)
+            centre = slice_edges(inputs.centre, piece)
+            found = self.frames_of(piece, centre, vectors, distance, switch)
+            through = pull_back(
+                [found.matrix, found.weight],
+                [gradient.matrix[start:end], gradient.weight[start:end]],
+                [vectors, distance, switch],
+                training,
+            )
+            of_vectors.append(through[0])
+            of_distance.append(through[1])
+            of_switch.append(through[2])
+            start = end
+        return [torch.cat(of_vectors), torch.cat(of_distance), torch.cat(of_switch)]
+
+    def radial_features(self, distance: Tensor) -> Tensor:
+        """Distance and radial functions of each edge, (E, 1 + size), in the network's dtype."""
+        features = distance.unsqueeze(1)
+        if self.radial.size > 0:
+            features = torch.cat([features, self.radial(distance)], dim=1)
+        return features.to(self.pet.edge_embedder.weight.dtype)
+
+    @torch.jit.unused
+    def set_baseline(self, composition: dict[int, float], scale: float) -> None:
+        """Set the energy of each species (eV per atom) and the scale of the network (eV)."""
+        values = [composition[z] for z in self.species]
+        self.composition.copy_(torch.tensor(values, dtype=torch.float64))
+        self.scale.fill_(scale)
+
+    @torch.jit.unused
+    def set_dtype(self, dtype: torch.dtype) -> "Potential":
+        """Cast the network; geometry, frames and baselines stay float64."""
+        self.pet.to(dtype)
+        return self
+
+    @torch.jit.unused
+    def n_parameters(self) -> int:
+        """Count the weights of the network."""
+        return sum(p.numel() for p in self.pet.parameters())
+
+    @torch.jit.unused
+    def count_frames(self, graph: Graph) -> Tensor:
+        """Count the frames of each atom, (N,) int64."""
+        with torch.no_grad():
+            return count_frames(self.layer_frames(graph), graph.species.shape[0])
+
+    @torch.jit.unused
+    def layer_frames(self, graph: Graph) -> Frames:
+        """Find the ensemble of every atom, differentiable in the edge vectors."""
+        inputs = self.preparation(graph)
+        whole = Chunk(0, inputs.reach.atoms[0], 0, inputs.centre.shape[0])
+        return self.find_frames(inputs, [whole], self.plain)
+
+    @torch.jit.unused
+    def config(self) -> dict[str, Any]:
+        """Describe everything but the numbers, as plain JSON types."""
+        return {
+            "species": self.species,
+            "pet": self.pet_hypers.model_dump(),
+            "symmetrization": self.symmetrization.model_dump(),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Potential":
+        """Build the architecture that `config` describes; load the numbers with a state dict."""
+        return cls(
+            config["species"],
+            PETHypers(**config["pet"]),
+            SymmetrizationHypers(**config["symmetrization"]),
+        )
+
+
+def detach(inputs: Inputs) -> Inputs:
+    """The same numbers as constants."""
+    return Inputs(
+        inputs.species,
+        inputs.electronic,
+        inputs.centre,
+        inputs.neighbor_species,
+        inputs.reverse,
+        inputs.vectors.detach(),
+        inputs.distance.detach(),
+        inputs.switch.detach(),
+        inputs.repulsion.detach(),
+        inputs.reach,
+    )

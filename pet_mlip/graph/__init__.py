@@ -1,0 +1,1 @@
+"""Atoms and their neighbours, as every model reads them."""

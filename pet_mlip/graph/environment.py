@@ -1,0 +1,50 @@
+"""Padded atomic environments: what the frames and the transformer read."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pet_mlip.graph.graph import Padding, pad_edges
+from pet_mlip.graph.inputs import Inputs
+
+
+class Environment(NamedTuple):
+    """The neighbours of N atoms in a padded (N, M) layout, float64.
+
+    Padded places have mask False, switch 0 and a finite vector that nothing reads.
+    """
+
+    padding: Padding
+    vectors: Tensor
+    """r_j - r_i in Å, (N, M, 3)."""
+    distance: Tensor
+    """|r_j - r_i| in Å, (N, M)."""
+    switch: Tensor
+    """Cutoff switch f(r), 0 at padded places, (N, M)."""
+
+
+def build_environment(
+    edge_vectors: Tensor, edge_distances: Tensor, edge_switch: Tensor, padding: Padding
+) -> Environment:
+    """Gather flat edges into padded environments.
+
+    Args:
+        edge_vectors: Edges ordered by centre, (E, 3) float64.
+        edge_distances: Their lengths, (E,) float64.
+        edge_switch: Their cutoff switch, (E,) float64.
+        padding: Their padded layout.
+    """
+    n_atoms, width = padding.mask.shape
+    places = padding.edge.reshape(-1)
+    vectors = edge_vectors.index_select(0, places).reshape(n_atoms, width, 3)
+    switch = edge_switch.index_select(0, places).reshape(n_atoms, width)
+    switch = torch.where(padding.mask, switch, torch.zeros_like(switch))
+    distance = edge_distances.index_select(0, places).reshape(n_atoms, width)
+    return Environment(padding, vectors, distance, switch)
+
+
+def environment_of(inputs: Inputs) -> Environment:
+    """Padded environments of the atoms that the first layer is evaluated on."""
+    padding = pad_edges(inputs.centre, inputs.reach.atoms[0])
+    return build_environment(inputs.vectors, inputs.distance, inputs.switch, padding)

@@ -1,0 +1,228 @@
+"""Blocks of environments: the pieces, small enough for the caches, that layers are evaluated on."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pet_mlip.ecse.frames import Frames, count_frames
+from pet_mlip.graph.graph import count_each
+from pet_mlip.graph.inputs import Inputs
+
+
+class Tile(NamedTuple):
+    """Some frames of a block that follow each other, evaluated at once by the embedding."""
+
+    first: int
+    """Number of the first frame within the block, and of the one after the last."""
+    last: int
+    first_atom: int
+    """Number of an atom such that they belong to it or later ones, and to none from the next
+    number on."""
+    last_atom: int
+
+
+class Block(NamedTuple):
+    """n environments with at most M neighbours, in a padded layout with T = M + 1 tokens.
+
+    Frames of one environment follow each other.
+    """
+
+    atoms: Tensor
+    """The centres, (n,) int64."""
+    edges: Tensor
+    """The edges out of the atoms, (e,) int64."""
+    places: Tensor
+    """Where each of them is in the flattened (n * M) layout, (e,) int64."""
+    padded: Tensor
+    """Edge in each place, (n * M) int64; empty places hold one of the edges."""
+    empty: Tensor
+    """True in empty places, (n, M, 1) bool, or nothing if none is empty."""
+    log_switch: Tensor
+    """log f of each token, that of the centre first, (n, T) in the network's dtype."""
+    vectors: Tensor
+    """r_j - r_i of each place in Å, (n, M, 3) float64."""
+    frames: Tensor
+    """Index among all frames, (P,) int64; nothing for a plain model."""
+    owner: Tensor
+    """Which of the atoms each frame belongs to, ascending, (P,) int64; nothing if plain."""
+    matrix: Tensor
+    """Of each frame, (P, 3, 3) float64; nothing if coordinates are taken as they are."""
+    weight: Tensor
+    """Of each frame, (P,) in the network's dtype; nothing if each atom has one of weight 1."""
+    rotated: Tensor
+    """Neighbours in each frame, (P * M, 3) in the network's dtype; if plain, (n * M, 3)."""
+    tiles: list[Tile]
+    """All frames; none if plain."""
+    last_layer: int
+    """Last layer that the atoms are centres in."""
+    n_tokens: int
+    """n * T."""
+
+
+class Share(NamedTuple):
+    """What a block is made of, and how large it is: all that the host has to know."""
+
+    atoms: Tensor
+    """(n,) int64."""
+    width: int
+    """Largest number of neighbours, M."""
+    n_edges: int
+    n_frames: int
+    last_layer: int
+
+
+def split_atoms(
+    inputs: Inputs, n_neighbors: Tensor, n_frames: Tensor, block_size: int
+) -> list[Share]:
+    """Share out the centres.
+
+    Atoms are sorted by their number of neighbours, so that little is padded, and those that fewer
+    layers need come in blocks of their own.
+
+    Args:
+        inputs: The graph.
+        n_neighbors: Edges of each centre, (N,) int64.
+        n_frames: Frames of each centre, (N,) int64.
+        block_size: Tokens of a block.
+    """
+    reach = inputs.reach.atoms
+    n_layers = len(reach) - 1
+    shares: list[Share] = []
+    start = 0
+    for step in range(n_layers):
+        layer = n_layers - 1 - step
+        end = reach[layer]
+        if end <= start:
+            continue
+        order = start + torch.argsort(n_neighbors[start:end], stable=True)
+        width = n_neighbors.index_select(0, order)
+        of_frames = n_frames.index_select(0, order)
+        block = torch.div((width + 1).cumsum(0) - 1, block_size, rounding_mode="floor")
+        size = torch.bincount(block)
+        widest = width.index_select(0, (size.cumsum(0) - 1).clamp(min=0))
+        n_edges = torch.zeros_like(size).index_add_(0, block, width)
+        frames = torch.zeros_like(size).index_add_(0, block, of_frames)
+        facts: list[list[int]] = torch.stack([size, widest, n_edges, frames]).tolist()
+        done = 0
+        for k in range(len(facts[0])):
+            following = done + facts[0][k]
+            if following > done:
+                atoms = order[done:following]
+                shares.append(Share(atoms, facts[1][k], facts[2][k], facts[3][k], layer))
+            done = following
+        start = end
+    return shares
+
+
+def split_frames(owner: Tensor, n_frames: int, n_atoms: int, n_rows: int) -> list[Tile]:
+    """Cut the frames of a block into tiles of a number of frames.
+
+    Args:
+        owner: Atom of each frame within the block, ascending, (P,) int64.
+        n_frames: P.
+        n_atoms: Atoms of the block.
+        n_rows: Frames of a tile.
+    """
+    if n_frames <= n_rows:
+        return [Tile(0, n_frames, 0, n_atoms)]
+    tiles: list[Tile] = []
+    if owner.is_cuda:
+        # To know whose frames they are the host would have to wait.
+        for start in range(0, n_frames, n_rows):
+            tiles.append(Tile(start, min(start + n_rows, n_frames), 0, n_atoms))
+        return tiles
+    starts = torch.arange(0, n_frames, n_rows, device=owner.device)
+    ends = (starts + n_rows).clamp(max=n_frames)
+    bounds = [starts, ends, owner.index_select(0, starts), owner.index_select(0, ends - 1) + 1]
+    facts: list[list[int]] = torch.stack(bounds).tolist()
+    for k in range(len(facts[0])):
+        tiles.append(Tile(facts[0][k], facts[1][k], facts[2][k], facts[3][k]))
+    return tiles
+
+
+def make_blocks(
+    inputs: Inputs, frames: Frames, plain: bool, block_size: int, width: int, dtype: torch.dtype
+) -> list[Block]:
+    """Arrange all centres in blocks; differentiable if the inputs are.
+
+    Args:
+        inputs: The graph.
+        frames: Of its centres.
+        plain: Whether each atom has one frame, the identity, of weight one.
+        block_size: Tokens (neighbours + 1, summed over atoms) of a block, roughly.
+        width: Of the token features.
+        dtype: Of the network.
+    """
+    device = inputs.centre.device
+    n_atoms = inputs.reach.atoms[0]
+    n_neighbors = count_each(inputs.centre, n_atoms)
+    first_edge = n_neighbors.cumsum(0) - n_neighbors
+    n_frames = count_frames(frames, n_atoms)
+    first_frame = n_frames.cumsum(0) - n_frames
+    # Each atom has a frame, so as many frames as atoms means exactly one each, of weight one.
+    single = frames.atom.shape[0] == n_atoms
+    present = inputs.switch.detach() > 0.0
+    log_switch = torch.where(present, inputs.switch, torch.ones_like(inputs.switch)).log()
+    log_switch = log_switch.masked_fill(~present, -float("inf")).to(dtype)
+    # Of frames, places and features: what stays in a core's cache; half a gigabyte on a GPU.
+    numbers = 134217728 if inputs.vectors.is_cuda else 131072
+
+    blocks: list[Block] = []
+    for share in split_atoms(inputs, n_neighbors, n_frames, block_size):
+        atoms, n, n_places, n_edges = share.atoms, share.atoms.shape[0], share.width, share.n_edges
+        count, first = n_neighbors.index_select(0, atoms), first_edge.index_select(0, atoms)
+        slot = torch.arange(n_places, device=device)
+        padded = (first[:, None] + slot[None, :]).reshape(-1)
+        places, edges = torch.arange(n_edges, device=device), padded
+        empty = torch.zeros(0, n_places, 1, dtype=torch.bool, device=device)
+        if n_edges < n * n_places:
+            row = torch.arange(n, device=device)
+            row = torch.repeat_interleave(row, count, output_size=n_edges)
+            places = places + (row * n_places - (count.cumsum(0) - count).index_select(0, row))
+            edges = padded.index_select(0, places)
+            empty = (slot[None, :] >= count[:, None]).unsqueeze(2)
+            # Edges of other atoms may be out of the layer's reach.
+            padded = torch.where(empty.reshape(-1), edges[:1], padded)
+        logs = log_switch.index_select(0, padded).reshape(n, n_places)
+        if empty.shape[0] > 0:
+            logs = logs.masked_fill(empty.squeeze(2), -float("inf"))
+        center = torch.zeros(n, 1, dtype=dtype, device=device)
+        of_places = inputs.vectors.index_select(0, padded).reshape(n, n_places, 3)
+        rotated, matrix, weight = of_places, frames.matrix[:0], log_switch[:0]
+        owner, of_frames = atoms[:0], atoms[:0]
+        tiles: list[Tile] = []
+        if not plain:
+            owner = torch.arange(n, device=device)
+            of_atoms = n_frames.index_select(0, atoms)
+            owner = torch.repeat_interleave(owner, of_atoms, output_size=share.n_frames)
+            of_frames = first_frame.index_select(0, atoms) - (of_atoms.cumsum(0) - of_atoms)
+            of_frames = of_frames.index_select(0, owner)
+            of_frames = of_frames + torch.arange(share.n_frames, device=device)
+            matrix = frames.matrix.index_select(0, of_frames)
+            if not single:
+                weight = frames.weight.index_select(0, of_frames).to(dtype)
+                n_rows = max(numbers // max(n_places * width, 1), 1)
+                tiles = split_frames(owner, share.n_frames, n, n_rows)
+            # Rotated in float64: invariant before rounding, whatever the network's dtype.
+            rotated = torch.bmm(of_places.index_select(0, owner), matrix)
+        blocks.append(
+            Block(
+                atoms,
+                edges,
+                places,
+                padded,
+                empty,
+                torch.cat([center, logs], dim=1),
+                of_places,
+                of_frames,
+                owner,
+                matrix,
+                weight,
+                rotated.reshape(-1, 3).to(dtype),
+                tiles,
+                share.last_layer,
+                n * (n_places + 1),
+            )
+        )
+    return blocks

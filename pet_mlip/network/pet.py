@@ -1,0 +1,306 @@
+"""PET: layers, exchanges and readouts on all blocks, forward and back.
+
+The forward pass keeps the features between layers, and what the derivative needs of as many blocks
+as it may; the backward pass evaluates the others once more.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pet_mlip.ecse.frames import Frames
+from pet_mlip.graph.chunks import extend
+from pet_mlip.graph.hypers import PETHypers
+from pet_mlip.graph.inputs import Inputs
+from pet_mlip.network.blocks import Block, make_blocks
+from pet_mlip.network.conditioning import Conditioning, NoConditioning
+from pet_mlip.network.exchange import Exchange, LearnedExchange
+from pet_mlip.network.gradient import (
+    GeometryGradient,
+    NetworkGradient,
+    to_geometry,
+    zero_gradient,
+)
+from pet_mlip.network.layer import EmbeddingMaps, GNNLayer, LayerSaved
+from pet_mlip.network.readout import Readout
+from pet_mlip.network.transformer import TransformerLayer
+
+
+class Trace(NamedTuple):
+    """What the forward pass keeps."""
+
+    maps: list[EmbeddingMaps]
+    nodes: list[Tensor]
+    """Node features into each layer."""
+    messages: list[Tensor]
+    """Messages into each layer."""
+    edges: list[Tensor]
+    """Edge features out of each layer."""
+    layers: list[list[LayerSaved]]
+    """Of each layer, on the first blocks."""
+    exchanges: list[list[list[Tensor]]]
+    """Of each exchange, on the first pieces."""
+    grad_nodes: list[Tensor]
+    """Gradient over the nodes that each readout reads."""
+    grad_edges: list[Tensor]
+    """Gradient over the edges that each readout reads."""
+
+
+class PET(nn.Module):
+    """The network. Features live on nodes (N, D_node) and on directed edges (E, D).
+
+    They are in the dtype of the parameters; geometry, frames and sums are float64.
+    """
+
+    def __init__(self, hypers: PETHypers, n_species: int) -> None:
+        super().__init__()
+        self.num_layers = hypers.num_gnn_layers
+        self.residual = hypers.featurizer_type == "residual"
+        self.width = hypers.d_pet
+        self.node_width = hypers.d_node
+        n_readouts = self.num_layers if self.residual else 1
+        self.layers = nn.ModuleList(
+            GNNLayer(hypers, n_species, first=i == 0) for i in range(self.num_layers)
+        )
+        self.exchanges = nn.ModuleList(Exchange(hypers) for _ in range(self.num_layers))
+        self.node_embedders = nn.ModuleList(
+            nn.Embedding(n_species, hypers.d_node) for _ in range(n_readouts)
+        )
+        self.edge_embedder = nn.Embedding(n_species, hypers.d_pet)
+        self.readouts = nn.ModuleList(Readout(hypers) for _ in range(n_readouts))
+        self.conditioning: nn.Module = NoConditioning()
+        if hypers.system_conditioning:
+            self.conditioning = Conditioning(
+                hypers.d_node, hypers.max_charge, hypers.max_spin_multiplicity
+            )
+
+    def forward(
+        self,
+        inputs: Inputs,
+        radial: Tensor,
+        frames: Frames,
+        plain: bool,
+        weights: Tensor,
+        compute_gradient: bool,
+        kept_tokens: int,
+        block_size: int,
+    ) -> tuple[Tensor, GeometryGradient]:
+        """Evaluate atomic energies (N,) float64 and the gradient of sum_i w_i E_i.
+
+        Args:
+            inputs: The graph.
+            radial: Distance and radial functions of each edge, (E, 1 + size), network's dtype.
+            frames: Of the centres.
+            plain: Whether each centre has one frame, the identity, of weight one.
+            weights: w of the last step's atoms, (N,) float64.
+            compute_gradient: Whether to compute it; zeros otherwise.
+            kept_tokens: Tokens (neighbours + 1, summed over atoms) whose activations may be kept
+                for the gradient; 0 for all.
+            block_size: Tokens evaluated at once.
+        """
+        blocks = make_blocks(inputs, frames, plain, block_size, self.width, radial.dtype)
+        n_kept = 0
+        if compute_gradient:
+            n_kept = count_kept(blocks, kept_tokens)
+        # Edges are kept like tokens: as many of them.
+        pieces_kept = kept_tokens // block_size
+        if not compute_gradient:
+            pieces_kept = 0
+        elif n_kept == len(blocks):
+            pieces_kept = inputs.centre.shape[0] // block_size + 1
+        gradient = zero_gradient(inputs, radial, blocks)
+        trace = Trace([], [], [], [], [], [], [], [])
+        n_own, n_read = inputs.reach.atoms[-1], inputs.reach.edges[-1]
+        switch, centre = inputs.switch[:n_read], inputs.centre[:n_read]
+        energies = torch.zeros_like(weights)
+        messages = self.edge_embedder(inputs.neighbor_species)
+        nodes = self.embed_nodes(0, inputs.species)
+        n_readouts = len(self.readouts)
+        for i, (layer, exchange) in enumerate(zip(self.layers, self.exchanges, strict=True)):
+            if self.residual:
+                nodes = self.embed_nodes(i, inputs.species)
+            maps: EmbeddingMaps = layer.maps(self.edge_embedder.weight)  # type: ignore[operator]
+            trace.maps.append(maps)
+            trace.nodes.append(nodes)
+            trace.messages.append(messages)
+            n_atoms, n_edges = inputs.reach.atoms[i], inputs.reach.edges[i]
+            nodes_out = radial.new_zeros(n_atoms, self.node_width)
+            edges = radial.new_zeros(n_edges, self.width)
+            kept: list[LayerSaved] = []
+            for k, block in enumerate(blocks):
+                if block.last_layer >= i:
+                    of_atoms, of_places, saved = layer(
+                        nodes, messages, inputs.neighbor_species, radial, block, maps
+                    )
+                    nodes_out.index_add_(0, block.atoms, of_atoms)
+                    of_edges = of_places.reshape(-1, self.width)
+                    if block.empty.shape[0] > 0:
+                        of_edges = of_edges.index_select(0, block.places)
+                    edges.index_add_(0, block.edges, of_edges)
+                    if k < n_kept:
+                        kept.append(saved)
+            nodes = self.conditioning(nodes_out, inputs.electronic[:n_atoms])
+            trace.edges.append(edges)
+            trace.layers.append(kept)
+            if not self.residual or i + 1 < self.num_layers:
+                reverse = inputs.reverse[: inputs.reach.edges[i + 1]]
+                messages, pieces = exchange(messages, edges, reverse, block_size, pieces_kept)
+                trace.exchanges.append(pieces)
+            read = edges if self.residual else messages
+            for k, readout in enumerate(self.readouts):
+                if i == self.num_layers - n_readouts + k:
+                    found, grad_nodes, grad_edges = readout(
+                        nodes[:n_own],
+                        read[:n_read],
+                        centre,
+                        switch,
+                        weights,
+                        block_size,
+                        compute_gradient,
+                        gradient.switch,
+                    )
+                    energies = energies + found
+                    trace.grad_nodes.append(grad_nodes)
+                    trace.grad_edges.append(grad_edges)
+        if compute_gradient:
+            self.backpropagate(inputs, radial, blocks, block_size, trace, gradient)
+        return energies, to_geometry(gradient, inputs, frames, blocks)
+
+    def embed_nodes(self, layer: int, species: Tensor) -> Tensor:
+        """Return node features from the species alone, as layer ``layer`` starts from them."""
+        features = torch.zeros(0)
+        for i, embedder in enumerate(self.node_embedders):
+            if i == layer:
+                features = embedder(species)
+        return features
+
+    def backpropagate(
+        self,
+        inputs: Inputs,
+        radial: Tensor,
+        blocks: list[Block],
+        block_size: int,
+        trace: Trace,
+        gradient: NetworkGradient,
+    ) -> None:
+        """Add the gradient through the layers to ``gradient``."""
+        grad_nodes, grad_messages = trace.grad_nodes[-1], trace.grad_edges[-1]
+        for step in range(self.num_layers):
+            number = self.num_layers - 1 - step
+            grad_edges = torch.zeros_like(trace.edges[number])
+            if self.residual:
+                grad_nodes = trace.grad_nodes[number]
+                grad_edges[: inputs.reach.edges[-1]] += trace.grad_edges[number]
+            if not self.residual or step > 0:
+                reverse = inputs.reverse[: inputs.reach.edges[number + 1]]
+                for i, exchange in enumerate(self.exchanges):
+                    if i == number:
+                        grad_messages = exchange.vjp(  # type: ignore[operator]
+                            trace.messages[i],
+                            trace.edges[i],
+                            reverse,
+                            block_size,
+                            trace.exchanges[i],
+                            grad_messages,
+                            grad_edges,
+                        )
+            else:
+                grad_messages = torch.zeros_like(trace.messages[number])
+            grad_nodes = extend(grad_nodes, inputs.reach.atoms[number])
+            grad_nodes = self.layer_vjp(
+                number,
+                inputs,
+                radial,
+                blocks,
+                trace,
+                grad_nodes,
+                grad_edges,
+                grad_messages,
+                gradient,
+            )
+
+    def layer_vjp(
+        self,
+        number: int,
+        inputs: Inputs,
+        radial: Tensor,
+        blocks: list[Block],
+        trace: Trace,
+        grad_nodes: Tensor,
+        grad_edges: Tensor,
+        grad_messages: Tensor,
+        gradient: NetworkGradient,
+    ) -> Tensor:
+        """Go back through one layer; return the gradient over its nodes.
+
+        Args:
+            number: Of the layer.
+            inputs: As in `forward`.
+            radial: As in `forward`.
+            blocks: All blocks.
+            trace: What the forward pass kept; other blocks are evaluated once more.
+            grad_nodes: Gradient over the nodes out of the layer.
+            grad_edges: Gradient over the edges out of the layer.
+            grad_messages: The gradient over the messages is added here.
+            gradient: Everything else is added here.
+        """
+        nodes, maps, kept = trace.nodes[number], trace.maps[number], trace.layers[number]
+        into = radial.new_zeros(nodes.shape[0], self.node_width)
+        n_done = 0
+        for k, block in enumerate(blocks):
+            if block.last_layer >= number:
+                n, n_tokens = block.log_switch.shape
+                of_places = grad_edges.index_select(0, block.padded)
+                of_places = of_places.view(n, n_tokens - 1, self.width)
+                if block.empty.shape[0] > 0:
+                    of_places = of_places.masked_fill(block.empty, 0.0)
+                of_nodes = grad_nodes.index_select(0, block.atoms)
+                for i, layer in enumerate(self.layers):
+                    if i == number:
+                        if n_done < len(kept):
+                            saved = kept[n_done]
+                            n_done += 1
+                        else:
+                            messages = trace.messages[number]
+                            _, _, saved = layer(
+                                nodes, messages, inputs.neighbor_species, radial, block, maps
+                            )
+                        found = layer.vjp(  # type: ignore[operator]
+                            of_nodes, of_places, block, maps, saved
+                        )
+                        into.index_add_(0, block.atoms, found.nodes)
+                        of_radial = found.radial
+                        of_switch = found.log_switch[:, 1:].reshape(-1)
+                        of_message = found.messages
+                        if block.empty.shape[0] > 0:
+                            of_radial = of_radial.index_select(0, block.places)
+                            of_switch = of_switch.index_select(0, block.places)
+                            if number > 0:
+                                of_message = of_message.index_select(0, block.places)
+                        if number > 0:
+                            grad_messages.index_add_(0, block.edges, of_message)
+                        gradient.radial.index_add_(0, block.edges, of_radial)
+                        gradient.log_switch.index_add_(0, block.edges, of_switch)
+                        gradient.rotated[k].add_(found.rotated)
+                        gradient.weight[k].add_(found.weight)
+        return into
+
+    @torch.jit.unused
+    def fold(self) -> None:
+        """Let linear maps take over norms' weights and scales, for good: cheaper, not trainable."""
+        for module in self.modules():
+            if isinstance(module, TransformerLayer):
+                module.fold()
+            elif isinstance(module, LearnedExchange):
+                module.norm.fold_into(module.w_in)
+
+
+def count_kept(blocks: list[Block], kept_tokens: int) -> int:
+    """Count how many of the first blocks fit into that many tokens; all of them if it is zero."""
+    n_kept, total = 0, 0
+    for block in blocks:
+        total += block.n_tokens
+        if kept_tokens == 0 or total <= kept_tokens:
+            n_kept += 1
+    return n_kept

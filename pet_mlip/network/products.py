@@ -1,0 +1,27 @@
+"""Matrix products that must not round coordinates."""
+
+import torch
+from torch import Tensor
+
+
+def add_product(out: Tensor, x: Tensor, weight: Tensor, rounding: bool) -> Tensor:
+    """Add ``x weight`` to ``out``, in place unless autograd records.
+
+    Args:
+        out: (R, D).
+        x: (R, K).
+        weight: (K, D).
+        rounding: Whether products round their factors to TF32's 11 bits. Both are then cut into two
+            parts that such a product takes without rounding, or nearly so: to about 1e-6.
+    """
+    if rounding:
+        large, large_weight = leading_bits(x), leading_bits(weight)
+        x = torch.cat([large, large, x - large], dim=1)
+        weight = torch.cat([large_weight, weight - large_weight, large_weight])
+    return torch.addmm(out, x, weight) if torch.is_grad_enabled() else out.addmm_(x, weight)
+
+
+def leading_bits(x: Tensor) -> Tensor:
+    """Round float32 numbers to 11 of their 24 significant bits (Dekker's splitting)."""
+    scaled = x * 8193.0
+    return scaled - (scaled - x)

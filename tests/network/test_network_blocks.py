@@ -1,0 +1,164 @@
+"""Each block's vjp is the derivative of its forward, and both can be differentiated once."""
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from pet_mlip.graph.hypers import PETHypers
+from pet_mlip.network.attention import Attention
+from pet_mlip.network.blocks import split_frames
+from pet_mlip.network.exchange import LearnedExchange, MeanExchange
+from pet_mlip.network.feedforward import FeedForward
+from pet_mlip.network.frame_average import average_frames, average_frames_vjp
+from pet_mlip.network.functions import gate, gate_vjp, normalise, normalise_vjp, silu, silu_vjp
+from pet_mlip.network.linear import Norm
+from pet_mlip.network.readout import Head
+from pet_mlip.network.transformer import TransformerLayer
+
+SIZES = {"d_pet": 6, "d_feedforward": 5, "num_heads": 2}
+
+
+def draw(*shape: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(sum(shape))
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def random_weights(module):
+    """The module in float64 with random biases and norms."""
+    module.double()
+    with torch.no_grad():
+        for k, parameter in enumerate(module.parameters()):
+            generator = torch.Generator().manual_seed(k)
+            parameter += 0.5 * torch.randn(parameter.shape, generator=generator).double()
+    return module
+
+
+def compare(forward, vjp, inputs, outputs=1):
+    """Compare vjp with autograd of forward, with and without autograd recording.
+
+    Args:
+        forward: Of the inputs; returns outputs, then what is saved.
+        vjp: Of gradients over the outputs, then what is saved; returns gradients.
+        inputs: Tensors.
+        outputs: How many outputs there are.
+    """
+    leaves = [x.clone().requires_grad_(True) for x in inputs]
+    found = forward(*leaves)
+    given = [draw(*y.shape) for y in found[:outputs]]
+    expected = torch.autograd.grad(found[:outputs], leaves, given, retain_graph=True)
+    recorded = vjp(*(g.clone() for g in given), *found[outputs:])
+    with torch.no_grad():
+        again = forward(*(x.clone() for x in inputs))
+        silent = vjp(*(g.clone() for g in given), *again[outputs:])
+    for gradients in (recorded, silent):
+        gradients = (gradients,) if isinstance(gradients, torch.Tensor) else gradients
+        for a, b in zip(gradients, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("layer_norm", [True, False])
+def test_functions(layer_norm):
+    x, grad = draw(3, 6).requires_grad_(True), draw(3, 6).flip(0).requires_grad_(True)
+    compare(lambda x: (silu(x), x), silu_vjp, [x.detach()])
+    compare(lambda x: gate(x), gate_vjp, [x.detach()])
+    compare(
+        lambda x: (normalise(x, layer_norm)[0], *normalise(x, layer_norm)),
+        lambda g, n, r: normalise_vjp(g, n, r, layer_norm),
+        [x.detach()],
+    )
+    assert gradcheck(silu_vjp, (grad, x))
+    assert gradcheck(lambda x: gate(x)[0], (x,))
+    assert gradcheck(gate_vjp, (grad[:, :3], x))
+    assert gradcheck(lambda x: normalise(x, layer_norm), (x,))
+    pair = lambda g, x: normalise_vjp(g, *normalise(x, layer_norm), layer_norm)  # noqa: E731
+    assert gradcheck(pair, (grad, x))
+
+
+@pytest.mark.parametrize("kind", ["LayerNorm", "RMSNorm"])
+def test_norms(kind):
+    norm = random_weights(Norm(kind, 6))
+    compare(norm, norm.vjp, [draw(2, 3, 6)])
+
+
+@pytest.mark.parametrize("activation", ["SiLU", "SwiGLU"])
+def test_feed_forward(activation):
+    block = random_weights(FeedForward(6, 5, activation))
+    compare(block, block.vjp, [draw(2, 3, 6)])
+
+
+def test_attention():
+    block = random_weights(Attention(6, 2, 1.3))
+    compare(block, block.vjp, [draw(3, 4, 6), draw(3, 4)])
+
+
+def test_heads():
+    head = random_weights(Head(6, 5))
+    compare(head, head.vjp, [draw(4, 6)])
+
+
+@pytest.mark.parametrize("make", [MeanExchange, lambda: LearnedExchange(6)])
+def test_exchanges(make):
+    block = random_weights(make())
+
+    def forward(*inputs):
+        messages, saved = block(*inputs)
+        # The mean does not read the edges' own features.
+        return messages + 0.0 * inputs[1], saved
+
+    compare(forward, block.vjp, [draw(4, 6), draw(4, 6).flip(0), draw(4, 6).flip(1)])
+
+
+@pytest.mark.parametrize("d_node", [6, 8])
+@pytest.mark.parametrize("normalization", ["RMSNorm", "LayerNorm"])
+@pytest.mark.parametrize("transformer_type", ["PreLN", "PostLN"])
+def test_transformer_layers(transformer_type, normalization, d_node):
+    hypers = PETHypers(
+        transformer_type=transformer_type, normalization=normalization, d_node=d_node, **SIZES
+    )
+    layer = random_weights(TransformerLayer(hypers))
+    inputs = [draw(3, d_node), draw(3, 4, 6), draw(3, 5)]
+
+    def forward(*given):
+        nodes, edges, saved = layer(*given)
+        # A narrow centre forgets the nodes but through attention.
+        return nodes + 0.0 * given[0], edges, saved
+
+    compare(forward, layer.vjp, inputs, outputs=2)
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 100])
+@pytest.mark.parametrize("spread", [1, 70])
+def test_averages_over_frames(n_rows, spread):
+    """In tiles of any size; with few atoms in a tile, and with many."""
+    owner = torch.tensor([0, 0, 0, 1, 2, 2]).repeat_interleave(1)
+    owner = torch.cat([owner + 3 * k for k in range(spread)])
+    n_atoms, n_frames = 3 * spread, len(owner)
+    tiles = split_frames(owner, n_frames, n_atoms, n_rows)
+    shared, coordinates = draw(n_atoms, 2, 3), draw(3, 3)
+    rotated, weight = draw(n_frames * 2, 3), draw(n_frames).abs()
+
+    def average(*tensors):
+        return average_frames(*tensors, owner, tiles, False)
+
+    leaves = [x.clone().requires_grad_(True) for x in (shared, coordinates, rotated, weight)]
+    found = average(*leaves)
+    rows = leaves[0][owner] + (leaves[2] @ leaves[1]).view(n_frames, 2, 3)
+    terms = leaves[3][:, None, None] * torch.nn.functional.silu(rows)
+    expected = torch.zeros_like(shared).index_add(0, owner, terms)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    given = draw(*shared.shape)
+    wanted = torch.autograd.grad(expected, leaves, given, create_graph=True)
+    gradients = torch.autograd.grad(found, leaves, given)
+    for a, b in zip(gradients, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+
+    # What training differentiates once more.
+    grad = given.clone().requires_grad_(True)
+    of_network = [grad, leaves[0], leaves[1]]
+    through = average_frames_vjp(grad, *leaves, owner, tiles, False)
+    wanted = torch.autograd.grad(expected, [leaves[0], *leaves[2:]], grad, create_graph=True)
+    directions = [draw(*x.shape).flip(0) for x in through]
+    torch.testing.assert_close(through, wanted, rtol=1e-11, atol=1e-11)
+    found = torch.autograd.grad(through, of_network, directions)
+    expected = torch.autograd.grad(wanted, of_network, directions)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
