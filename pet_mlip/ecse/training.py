@@ -27,7 +27,7 @@ def training_frames(
         keys: Random key of each structure, (S,) int64: equal keys, equal frames.
     """
     if mode == "structure":
-        return single_frames(random_rotations(keys)[structure])
+        return random_frames(structure, keys)
     if mode == "full":
         return ensemble()
     first_atom = torch.searchsorted(structure, torch.arange(len(keys), device=structure.device))
@@ -36,6 +36,16 @@ def training_frames(
     if mode == "environment":
         return single_frames(random_rotations(of_atoms))
     return sample_frames(ensemble(), uniform(of_atoms, 1).squeeze(1))
+
+
+def random_frames(structure: Tensor, keys: Tensor) -> Frames:
+    """Draw one O(3) matrix for all atoms of a structure.
+
+    Args:
+        structure: Structure of each atom, (N,) int64.
+        keys: Random key of each structure, (S,) int64.
+    """
+    return single_frames(random_rotations(keys)[structure])
 
 
 def random_rotations(keys: Tensor) -> Tensor:

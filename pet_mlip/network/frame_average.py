@@ -157,18 +157,22 @@ class _Average(torch.autograd.Function):
         shared, coordinates, rotated, weight, owner = ctx.saved_tensors
         n_places, width = shared.shape[1], shared.shape[2]
         grad = grad.contiguous()
-        arguments = shared, coordinates, rotated, weight, owner, ctx.tiles
-        grad_shared, grad_rotated, grad_weight = _average_vjp(grad, *arguments, False)
-        grad_coordinates = torch.zeros_like(coordinates)
-        if ctx.needs_input_grad[1]:
-            flat = grad.reshape(grad.shape[0], n_places * width)
-            for tile in ctx.tiles:
-                rows = _rows(tile, shared, coordinates, rotated, owner, False)
-                weights = weight[tile.first : tile.last, None]
-                of_frames = flat.index_select(0, owner[tile.first : tile.last]).mul_(weights)
-                slope = silu_vjp(of_frames.view(-1, width), rows)
-                own = rotated[tile.first * n_places : tile.last * n_places]
-                grad_coordinates.addmm_(own.t(), slope)
+        grad_rotated, grad_weight = None, None
+        if ctx.needs_input_grad[2] or ctx.needs_input_grad[3]:  # never in training
+            arguments = shared, coordinates, rotated, weight, owner, ctx.tiles
+            _, grad_rotated, grad_weight = _average_vjp(grad, *arguments, False)
+        flat = grad.reshape(grad.shape[0], n_places * width)
+        grad_shared, grad_coordinates = torch.zeros_like(flat), torch.zeros_like(coordinates)
+        ones = torch.ones_like(weight)
+        for tile in ctx.tiles:
+            rows = _rows(tile, shared, coordinates, rotated, owner, False)
+            weights = weight[tile.first : tile.last, None]
+            of_frames = flat.index_select(0, owner[tile.first : tile.last]).mul_(weights)
+            slope = silu_vjp(of_frames.view(-1, width), rows)
+            _add_sums(grad_shared, slope.view_as(of_frames), ones, owner, tile)
+            own = rotated[tile.first * n_places : tile.last * n_places]
+            grad_coordinates.addmm_(own.t(), slope)
+        grad_shared = grad_shared.view_as(shared)
         return grad_shared, grad_coordinates, grad_rotated, grad_weight, None, None
 
 

@@ -165,6 +165,8 @@ class PET(nn.Module):
                     trace.grad_edges.append(grad_edges)
         if compute_gradient:
             self.backpropagate(inputs, radial, blocks, block_size, trace, gradient)
+        else:
+            blocks = blocks[:0]  # all gradients are zero
         return energies, to_geometry(gradient, inputs, frames, blocks)
 
     def embed_nodes(self, layer: int, species: Tensor) -> Tensor:

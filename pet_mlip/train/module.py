@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from pet_mlip.config import Config
-from pet_mlip.ecse.frames import single_frames
 from pet_mlip.ecse.random_numbers import combine
-from pet_mlip.ecse.training import random_rotations
+from pet_mlip.ecse.training import random_frames
 from pet_mlip.engine.derivatives import Prediction, predict
 from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
@@ -180,7 +179,7 @@ class TrainingModule(pl.LightningModule):
         frames = None
         if self.potential.plain:
             keys = combine(batch.index, torch.full_like(batch.index, self.random_seed()))
-            frames = single_frames(random_rotations(keys)[batch.structure])
+            frames = random_frames(batch.structure, keys)
         return predict(
             self.potential,
             batch.graph,
