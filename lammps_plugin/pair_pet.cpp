@@ -81,7 +81,7 @@ void PairPET::coeff(int narg, char **arg) {
   Loaded loaded = load(settings_, coefficients);
   coefficients_ = std::move(coefficients);
   source_ = "pair_coeff";
-  loaded_ = std::move(loaded);
+  take_over(std::move(loaded));
   is_set_up_ = false;
   set_flags(coefficients_.elements);
   announce();
@@ -117,6 +117,14 @@ PairPET::Loaded PairPET::load(const Settings &settings, const Coefficients &coef
   if (!problem.empty())
     error->all(FLERR, "pair_style pet: {}", problem);
   return loaded;
+}
+
+// The results that 'fix pair' and 'compute pair' ask for are those of this model from now on.
+void PairPET::take_over(Loaded loaded) {
+  loaded_ = std::move(loaded);
+  results_.declare(loaded_.model->metadata().results);
+  nextra = static_cast<int>(results_.sums().size());
+  pvector = results_.sums().data();
 }
 
 // Say what was loaded.
@@ -213,7 +221,7 @@ void PairPET::init_style() {
     problem = agree(problem);
     if (!problem.empty())
       error->all(FLERR, "pair_style pet: {}", problem);
-    loaded_ = load(settings_, coefficients_);
+    take_over(load(settings_, coefficients_));
     announce();
   }
   if (strcmp(update->unit_style, "metal") == 0)
@@ -316,6 +324,7 @@ void PairPET::compute(int eflag, int vflag) {
   std::string problem;
   try {
     update_graph();
+    results_.clear(atom->nlocal);
     if (graph_.topology.own_atoms() > 0) {
       const bool unfold = comm->nprocs == 1 && cvflag_atom;
       if (unfold)
@@ -481,6 +490,11 @@ void PairPET::check_finite(const pet::Result &result) const {
     throw pet::Error("the energy or a force is not a finite number; do atoms lie on each other?");
 }
 
+// Of own atoms, in the model's units; those that are not the model's have zeros.
+void *PairPET::extract_peratom(const char *name, int &columns) {
+  return results_.find(name, columns);
+}
+
 void PairPET::tally(const pet::Result &result) {
   const auto &atoms = graph_.atoms;
   const auto n_own = graph_.topology.own_atoms();
@@ -497,6 +511,7 @@ void PairPET::tally(const pet::Result &result) {
       virial[k] -= 0.5 * energy_unit_ * (result.virial[3 * a + b] + result.virial[3 * b + a]);
     }
 
+  results_.store(result, atoms, n_own);
   const size_t n_nodes = force->newton_pair ? atoms.size() : static_cast<size_t>(n_own);
   const auto of_node = [](const double *values, size_t k) {
     return values == nullptr ? nullptr : values + 9 * k;

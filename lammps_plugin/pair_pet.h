@@ -5,7 +5,8 @@
 //   pair_coeff  * * model.pt El1 El2 ...        (one element, or NULL, per atom type)
 //
 // Energy, forces, global, per-atom and centroid virial of an exported PET model in units metal or
-// real, for any box and any number of ranks; results do not depend on either.
+// real, for any box and any number of ranks; results do not depend on either. What else the model
+// predicts is found by name by 'fix pair', and its sums by 'compute pair'.
 #ifdef PAIR_CLASS
 // clang-format off
 PairStyle(pet,PairPET);
@@ -19,6 +20,7 @@ PairStyle(pet,PairPET);
 #include "pet_exclusions.h"
 #include "pet_graph.h"
 #include "pet_model.h"
+#include "pet_results.h"
 
 #include <memory>
 #include <string>
@@ -39,6 +41,7 @@ public:
   double init_one(int i, int j) override;
   void init_list(int id, class NeighList *list) override;
   void compute(int eflag, int vflag) override;
+  void *extract_peratom(const char *name, int &columns) override;
 
   int pack_forward_comm(int n, int *list, double *buf, int pbc_flag, int *pbc) override;
   void unpack_forward_comm(int n, int first, double *buf) override;
@@ -93,12 +96,14 @@ private:
   std::vector<int64_t> species_; // of each LAMMPS atom, 0 for those that are not the model's
   std::vector<char> excluded_;   // own atoms that are excluded from all others
 
+  pet::Results results_;
   std::vector<double> points_;    // positions of the graph's points
   std::vector<double> of_ghosts_; // forces and virials of every atom, to be sent to the owners
 
   void allocate();
   void set_flags(const std::vector<std::string> &elements);
   Loaded load(const Settings &settings, const Coefficients &coefficients);
+  void take_over(Loaded loaded);
   void announce();
   std::string choose_device(int rank_of_machine, const std::string &wanted) const;
   std::string devices_of_ranks() const;

@@ -19,7 +19,7 @@ namespace {
 
 using caffe2::serialize::PyTorchStreamReader;
 
-constexpr int our_format = 6;
+constexpr int our_format = 7;
 const std::string lines_record = "extra/pet_mlip.txt";
 const std::string json_record = "extra/pet_mlip.json";
 
@@ -131,7 +131,13 @@ Metadata parse(const std::string &text) {
       words >> metadata.max_charge;
     else if (key == "max_spin_multiplicity")
       words >> metadata.max_spin_multiplicity;
-    else if (key == "species") {
+    else if (key == "results") {
+      for (Declaration result; words >> result.name;) {
+        if (!(words >> result.rank))
+          result.rank = -1; // makes no sense
+        metadata.results.push_back(result);
+      }
+    } else if (key == "species") {
       for (std::string z; words >> z;) // what is no number becomes no element
         metadata.species.push_back(std::strtoll(z.c_str(), nullptr, 10));
     }
@@ -143,7 +149,11 @@ bool makes_sense(const Metadata &metadata) {
   const auto is_element = [](int64_t z) {
     return 0 < z && z < static_cast<int64_t>(symbols.size());
   };
-  return metadata.cutoff > 0.0 && metadata.interaction_range > 0 && !metadata.species.empty() &&
+  const auto has_rank = [](const Declaration &result) {
+    return 0 <= result.rank && result.rank <= 2;
+  };
+  return std::all_of(metadata.results.begin(), metadata.results.end(), has_rank) &&
+         metadata.cutoff > 0.0 && metadata.interaction_range > 0 && !metadata.species.empty() &&
          std::all_of(metadata.species.begin(), metadata.species.end(), is_element) &&
          is_precision(metadata.dtype) && metadata.bytes_per_token > 0.0 &&
          !metadata.orientations.empty();

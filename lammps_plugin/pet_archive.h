@@ -16,6 +16,12 @@ public:
   using std::runtime_error::runtime_error;
 };
 
+// A result that is no energy.
+struct Declaration {
+  std::string name;
+  int rank = 0; // 0: scalar, 1: vector, 2: symmetric tensor
+};
+
 struct Metadata {
   int format_version = 0;
   std::string package_version;
@@ -27,6 +33,7 @@ struct Metadata {
   // Limits of the electronic state that the model depends on; 0 if it does not.
   int64_t max_charge = 0, max_spin_multiplicity = 0;
   double bytes_per_token = 0.0; // of activations, in the file's dtype
+  std::vector<Declaration> results;
 };
 
 // Whether LAMMPS' keyword or a file may name this precision.

@@ -154,15 +154,25 @@ public:
               .toTuple();
       for (size_t k = 0; k < host_.size(); ++k)
         host_[k] = outputs->elements()[k].toTensor().to(torch::kCPU).contiguous();
+      const auto results = outputs->elements().back().toGenericDict();
+      results_.clear();
+      for (const auto &declared : metadata_.results)
+        results_.push_back(results.at(declared.name).toTensor().to(torch::kCPU).contiguous());
     } catch (const c10::OutOfMemoryError &) {
       throw Error("the GPU is out of memory; give pair_style pet a smaller 'chunk', or use more "
                   "ranks on more GPUs");
     } catch (const std::exception &error) {
       throw Error("the model failed: " + last_line(error.what()));
     }
-    return {host_[0].data_ptr<double>(), host_[1].data_ptr<double>(), host_[2].data_ptr<double>(),
-            wanted.atomic_virials ? host_[3].data_ptr<double>() : nullptr,
-            wanted.centroid_virials ? host_[4].data_ptr<double>() : nullptr};
+    Result result{host_[0].data_ptr<double>(),
+                  host_[1].data_ptr<double>(),
+                  host_[2].data_ptr<double>(),
+                  wanted.atomic_virials ? host_[3].data_ptr<double>() : nullptr,
+                  wanted.centroid_virials ? host_[4].data_ptr<double>() : nullptr,
+                  {}};
+    for (const auto &values : results_)
+      result.others.push_back(values.data_ptr<double>());
+    return result;
   }
 
 private:
@@ -173,6 +183,7 @@ private:
   c10::List<int64_t> atoms_within_;
   int64_t charge_ = 0, spin_multiplicity_ = 1;
   std::array<at::Tensor, 5> host_; // energies, forces, virial, atomic and centroid virials
+  std::vector<at::Tensor> results_;  // in the order of the metadata
 };
 
 } // namespace

@@ -40,6 +40,8 @@ struct Result {
   // (N, 3, 3), or null if not asked for: half of each edge for both of its atoms, and, of the
   // opposite sign, W_j = sum_k (r_k - r_j) (x) dE_k/dr_j.
   const double *atomic_virials = nullptr, *centroid_virials = nullptr;
+  // Of the own atoms, in the order of Metadata::results: (N), (N, 3) or (N, 3, 3).
+  std::vector<const double *> others;
 };
 
 class Model {

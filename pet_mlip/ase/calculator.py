@@ -8,7 +8,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -33,8 +33,8 @@ LOG = logging.getLogger("pet_mlip")
 
 Results = dict[str, Any]
 
-ENERGIES = ("energy", "free_energy", "energies")
 STRESSES = ("stress", "stresses")
+DERIVATIVES = ("forces", *STRESSES)
 
 
 class PETCalculator(Calculator):
@@ -45,6 +45,10 @@ class PETCalculator(Calculator):
     no volume, asking for it raises PropertyNotImplementedError. `stresses` are per-atom virials
     over the same volume (every edge is shared equally by its two atoms), so that they sum up to
     `stress`, as ASE's own potentials have it.
+
+    What else the model predicts (`metadata.results`: a dipole, say) is in `results` under its name,
+    in its own unit: of the structure, the sum over atoms, or of each atom, as it is declared.
+    `atoms.get_dipole_moment()`, `get_charges()` and `get_magnetic_moments()` find theirs.
 
     Asking for energies alone skips the gradient. `results` belong to the structure of the last
     call and to no other; a call that fails leaves those that were there of the same structure, and
@@ -130,6 +134,11 @@ class PETCalculator(Calculator):
         elif isinstance(symmetrization, str):
             symmetrization = Symmetrization.parse(symmetrization)
         self.symmetrization = symmetrization
+        # An average over orientations is one of energies only.
+        results = model.metadata.results if symmetrization.mode == "none" else []
+        self.declared = {r["name"]: r for r in results if not r["differentiated"]}
+        """Results that are no energies, by name: unit, rank, and whether they are `per_atom`."""
+        self.implemented_properties = [*type(self).implemented_properties, *self.declared]
         self._model = Engine(model, chunk_size)
         self.engine = symmetrization.engine(self._model)
         self.info: dict[str, Any] = {}
@@ -191,7 +200,7 @@ class PETCalculator(Calculator):
         gradient = needs_gradient(properties) or isinstance(self.engine, RandomRotation)
         output = self.engine(atoms.numbers, edges, electronic, gradient)
         done = time.perf_counter()
-        self.results.update(collect(atoms, output))
+        self.results.update(collect(atoms, output, self.declared))
         self.info = {
             "n_frames": output.n_frames,
             "mean_frames": float(output.n_frames.mean()) if len(atoms) else 0.0,
@@ -339,7 +348,7 @@ class PETCalculator(Calculator):
         ends = np.cumsum([len(a) for a in group])
         for atoms, name, end in zip(group, names, ends, strict=True):
             part = output.part(slice(end - len(atoms), end))
-            found = collect(atoms, part, name)
+            found = collect(atoms, part, self.declared, name)
             yield {key: found[key] for key in properties if key in found} | {
                 "n_frames": part.n_frames
             }
@@ -382,7 +391,7 @@ def check_number(name: str, value: Any, what: str, whole: bool = False, smallest
 
 def needs_gradient(properties: Sequence[str]) -> bool:
     """Whether any of the properties is a derivative of the energy."""
-    return any(name not in ENERGIES for name in properties)
+    return any(name in DERIVATIVES for name in properties)
 
 
 def has_volume(atoms: Atoms) -> bool:
@@ -400,8 +409,19 @@ def check_volume(atoms: Atoms, properties: Sequence[str]) -> None:
         )
 
 
-def collect(atoms: Atoms, output: Output, name: str = "the structure") -> Results:
+def collect(
+    atoms: Atoms,
+    output: Output,
+    declared: Mapping[str, Mapping[str, Any]],
+    name: str = "the structure",
+) -> Results:
     """ASE's results from what the model said about one structure.
+
+    Args:
+        atoms: The structure.
+        output: Of its atoms.
+        declared: What the model predicts besides the energy, as its metadata have it.
+        name: Of the structure, for messages.
 
     Raises:
         UserError: They are not finite.
@@ -416,6 +436,10 @@ def collect(atoms: Atoms, output: Output, name: str = "the structure") -> Result
             stresses = full_3x3_to_voigt_6_stress(output.virials) / abs(atoms.get_volume())
             results["stresses"] = stresses
             results["stress"] = stresses.sum(axis=0)
+    for key, result in declared.items():
+        of_atoms = output.results[key]
+        results[key] = of_atoms if result["per_atom"] else of_atoms.sum(axis=0)
+        finite = finite and np.isfinite(of_atoms).all()
     if not finite:
         raise explain_not_finite(atoms, name)
     return results

@@ -31,6 +31,8 @@ class Output(NamedTuple):
     """(N, 3) in eV/Å."""
     virials: Floats | None
     """Atomic virials in eV, (N, 3, 3), symmetric; each edge is shared equally by its two atoms."""
+    results: dict[str, Floats] = {}
+    """Other results of the atoms by name, (N,), (N, 3) or (N, 3, 3)."""
 
     def part(self, atoms: slice) -> Output:
         """What was said about some of the atoms."""
@@ -39,6 +41,7 @@ class Output(NamedTuple):
             self.n_frames[atoms],
             None if self.forces is None else self.forces[atoms],
             None if self.virials is None else self.virials[atoms],
+            {name: values[atoms] for name, values in self.results.items()},
         )
 
 
@@ -73,7 +76,7 @@ class Engine:
             # Some structures carry int32 numbers or read-only arrays: both are copied here.
             species = torch.from_numpy(np.array(numbers, dtype=np.int64)).to(self.model.device)
             state = None if electronic is None else torch.tensor(electronic).to(self.model.device)
-            energies, edge_gradient, n_frames = self.model(
+            energies, edge_gradient, n_frames, results = self.model(
                 species, index, vectors, shifts, state, None, gradient, self.chunk_size, reverse
             )
             forces, virials = None, None
@@ -84,7 +87,8 @@ class Engine:
                     .cpu()
                     .numpy()
                 )
-        return Output(energies.cpu().numpy(), n_frames.cpu().numpy(), forces, virials)
+            others = {name: values.cpu().numpy() for name, values in results.items()}
+        return Output(energies.cpu().numpy(), n_frames.cpu().numpy(), forces, virials, others)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Engine:
         # Nothing ever changes a loaded model, so that copies share it.

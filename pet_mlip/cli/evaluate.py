@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -72,6 +72,14 @@ def evaluate(
     energy_key: Key = "auto",
     forces_key: Key = "auto",
     stress_key: Key = "auto",
+    result_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=KEY",
+            help="Name in the files of another result of the model, as in dipole=dft_dipole; may "
+            "be repeated.",
+        ),
+    ] = None,
     stress_order: Annotated[
         str | None,
         typer.Option(help="Order of stresses and virials of 6 numbers in files: voigt or vasp."),
@@ -95,6 +103,7 @@ def evaluate(
     from pet_mlip.data.labels import DataUnits, LabelKeys
     from pet_mlip.data.reading import expand_files, read_structures
     from pet_mlip.evaluate import evaluate
+    from pet_mlip.graph.hypers import PETHypers
 
     files = expand_files(data)
     calculators = _calculators(model, device, dtype, chunk_size, symmetrization)
@@ -102,11 +111,16 @@ def evaluate(
         raise UserError("--output takes the predictions of one --symmetrization; give only one.")
     if report is not None:
         check_writable(report)
-    keys = LabelKeys(energy_key, forces_key, stress_key)
+    results = PETHypers(**calculators[0].metadata.hypers).results
+    keys = LabelKeys(
+        *(energy_key, forces_key, stress_key),
+        results=results,
+        result_keys=split_keys(result_key or [], results),
+    )
     if calculators[0].metadata.hypers.get("system_conditioning", False):
         keys = replace(keys, charge=charge_key, spin_multiplicity=spin_multiplicity_key)
     units, evaluations, refused = DataUnits(stress_order=stress_order), [], []
-    with _writer(output) as on_result, progress_bar() as progress:
+    with _writer(output, calculators[0].declared) as on_result, progress_bar() as progress:
         for calculator in calculators:
             try:
                 evaluation = evaluate(
@@ -134,9 +148,30 @@ def evaluate(
     else:
         refused.append(
             f"{', '.join(data)}: no structure that was evaluated has an energy, forces or a stress "
-            "to compare with; name them with --energy-key, --forces-key or --stress-key."
+            "to compare with; name them with --energy-key, --forces-key, --stress-key or "
+            "--result-key."
         )
     _tell_what_is_missing(evaluations, refused)
+
+
+def split_keys(pairs: list[str], known: Collection[str]) -> dict[str, str | None]:
+    """Names in the files by names of results.
+
+    Raises:
+        UserError: One is no pair, or of a result that the model does not have.
+    """
+    keys: dict[str, str | None] = {}
+    for pair in pairs:
+        name, equals, key = pair.partition("=")
+        if not equals or not key:
+            raise UserError(f"--result-key {pair}: write NAME=KEY, as in dipole=dft_dipole.")
+        if name not in known:
+            raise UserError(
+                f"--result-key {pair}: the model has no result {name}; it has "
+                f"{', '.join(known) or 'none but the energy and its derivatives'}."
+            )
+        keys[name] = key
+    return keys
 
 
 def _tell_what_is_missing(evaluations: list[Evaluation], refused: list[str]) -> None:
@@ -229,7 +264,9 @@ def _show(
 
 
 @contextmanager
-def _writer(path: Path | None) -> Iterator[OnResult | None]:
+def _writer(
+    path: Path | None, declared: Mapping[str, Mapping[str, Any]]
+) -> Iterator[OnResult | None]:
     """A function that appends structures with predictions to an extended XYZ file."""
     if path is None:
         yield None
@@ -243,7 +280,7 @@ def _writer(path: Path | None) -> Iterator[OnResult | None]:
         file = open(path, "w", encoding="utf-8")  # noqa: SIM115 - closed below
 
     def write(structure: Structure, prediction: dict[str, Any]) -> None:
-        atoms = predicted_atoms(structure, prediction)
+        atoms = predicted_atoms(structure, prediction, declared)
         with writing(path):
             write_extxyz(file, [atoms])
 
@@ -254,8 +291,20 @@ def _writer(path: Path | None) -> Iterator[OnResult | None]:
             file.close()
 
 
-def predicted_atoms(structure: Structure, prediction: dict[str, Any]) -> Any:
-    """ASE atoms with the predictions as results, and the labels as reference_energy etc."""
+def predicted_atoms(
+    structure: Structure,
+    prediction: dict[str, Any],
+    declared: Mapping[str, Mapping[str, Any]],
+) -> Any:
+    """ASE atoms with the predictions, and the labels as reference_energy etc.
+
+    Energy, forces and stress are calculator results; other results stand in info and arrays.
+
+    Args:
+        structure: With its labels.
+        prediction: What the calculator says.
+        declared: The model's results that are no energies.
+    """
     from ase.calculators.singlepoint import SinglePointCalculator
 
     atoms = structure.to_atoms()
@@ -267,4 +316,15 @@ def predicted_atoms(structure: Structure, prediction: dict[str, Any]) -> Any:
         atoms.arrays["reference_forces"] = structure.forces
     if structure.stress is not None:
         atoms.info["reference_stress"] = structure.stress  # 3 x 3: six numbers have no known order
+    for name, result in declared.items():
+        references = (structure.atomic_results if result["per_atom"] else structure.results).get(
+            name
+        )
+        for key, values in ((name, prediction[name]), (f"reference_{name}", references)):
+            if values is not None and result["per_atom"]:
+                # Columns of a file hold numbers or rows of them.
+                flat = values.reshape(len(atoms), -1)
+                atoms.arrays[key] = flat[:, 0] if values.ndim == 1 else flat
+            elif values is not None:
+                atoms.info[key] = values
     return atoms

@@ -102,6 +102,7 @@ def describe_model(path: Path) -> dict[str, dict[str, Any]]:
             "average over orientations": orientations(m.symmetrization),
             "precision": m.dtype,
             "units": m.units,
+            "results": [describe_result(result) for result in m.results],
             "format version": m.format_version,
             "written by": f"pet_mlip {m.package_version}, torch {m.torch_version}",
             "references": list(m.references),
@@ -123,6 +124,14 @@ def orientations(symmetrization: dict[str, Any]) -> str:
         "quadrature": "quadrature: approximate, taken by the ASE calculator",
         "random": "random: another orientation in every call, taken by the ASE calculator",
     }[declared]
+
+
+def describe_result(result: dict[str, Any]) -> str:
+    """Name, rank and unit of a result in words."""
+    rank = ("scalar", "vector", "symmetric tensor")[result["rank"]]
+    where = "of each atom" if result["per_atom"] else "of the structure"
+    derivative = ", with forces and stress" if result["differentiated"] else ""
+    return f"{result['name']} [{result['unit']}]: {rank} {where}{derivative}"
 
 
 def describe_checkpoint(path: Path) -> dict[str, dict[str, Any]]:

@@ -31,6 +31,11 @@ class KeysConfig(Section):
         "spin_multiplicity",
         description="2S + 1; read if model.system_conditioning, 1 where absent.",
     )
+    results: dict[str, str | None] = Field(
+        default_factory=dict,
+        description="Names of the labels of model.results that stand under another name, as in "
+        "{dipole: dft_dipole}; null leaves one out.",
+    )
 
 
 class UnitsConfig(Section):

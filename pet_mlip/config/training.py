@@ -39,11 +39,11 @@ class LossConfig(Section):
         "has a stress (0: stresses are not trained on).",
     )
 
-    @model_validator(mode="after")
-    def _something(self) -> LossConfig:
-        if self.energy == self.forces == self.stress == 0:
-            raise ValueError("energy, forces and stress cannot all have weight 0")
-        return self
+    results: dict[str, Annotated[Float, Field(ge=0)]] = Field(
+        default_factory=dict,
+        description="Weights of the components of model.results, by name, as in {dipole: 5.0}; "
+        "those not named have 1. Results of structures are compared per atom.",
+    )
 
 
 class TrainingConfig(Section):

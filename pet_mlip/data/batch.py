@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
@@ -31,9 +32,8 @@ class BatchTotals(NamedTuple):
     """Atoms with a force."""
     stresses: int
     """Structures with a stress."""
-
-    def __add__(self, other: BatchTotals) -> BatchTotals:  # type: ignore[override]
-        return BatchTotals(*(a + b for a, b in zip(self, other, strict=True)))
+    results: dict[str, int]
+    """Numbers in the labels of each other result."""
 
 
 @dataclass(eq=False)
@@ -70,6 +70,10 @@ class Batch:
     """(N, 3)."""
     stress: Tensor
     """(S, 3, 3)."""
+    results: dict[str, Tensor]
+    """Other labels of structures by name, (S,), (S, 3) or (S, 3, 3); of those that some have."""
+    atomic_results: dict[str, Tensor]
+    """Other labels of atoms by name, (N,), (N, 3) or (N, 3, 3)."""
     index: Tensor
     """Place of each structure in the data set, (S,) int64; -1 for padding."""
     totals: BatchTotals
@@ -106,6 +110,8 @@ class Batch:
             energy=self.energy[start:end],
             forces=self.forces[atoms],
             stress=self.stress[start:end],
+            results={name: values[start:end] for name, values in self.results.items()},
+            atomic_results={name: values[atoms] for name, values in self.atomic_results.items()},
             index=self.index[start:end],
         )
 
@@ -127,6 +133,8 @@ class Batch:
             value = getattr(self, item.name)
             if isinstance(value, Tensor):
                 moved[item.name] = move(value)
+            elif isinstance(value, dict):
+                moved[item.name] = {name: move(values) for name, values in value.items()}
         return replace(self, **moved)
 
 
@@ -148,6 +156,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
             [_label(s, "forces", (n, 3)) for s, n in zip(labelled, counts, strict=True)]
         ),
         stress=_tensor([_label(s, "stress", (3, 3)) for s in labelled], (3, 3)),
+        results=_collate_results(labelled),
+        atomic_results=_collate_atomic_results(labelled, counts),
         index=torch.tensor([-1 if s.padding else s.index for s in samples], dtype=torch.int64),
         totals=totals,
     )
@@ -161,6 +171,16 @@ def label_totals(structures: Sequence[Structure]) -> BatchTotals:
         energies=sum(s.energy is not None for s in structures),
         forces=sum(s.n_atoms for s in structures if s.forces is not None),
         stresses=sum(s.stress is not None for s in structures),
+        results=dict(
+            sum(
+                (
+                    Counter({name: values.size for name, values in labels.items()})
+                    for s in structures
+                    for labels in (s.results, s.atomic_results)
+                ),
+                Counter[str](),
+            )
+        ),
     )
 
 
@@ -202,6 +222,39 @@ def _label(structure: Structure | None, name: str, shape: tuple[int, ...]) -> Fl
     """The label, or nan in its place."""
     value = None if structure is None else getattr(structure, name)
     return np.full(shape, np.nan) if value is None else np.asarray(value, dtype=np.float64)
+
+
+def _collate_results(structures: Sequence[Structure | None]) -> dict[str, Tensor]:
+    """Labels of structures, nan in the place of those that are missing."""
+    shapes = {k: v.shape for s in structures if s is not None for k, v in s.results.items()}
+    return {
+        name: _tensor(
+            [
+                np.full(shape, np.nan) if s is None else s.results.get(name, np.full(shape, np.nan))
+                for s in structures
+            ],
+            shape,
+        )
+        for name, shape in shapes.items()
+    }
+
+
+def _collate_atomic_results(
+    structures: Sequence[Structure | None], counts: NDArray[np.int64]
+) -> dict[str, Tensor]:
+    """Labels of atoms, nan in the place of those that are missing."""
+    known = [s for s in structures if s is not None]
+    shapes = {k: v.shape[1:] for s in known for k, v in s.atomic_results.items()}
+    found = {}
+    for name, shape in shapes.items():
+        parts = [
+            np.full((n, *shape), np.nan)
+            if s is None or name not in s.atomic_results
+            else s.atomic_results[name]
+            for s, n in zip(structures, counts, strict=True)
+        ]
+        found[name] = torch.from_numpy(np.concatenate(parts))
+    return found
 
 
 def _tensor(values: list[Floats], shape: tuple[int, ...]) -> Tensor:

@@ -130,6 +130,9 @@ def _not_finite(structure: Structure) -> Iterator[str]:
         yield "the energy is not finite (NaN or infinite)"
     if structure.stress is not None and not np.isfinite(structure.stress).all():
         yield "the stress is not finite (NaN or infinite)"
+    for name, values in {**structure.results, **structure.atomic_results}.items():
+        if not np.isfinite(values).all():
+            yield f"{name} is not finite (NaN or infinite)"
 
 
 def _bad_species(structure: Structure) -> Iterator[str]:

@@ -17,12 +17,14 @@ def coverage_table(sets: Mapping[str, Sequence[Structure]]) -> Table:
     """How many structures of each set (training, validation, ...) carry which labels."""
     table = Table(title="Labels", title_justify="left")
     table.add_column("set")
-    for column in ("structures", "atoms", "energy", "forces", "stress"):
+    others = sorted({name for structures in sets.values() for s in structures for name in names(s)})
+    for column in ("structures", "atoms", "energy", "forces", "stress", *others):
         table.add_column(column, justify="right")
     for name, structures in sets.items():
         totals = label_totals(structures)
         with_forces = sum(s.forces is not None for s in structures)
-        labels = (totals.energies, with_forces, totals.stresses)
+        with_others = [sum(name in names(s) for s in structures) for name in others]
+        labels = (totals.energies, with_forces, totals.stresses, *with_others)
         table.add_row(
             name,
             str(totals.structures),
@@ -43,6 +45,22 @@ def require_labels(structures: Sequence[Structure], wanted: Sequence[str]) -> No
         )
 
 
+def require_results(structures: Sequence[Structure], wanted: Sequence[str]) -> None:
+    """Raise UserError if a wanted result that is no energy is nowhere present."""
+    for name in wanted:
+        if not any(name in names(structure) for structure in structures):
+            raise UserError(
+                f"No structure of the {len(structures)} for training has {name}, which "
+                f"model.results declares; {_advice(structures, name)} (data.keys.results), or take "
+                "it out of model.results."
+            )
+
+
+def names(structure: Structure) -> set[str]:
+    """Names of the labels that are no energies, forces or stresses."""
+    return {*structure.results, *structure.atomic_results}
+
+
 def _share(count: int, totals: BatchTotals) -> str:
     if count == 0:
         return "none"
@@ -59,5 +77,5 @@ def _advice(structures: Sequence[Structure], label: str) -> str:
         source, atoms = next(read_atoms(structures[0].source.file))
     except (IndexError, UserError):
         return f"check the key of {label}"
-    names = ", ".join(label_names(atoms)) or "no names at all"
-    return f"set the key of {label} to one of the names that {source.file} has ({names})"
+    found = ", ".join(label_names(atoms)) or "no names at all"
+    return f"set the key of {label} to one of the names that {source.file} has ({found})"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pet_mlip.data.structure import Source, Structure
 from pet_mlip.errors import UserError
+from pet_mlip.results import Result
 
 Floats = NDArray[np.float64]
 Label = Literal["energy", "forces", "stress", "virial"]
@@ -19,7 +20,7 @@ LABELS: tuple[Label, ...] = get_args(Label)
 AUTO = "auto"
 
 # Looked for when the key is "auto", in this order, after the calculator's results.
-USUAL_NAMES: dict[Label, tuple[str, ...]] = {
+USUAL_NAMES: dict[str, tuple[str, ...]] = {
     "energy": ("energy",),
     "forces": ("forces", "force"),
     "stress": ("stress",),
@@ -62,6 +63,10 @@ class LabelKeys:
     virial: str | None = AUTO
     charge: str | None = None
     spin_multiplicity: str | None = None
+    results: Mapping[str, Result] = field(default_factory=dict)
+    """Other results to be read, in their own units."""
+    result_keys: Mapping[str, str | None] = field(default_factory=dict)
+    """Names of those that stand under another name in the files; None leaves one out."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,10 @@ def structure_from_atoms(
     if forces is not None:
         forces = _shaped(forces, (len(atoms), 3), "forces", source)
         structure.forces = data_units.forces_factor * forces
+    for name, result in keys.results.items():
+        values = _result(atoms, name, result, keys, order, source)
+        if values is not None:
+            (structure.atomic_results if result.per_atom else structure.results)[name] = values
     if np.isfinite(structure.volume):
         structure.stress = _stress(atoms, keys, data_units, order, structure.volume, source)
     return structure
@@ -182,6 +191,44 @@ def _results(atoms: Atoms) -> dict[str, Any]:
     return getattr(atoms.calc, "results", None) or {}
 
 
+def _result(
+    atoms: Atoms,
+    name: str,
+    result: Result,
+    keys: LabelKeys,
+    order: str | None,
+    source: Source,
+) -> Floats | None:
+    """The label of a result that is no energy, as it was declared, or None.
+
+    Raises:
+        UserError: It has another shape, or a tensor is not symmetric.
+    """
+    found = _locate(atoms, name, keys.result_keys.get(name, AUTO))
+    if found is None:
+        return None
+    values = _numbers(found.value, found.name, source)
+    n = (len(atoms),) if result.per_atom else ()
+    if result.rank == 2 and values.shape in ((*n, 6), (1, 6)):
+        by_ase = found.place is _results(atoms)
+        rows = values.reshape(-1, 6)
+        full = [_from_six(row, found.name, "voigt" if by_ase else order, source) for row in rows]
+        return np.array(full).reshape(*n, 3, 3)
+    shape = (*n, *result.shape)
+    flat = (*n, 9) if result.rank == 2 else shape
+    if values.shape not in (shape, flat, (1, *shape), (1, *flat), (*shape, 1)):
+        raise UserError(
+            f"{source}: '{found.name}' has shape {values.shape}, but {name} is declared with shape "
+            f"{shape} here (model.results: rank {result.rank}, "
+            f"{'of atoms' if result.per_atom else 'of the structure'})."
+        )
+    values = values.reshape(shape)
+    if result.rank == 2:
+        tensors = [_symmetric(each, name, source) for each in values.reshape(-1, 3, 3)]
+        values = np.array(tensors).reshape(shape)
+    return values
+
+
 def _find(atoms: Atoms, label: Label, key: str | None, source: Source) -> Floats | None:
     """The label's numbers as they stand in the file, or None."""
     found = _locate(atoms, label, key)
@@ -196,10 +243,10 @@ class _Found(NamedTuple):
     place: dict[str, Any]
 
 
-def _locate(atoms: Atoms, label: Label, key: str | None) -> _Found | None:
+def _locate(atoms: Atoms, label: str, key: str | None) -> _Found | None:
     if key is None:
         return None
-    names = USUAL_NAMES[label] if key == AUTO else (key,)
+    names = USUAL_NAMES.get(label, (label,)) if key == AUTO else (key,)
     places = list(_places(atoms))
     if key == AUTO:
         places = [places[-1], *places[:-1]]

@@ -46,6 +46,10 @@ class Structure:
     """(N, 3) in eV/Å, never zeroed by constraints."""
     stress: Floats | None = None
     """(3, 3) in eV/Å^3, dE/d(strain) / V; None for structures without a volume."""
+    results: dict[str, Floats] = field(default_factory=dict)
+    """Other labels of the whole structure by name: (), (3,) or (3, 3)."""
+    atomic_results: dict[str, Floats] = field(default_factory=dict)
+    """Other labels of its atoms by name: (N,), (N, 3) or (N, 3, 3)."""
     charge: int = 0
     """Total charge, of effect on models with `system_conditioning` only."""
     spin_multiplicity: int = 1
@@ -67,7 +71,10 @@ class Structure:
         return float(abs(np.linalg.det(self.cell)))
 
     def to_atoms(self) -> Atoms:
-        """ASE atoms with the labels as calculator results, charge and multiplicity in `info`."""
+        """ASE atoms with the labels: energy, forces, stress as calculator results.
+
+        Other labels, charge and multiplicity stand in `info` and `arrays`.
+        """
         atoms = Atoms(self.species, self.positions, cell=self.cell, pbc=self.pbc)
         labels = {
             "energy": self.energy,
@@ -77,6 +84,9 @@ class Structure:
         labels = {name: value for name, value in labels.items() if value is not None}
         if labels:
             atoms.calc = SinglePointCalculator(atoms, **labels)
+        atoms.info.update(self.results)
+        for name, values in self.atomic_results.items():
+            atoms.set_array(name, values)
         if self.config_type is not None:
             atoms.info["config_type"] = self.config_type
         if self.charge != 0:

@@ -21,6 +21,8 @@ class Prediction(NamedTuple):
     """(N, 3) eV/Å; None if not asked for."""
     virial: Tensor | None
     """dE/dstrain = V * stress, symmetric, (S, 3, 3) eV."""
+    results: dict[str, Tensor]
+    """Others by name, of atoms (N, ...) or of structures (S, ...), as they are declared."""
 
 
 def forces_from_edge_gradient(gradient: Tensor, edge_index: Tensor, n_atoms: int) -> Tensor:
@@ -78,7 +80,7 @@ def predict(
         vectors = graph.edge_vectors.detach().requires_grad_(True)
         inputs = potential.preparation(graph._replace(edge_vectors=vectors))
         weights = torch.ones_like(inputs.repulsion.detach())
-        atomic_energies, (gradient,), _ = potential.evaluate(
+        found = potential.evaluate(
             [vectors],
             inputs,
             weights,
@@ -87,11 +89,21 @@ def predict(
             frames,
             training,
         )
-    energy = torch.zeros(n_structures, dtype=torch.float64, device=structure.device)
-    energy = energy.index_add(0, structure, atomic_energies)
+    energy = sum_atoms(found.energies, structure, n_structures)
+    declared = potential.pet_hypers.results
+    results = {
+        name: value if declared[name].per_atom else sum_atoms(value, structure, n_structures)
+        for name, value in found.results.items()
+    }
     if not derivatives:
-        return Prediction(energy, atomic_energies, None, None)
-    vectors = vectors.detach()
+        return Prediction(energy, found.energies, None, None, results)
+    vectors, gradient = vectors.detach(), found.gradient[0]
     forces = forces_from_edge_gradient(gradient, graph.edge_index, structure.shape[0])
     virial = virial_from_edge_gradient(gradient, vectors, graph.edge_index, structure, n_structures)
-    return Prediction(energy, atomic_energies, forces, virial)
+    return Prediction(energy, found.energies, forces, virial, results)
+
+
+def sum_atoms(values: Tensor, structure: Tensor, n_structures: int) -> Tensor:
+    """Sum values (N, ...) over the atoms of each structure, (S, ...)."""
+    total = values.new_zeros(n_structures, *values.shape[1:])
+    return total.index_add(0, structure, values)

@@ -1,6 +1,6 @@
 """The potential: PET in the frames of an ensemble, plus the composition baseline."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,19 @@ PIECE_SIZE_CPU = 16384
 PIECE_SIZE_GPU = 131072
 
 
+class Evaluation(NamedTuple):
+    """What `Potential.evaluate` found of N atoms (or, in a domain, of its own atoms)."""
+
+    energies: Tensor
+    """Atomic energies in eV, (N,) float64."""
+    gradient: list[Tensor]
+    """Of sum_i w_i E_i over the leaves; zeros if it was not asked for."""
+    n_frames: Tensor
+    """Frames of each evaluated atom, int64."""
+    results: dict[str, Tensor]
+    """Other results of each atom by name, (N,), (N, 3) or (N, 3, 3) float64."""
+
+
 class Potential(nn.Module):
     """Atomic energies of a graph, E_i = composition(species_i) + scale * PET_i (+ ZBL_i), in eV.
 
@@ -41,6 +54,9 @@ class Potential(nn.Module):
 
     composition: Tensor
     scale: Tensor
+    result_names: list[str]
+    result_baselines: Tensor
+    result_scales: Tensor
 
     def __init__(
         self, species: list[int], pet: PETHypers, symmetrization: SymmetrizationHypers
@@ -61,6 +77,12 @@ class Potential(nn.Module):
         self.piece_size_gpu = PIECE_SIZE_GPU
         self.register_buffer("composition", torch.zeros(len(self.species), dtype=torch.float64))
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
+        self.result_names = list(pet.results)
+        n_results = len(pet.results)
+        baselines = torch.zeros(n_results, len(self.species), dtype=torch.float64)
+        scales = torch.ones(n_results, dtype=torch.float64)
+        self.register_buffer("result_baselines", baselines, persistent=n_results > 0)
+        self.register_buffer("result_scales", scales, persistent=n_results > 0)
 
     @torch.jit.unused
     def forward(self, graph: Graph, frames: Frames | None = None) -> Tensor:
@@ -76,7 +98,7 @@ class Potential(nn.Module):
         frames = self.find_frames(inputs, pieces, plain) if frames is None else frames
         weights = torch.ones_like(inputs.repulsion)
         radial = self.radial_features(inputs.distance)
-        energies, _ = self.pet(
+        energies, _, _ = self.pet(
             inputs, radial, frames, plain, weights, False, 0, self._block_size(radial, 0)
         )
         return self._add_baseline(energies, inputs)
@@ -90,8 +112,8 @@ class Potential(nn.Module):
         chunk_size: int,
         frames: Frames | None = None,
         training: bool = False,
-    ) -> tuple[Tensor, list[Tensor], Tensor]:
-        """Evaluate atomic energies (N,), the gradient of sum_i w_i E_i, frames of the centres.
+    ) -> Evaluation:
+        """Evaluate energies and other results of atoms, and the gradient of sum_i w_i E_i.
 
         Args:
             leaves: What ``inputs`` were made from, and the gradient is taken over; they require
@@ -114,12 +136,12 @@ class Potential(nn.Module):
         fixed_frames = Frames(frames.atom, frames.matrix.detach(), frames.weight.detach())
         # What the network reads is constant for it: it has a derivative of its own.
         if training:
-            energies, gradient = self.run_network(
+            energies, results, gradient = self.run_network(
                 fixed, radial.detach(), fixed_frames, plain, weights, compute_gradient, 0
             )
         else:
             with torch.no_grad():
-                energies, gradient = self.run_network(
+                energies, results, gradient = self.run_network(
                     fixed,
                     radial.detach(),
                     fixed_frames,
@@ -130,7 +152,8 @@ class Potential(nn.Module):
                 )
         n_frames = count_frames(fixed_frames, inputs.reach.atoms[0])
         if not compute_gradient:
-            return energies, [torch.zeros_like(leaf) for leaf in leaves], n_frames
+            nothing = [torch.zeros_like(leaf) for leaf in leaves]
+            return Evaluation(energies, nothing, n_frames, results)
         outputs = [inputs.repulsion, radial, inputs.distance]
         grad_distance = torch.zeros_like(inputs.distance)
         given = [weights, gradient.radial, grad_distance]
@@ -143,7 +166,8 @@ class Potential(nn.Module):
             given += through
         outputs += [inputs.vectors, inputs.switch]
         given += [gradient.vectors, gradient.switch]
-        return energies, pull_back(outputs, given, leaves, training), n_frames
+        of_leaves = pull_back(outputs, given, leaves, training)
+        return Evaluation(energies, of_leaves, n_frames, results)
 
     def run_network(
         self,
@@ -154,9 +178,9 @@ class Potential(nn.Module):
         weights: Tensor,
         compute_gradient: bool,
         chunk_size: int,
-    ) -> tuple[Tensor, GeometryGradient]:
-        """Evaluate atomic energies in eV and their gradient over what the network reads."""
-        energies, gradient = self.pet(
+    ) -> tuple[Tensor, dict[str, Tensor], GeometryGradient]:
+        """Evaluate energies in eV, other results, the gradient over what the network reads."""
+        energies, results, gradient = self.pet(
             inputs,
             radial,
             frames,
@@ -166,11 +190,24 @@ class Potential(nn.Module):
             chunk_size,
             self._block_size(radial, chunk_size),
         )
-        return self._add_baseline(energies, inputs), gradient
+        return self._add_baseline(energies, inputs), self._in_units(results, inputs), gradient
 
     def _add_baseline(self, energies: Tensor, inputs: Inputs) -> Tensor:
         of_species = self.composition.index_select(0, inputs.species[: energies.shape[0]])
         return self.scale * energies + of_species + inputs.repulsion
+
+    def _in_units(self, results: dict[str, Tensor], inputs: Inputs) -> dict[str, Tensor]:
+        """Scale the results and add their baselines, to scalars and to the diagonals of tensors."""
+        found: dict[str, Tensor] = {}
+        for k, name in enumerate(self.result_names):
+            value = results[name] * self.result_scales[k]
+            baseline = self.result_baselines[k].index_select(0, inputs.species[: value.shape[0]])
+            if value.dim() == 1:
+                value = value + baseline
+            elif value.dim() == 3:
+                value = value + torch.diag_embed(baseline.unsqueeze(1).expand(-1, 3))
+            found[name] = value
+        return found
 
     def _block_size(self, radial: Tensor, chunk_size: int) -> int:
         size = self.block_size_gpu if radial.is_cuda else self.block_size_cpu
@@ -265,6 +302,19 @@ class Potential(nn.Module):
         values = [composition[z] for z in self.species]
         self.composition.copy_(torch.tensor(values, dtype=torch.float64))
         self.scale.fill_(scale)
+
+    @torch.jit.unused
+    def set_result_baseline(self, name: str, baseline: dict[int, float], scale: float) -> None:
+        """Set a result's value of each species and the scale of its readout, in its unit."""
+        k = self.result_names.index(name)
+        values = [baseline[z] for z in self.species]
+        self.result_baselines[k] = torch.tensor(values, dtype=torch.float64)
+        self.result_scales[k] = scale
+
+    @torch.jit.unused
+    def scales_of_results(self) -> dict[str, float]:
+        """Return the scale of each result that is no energy, in its unit."""
+        return dict(zip(self.result_names, self.result_scales.tolist(), strict=True))
 
     @torch.jit.unused
     def set_dtype(self, dtype: torch.dtype) -> "Potential":

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pet_mlip.evaluate.errors import quantity_of
 from pet_mlip.evaluate.evaluation import Evaluation
 from pet_mlip.evaluate.report import (
     ROTATIONAL_TITLES,
-    TITLES,
     left_out,
     number,
     table,
@@ -81,7 +81,8 @@ def _cells(summary: dict[str, Any]) -> dict[str, str]:
     errors = summary["errors"]
     for quantity, found in errors["all"].items():
         for kind in ("mae", "rmse"):
-            title = f"{TITLES[quantity]}, {kind.upper()}, {errors['units'][quantity]}"
+            unit = errors["units"][quantity]
+            title = f"{quantity_of(quantity, unit).title}, {kind.upper()}, {unit}"
             cells[title] = number(found[kind])
     rotational = summary["rotational_error"] or {}
     for key, title in ROTATIONAL_TITLES.items():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -13,13 +14,30 @@ from pet_mlip.data.structure import Structure
 
 Floats = NDArray[np.float64]
 
-UNITS = {
-    "energy_per_atom": "meV/atom",
-    "energy": "meV",
-    "forces": "meV/Å",
-    "stress": "meV/Å^3",
+
+class Quantity(NamedTuple):
+    """Something that is compared."""
+
+    title: str
+    unit: str
+    """Of its values."""
+    error_unit: str
+    factor: float
+    """From the former to the latter."""
+
+
+QUANTITIES = {
+    "energy_per_atom": Quantity("energy per atom", "eV/atom", "meV/atom", 1000.0),
+    "energy": Quantity("total energy", "eV", "meV", 1000.0),
+    "forces": Quantity("force components", "eV/Å", "meV/Å", 1000.0),
+    "stress": Quantity("stress components", "eV/Å^3", "meV/Å^3", 1000.0),
 }
-"""Quantities of an error table and their units."""
+"""What comes from the energy."""
+
+
+def quantity_of(name: str, unit: str) -> Quantity:
+    """What is compared under a name; results that are no energies keep their unit."""
+    return QUANTITIES.get(name, Quantity(name, unit, unit, 1.0))
 
 
 class Errors:
@@ -80,13 +98,19 @@ class Errors:
 
 
 class ErrorTable:
-    """Errors of energies, forces and stresses: of all data, per element and per group.
+    """Errors of energies, forces, stresses and other results: of all data, per element and group.
 
-    Errors of forces and stresses are of components, those of stresses of the six that are
-    independent. Only structures with a label count for it.
+    Errors are of components, those of symmetric tensors of the six that are independent. Only
+    structures with a label count for it.
+
+    Args:
+        result_units: Of results that are no energies, by name.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, result_units: Mapping[str, str] | None = None) -> None:
+        self.quantities = {**QUANTITIES}
+        for name, unit in (result_units or {}).items():
+            self.quantities[name] = quantity_of(name, unit)
         self.all: dict[str, Errors] = {}
         self.elements: dict[str, dict[str, Errors]] = {}
         self.groups: dict[str, dict[str, Errors]] = {}
@@ -105,13 +129,14 @@ class ErrorTable:
                 _entry(element, "forces").add(prediction["forces"][mine], structure.forces[mine])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types, in the units of `UNITS`; groups only where the data have any."""
+        """Plain types, in the units of errors; groups only where the data have any."""
 
         def convert(errors: dict[str, Errors]) -> dict[str, Any]:
-            return {q: errors[q].to_dict(1000.0) for q in UNITS if q in errors}
+            known = {name: q for name, q in self.quantities.items() if name in errors}
+            return {name: errors[name].to_dict(q.factor) for name, q in known.items()}
 
         return {
-            "units": {q: UNITS[q] for q in UNITS if q in self.all},
+            "units": {k: q.error_unit for k, q in self.quantities.items() if k in self.all},
             "all": convert(self.all),
             "elements": {name: convert(self.elements[name]) for name in sorted(self.elements)},
             "groups": {name: convert(self.groups[name]) for name in sorted(self.groups)},
@@ -133,7 +158,20 @@ def labelled(
     if structure.stress is not None and "stress" in prediction:
         reference = full_3x3_to_voigt_6_stress(structure.stress)
         found.append(("stress", prediction["stress"], reference))
+    for name, values in structure.results.items():
+        if name in prediction:
+            pair = components(prediction[name][None]), components(values[None])
+            found.append((name, *pair))
+    for name, values in structure.atomic_results.items():
+        if name in prediction:
+            found.append((name, components(prediction[name]), components(values)))
     return found
+
+
+def components(values: Floats) -> Floats:
+    """The numbers in K scalars, vectors, or symmetric tensors, of which six are independent."""
+    i, j = np.triu_indices(3)
+    return values[:, i, j] if values.ndim == 3 else values
 
 
 def _entry(errors: dict[str, Errors], quantity: str) -> Errors:

@@ -18,7 +18,8 @@ from pet_mlip.evaluate.equivariance import RotationalErrors, random_operations, 
 from pet_mlip.evaluate.errors import ErrorTable, labelled
 from pet_mlip.evaluate.sample import Reservoir, Sample
 
-ALL_PROPERTIES = ("energy", "forces", "stress")
+DERIVED = ("energy", "forces", "stress")
+"""What comes from the energy."""
 
 OnResult = Callable[[Structure, dict[str, Any]], None]
 Readable = Callable[[Callable[[UserError], None]], Iterable[Structure]]
@@ -60,7 +61,7 @@ class Evaluation:
     """Labels that are not finite, one sentence each (the first hundred): they count for nothing."""
     n_ignored: int = 0
     samples: dict[str, Sample] = field(default_factory=dict)
-    """(reference, prediction) pairs of each quantity, in eV and Å, for parity plots."""
+    """(reference, prediction) pairs of each quantity, in its unit, for parity plots."""
 
     def add(self, structure: Structure, prediction: dict[str, Any], cost: Cost) -> None:
         """Add a structure with labels, what the model says of it, and what that cost."""
@@ -145,7 +146,8 @@ def evaluate(
         UserError: Not a single structure can be evaluated; names the first with file and frame.
     """
     averages_frames = calculator.metadata.symmetrization["inference"] != "plain"
-    evaluation = Evaluation(str(calculator.symmetrization), averages_frames)
+    units = {name: result["unit"] for name, result in calculator.declared.items()}
+    evaluation = Evaluation(str(calculator.symmetrization), averages_frames, ErrorTable(units))
     rng = np.random.default_rng(seed)
     operations = random_operations(rotations, rng)
     chosen: Reservoir[Structure] = Reservoir(rotated, rng)
@@ -213,12 +215,18 @@ def _those_that_work(
 def _with_finite_labels(structure: Structure, evaluation: Evaluation) -> Structure:
     """The structure without labels that are not finite, which would make every mean NaN."""
     without: dict[str, Any] = {}
-    for label in ALL_PROPERTIES:
-        value = getattr(structure, label)
+    labels = {label: getattr(structure, label) for label in DERIVED}
+    for label, value in {**labels, **structure.results, **structure.atomic_results}.items():
         if value is not None and not np.isfinite(value).all():
-            without[label] = None
+            if label in labels:
+                without[label] = None
             evaluation.n_ignored += 1
             keep(evaluation.ignored, f"{structure.source}: the {label} is not finite.")
+    for group in ("results", "atomic_results"):
+        values = getattr(structure, group)
+        finite = {name: v for name, v in values.items() if np.isfinite(v).all()}
+        if len(finite) < len(values):
+            without[group] = finite
     return replace(structure, **without) if without else structure
 
 
@@ -230,7 +238,8 @@ def _predict_what_works(
     evaluation: Evaluation,
 ) -> tuple[list[Structure], list[dict[str, Any]]]:
     """Structures and predictions of a group; one after the other if something is wrong in it."""
-    properties = ALL_PROPERTIES if everything else labelled_properties(group)
+    others = [r for r in calculator.implemented_properties if r in calculator.declared]
+    properties = (*(DERIVED if everything else labelled_properties(group)), *others)
     batch = [structure.to_atoms() for structure in group]
     try:
         return group, calculator.compute_batch(batch, properties, max_atoms)

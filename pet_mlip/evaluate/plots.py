@@ -13,28 +13,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from pet_mlip.evaluate.errors import UNITS, Errors
+from pet_mlip.evaluate.errors import Errors, Quantity
 
 Floats = NDArray[np.float64]
 
 BLUE, ORANGE, GREY = "#2a6f97", "#e07a1f", "#8a8a8a"
-AXIS_UNITS = {
-    "energy_per_atom": "eV/atom",
-    "energy": "eV",
-    "forces": "eV/Å",
-    "stress": "eV/Å³",
-}
 CURVES = {"energy": "meV/atom", "forces": "meV/Å", "stress": "meV/Å³"}
 
 
-def plot_parity(path: Path, quantity: str, title: str, pairs: Floats, errors: Errors) -> None:
+def plot_parity(path: Path, quantity: Quantity, pairs: Floats, errors: Errors) -> None:
     """Predictions against references.
 
     Args:
         path: PNG to write.
-        quantity: Key of `UNITS`.
-        title: What is plotted, in words.
-        pairs: (reference, prediction) in eV and Å, (P, 2).
+        quantity: What is plotted.
+        pairs: (reference, prediction) in the quantity's unit, (P, 2).
         errors: Of all data, written into the plot.
     """
     figure, (axes,) = new_figure(4.6, 4.4)
@@ -45,11 +38,12 @@ def plot_parity(path: Path, quantity: str, title: str, pairs: Floats, errors: Er
     size, alpha = (10, 0.7) if len(pairs) < 500 else (3, 0.35)
     reference, predicted = pairs.T
     axes.scatter(reference, predicted, s=size, alpha=alpha, color=BLUE, linewidths=0, zorder=2)
-    axes.set(xlim=limits, ylim=limits, aspect="equal", title=title)
-    axes.set_xlabel(f"reference / {AXIS_UNITS[quantity]}")
-    axes.set_ylabel(f"model / {AXIS_UNITS[quantity]}")
-    unit = UNITS[quantity].replace("^3", "³")
-    text = f"MAE {1000 * errors.mae:.3g} {unit}\nRMSE {1000 * errors.rmse:.3g} {unit}"
+    axes.set(xlim=limits, ylim=limits, aspect="equal", title=quantity.title)
+    per_unit = f" / {quantity.unit}".replace("^3", "³") if quantity.unit else ""
+    axes.set_xlabel(f"reference{per_unit}")
+    axes.set_ylabel(f"model{per_unit}")
+    unit, factor = quantity.error_unit.replace("^3", "³"), quantity.factor
+    text = f"MAE {factor * errors.mae:.3g} {unit}\nRMSE {factor * errors.rmse:.3g} {unit}"
     box = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 2}
     axes.text(0.04, 0.96, text, transform=axes.transAxes, va="top", fontsize=9, bbox=box)
     save(figure, path)

@@ -7,16 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from pet_mlip.evaluate.errors import quantity_of
 from pet_mlip.evaluate.evaluation import Evaluation
 from pet_mlip.evaluate.plots import plot_learning_curve, plot_parity
 from pet_mlip.files import check_writable
 
-TITLES = {
-    "energy_per_atom": "energy per atom",
-    "energy": "total energy",
-    "forces": "force components",
-    "stress": "stress components",
-}
 ROTATIONAL_TITLES = {
     "energy_per_atom_std": "energy per atom, std",
     "forces_std": "force components, std",
@@ -56,8 +51,8 @@ def write_report(
     for quantity, sample in evaluation.samples.items():
         if quantity != "energy":
             files.append(folder / f"parity_{quantity}.png")
-            errors = evaluation.errors.all[quantity]
-            plot_parity(files[-1], quantity, TITLES[quantity], sample.pairs, errors)
+            errors, what = evaluation.errors.all[quantity], evaluation.errors.quantities[quantity]
+            plot_parity(files[-1], what, sample.pairs, errors)
     if metrics is not None and Path(metrics).is_file():
         curve = folder / "learning_curve.png"
         if plot_learning_curve(curve, metrics):
@@ -105,7 +100,7 @@ def _rows(errors: dict[str, Any], name: str, group: dict[str, Any]) -> list[tupl
     for quantity, e in group.items():
         numbers = [number(e[key]) for key in ("mae", "rmse", "max", "reference_std")]
         unit = errors["units"][quantity]
-        rows.append((name, TITLES[quantity], unit, *numbers, str(e["count"])))
+        rows.append((name, quantity_of(quantity, unit).title, unit, *numbers, str(e["count"])))
     return rows
 
 

@@ -28,6 +28,7 @@ from pet_mlip.export.metadata import (
     UNITS,
     Metadata,
     Orientations,
+    list_results,
     read_metadata,
 )
 from pet_mlip.export.module import ExportedModel
@@ -66,8 +67,8 @@ class LoadedModel:
         compute_gradient: bool = True,
         chunk_size: int = 0,
         reverse: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Energies, gradient and frame counts: see `pet_mlip.export.module.ExportedModel`."""
+    ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        """Energies, gradient, frame counts, results: see `pet_mlip.export.module.ExportedModel`."""
         with self._evaluation():
             # Tensors made in inference mode can never be differentiated; their copies can.
             if edge_vectors.is_inference():
@@ -109,8 +110,8 @@ class LoadedModel:
         chunk_size: int = 0,
         charge: int = 0,
         spin_multiplicity: int = 1,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Energies, forces, virials: see `pet_mlip.export.module.ExportedModel.drive`."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        """Energies, forces, virials, results: see `pet_mlip.export.module.ExportedModel.drive`."""
         with self._evaluation():
             return self.module.drive(
                 points,
@@ -183,6 +184,7 @@ def save_model(
             "inference": potential.symmetrization.inference,
             "orientations": orientations,
         },
+        results=list_results(potential.pet_hypers),
         hypers=potential.pet_hypers.model_dump(),
         n_parameters=potential.n_parameters(),
         training=training_summary or {},

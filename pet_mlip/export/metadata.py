@@ -13,7 +13,7 @@ from pet_mlip.engine.precision import Precision
 from pet_mlip.errors import UserError
 from pet_mlip.graph.hypers import PETHypers
 
-FORMAT_VERSION = 6
+FORMAT_VERSION = 7
 METADATA_NAME = "pet_mlip.json"
 LINES_NAME = "pet_mlip.txt"
 REFERENCES = [
@@ -21,6 +21,7 @@ REFERENCES = [
 ]
 Orientations = Literal["none", "structure", "random", "quadrature"]
 """Averages over orientations of whole structures, which calculators take (not the file itself)."""
+ENERGY = {"name": "energy", "unit": "eV", "rank": 0, "per_atom": False, "differentiated": True}
 UNITS = {"energy": "eV", "length": "angstrom"}
 
 
@@ -45,6 +46,9 @@ class Metadata:
     n_parameters: int
     training: dict[str, Any] = field(default_factory=dict)
     references: list[str] = field(default_factory=lambda: list(REFERENCES))
+    results: list[dict[str, Any]] = field(default_factory=lambda: [dict(ENERGY)])
+    """The energy, and what else the model predicts: name, unit, rank (0, 1, 2), whether labels are
+    `per_atom`, and whether forces and stress are its derivatives (`differentiated`)."""
 
     def to_json(self) -> str:
         """JSON text."""
@@ -67,7 +71,19 @@ class Metadata:
         if self.hypers.get("system_conditioning", False):
             values["max_charge"] = self.hypers["max_charge"]
             values["max_spin_multiplicity"] = self.hypers["max_spin_multiplicity"]
+        others = [f"{r['name']} {r['rank']}" for r in self.results if not r["differentiated"]]
+        if others:
+            values["results"] = " ".join(others)
         return "".join(f"{key} {value}\n" for key, value in values.items())
+
+
+def list_results(hypers: PETHypers) -> list[dict[str, Any]]:
+    """The energy, and what else the model predicts, as `Metadata.results` has them."""
+    others = [
+        {"name": name, **result.model_dump(), "differentiated": False}
+        for name, result in hypers.results.items()
+    ]
+    return [dict(ENERGY), *others]
 
 
 def read_metadata(path: str | Path) -> Metadata:
@@ -138,8 +154,9 @@ def _parse(path: Path, text: str) -> Metadata:
             and metadata.interaction_range > 0
             and len(metadata.species) > 0
             and all(0 < z < len(chemical_symbols) for z in metadata.species)
+            and all(result["rank"] in (0, 1, 2) for result in metadata.results)
         )
-    except TypeError as error:
+    except (TypeError, KeyError) as error:
         raise UserError(f"{path}: its metadata are damaged ({error}); export it again.") from error
     if not sensible:
         raise UserError(f"{path}: its metadata are damaged; export the model again.")

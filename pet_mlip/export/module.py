@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from pet_mlip.engine.derivatives import forces_from_edge_gradient
-from pet_mlip.engine.potential import Potential
+from pet_mlip.engine.potential import Evaluation, Potential
 from pet_mlip.graph.graph import Graph, Topology, electronic_state
 
 
@@ -34,8 +34,8 @@ class ExportedModel(nn.Module):
         compute_gradient: bool = True,
         chunk_size: int = 0,
         reverse: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Energies and their gradient.
+    ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        """Energies, their gradient, and the results that are not energies.
 
         Args:
             species: Atomic numbers, (N,) int64; all known to the model.
@@ -54,7 +54,8 @@ class ExportedModel(nn.Module):
 
         Returns:
             Atomic energies E_i in eV, (N,) float64; d(sum_i w_i E_i)/d(edge_vectors) in eV/Å,
-            (E, 3) float64; number of frames of each atom, (N,) int64.
+            (E, 3) float64; number of frames of each atom, (N,) int64; other results of each atom by
+            name, (N,), (N, 3) or (N, 3, 3) float64.
         """
         require_autograd(compute_gradient)
         vectors = edge_vectors.detach().to(torch.float64).requires_grad_(compute_gradient)
@@ -70,10 +71,8 @@ class ExportedModel(nn.Module):
             inputs = self.potential.preparation.of_domain(topology, vectors, distances, electronic)
         if weights is None:
             weights = torch.ones_like(species, dtype=torch.float64)
-        energies, gradient, n_frames = self.potential.evaluate(
-            [vectors], inputs, weights, compute_gradient, chunk_size
-        )
-        return energies, gradient[0], n_frames
+        found = self.potential.evaluate([vectors], inputs, weights, compute_gradient, chunk_size)
+        return found.energies, found.gradient[0], found.n_frames, found.results
 
     @torch.jit.export
     def evaluate_domain(
@@ -113,10 +112,10 @@ class ExportedModel(nn.Module):
         distances = edge_distances.detach().requires_grad_(compute_gradient)
         inputs = self.potential.preparation.of_domain(topology, vectors, distances, electronic)
         weights = torch.ones_like(species[: atoms_within[0]], dtype=torch.float64)
-        energies, gradient, n_frames = self.potential.evaluate(
+        found = self.potential.evaluate(
             [vectors, distances], inputs, weights, compute_gradient, chunk_size
         )
-        return energies, gradient[0], gradient[1], n_frames
+        return found.energies, found.gradient[0], found.gradient[1], found.n_frames
 
     @torch.jit.export
     def drive(
@@ -132,7 +131,7 @@ class ExportedModel(nn.Module):
         chunk_size: int = 0,
         charge: int = 0,
         spin_multiplicity: int = 1,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, dict[str, Tensor]]:
         """Energies, forces and virials of a domain of a molecular dynamics simulation.
 
         The domain's own atoms come first, then ghosts in the order of how many edges away they
@@ -168,8 +167,9 @@ class ExportedModel(nn.Module):
             Atomic energies of the domain's own atoms in eV, (atoms_within[0],); minus the gradient
             of their sum over all atoms in eV/Å, (N, 3); its virial sum r_ij (x) dE/dr_ij in
             eV, (3, 3); atomic virials of the same sign, (N, 3, 3) or (0, 3, 3); centroid virials
-            W_j of the opposite sign, that of r (x) F, (N, 3, 3) or (0, 3, 3); all float64; and the
-            number of frames of each evaluated atom, int64.
+            W_j of the opposite sign, that of r (x) F, (N, 3, 3) or (0, 3, 3); all float64; the
+            number of frames of each evaluated atom, int64; and other results of the domain's own
+            atoms by name, as in `forward`.
 
         Raises:
             RuntimeError: Autograd is off, or centroid virials are asked for with images.
@@ -182,9 +182,8 @@ class ExportedModel(nn.Module):
         points = points.detach()
         vectors = points.index_select(0, ends) - points.index_select(0, centre)
         weights = torch.ones_like(species[:n_own], dtype=torch.float64)
-        energies, gradient, n_frames = self.differentiate(
-            topology, vectors, state, weights, chunk_size
-        )
+        found = self.differentiate(topology, vectors, state, weights, chunk_size)
+        gradient = found.gradient[0]
         forces = forces_from_edge_gradient(gradient, edge_index, n_atoms)
         virial = vectors.t() @ gradient
         none = torch.zeros(0, 3, 3, dtype=torch.float64, device=points.device)
@@ -200,10 +199,10 @@ class ExportedModel(nn.Module):
             positions = points[:n_atoms] - points[:n_own].mean(dim=0)
             moments: list[Tensor] = []
             for axis in range(3):
-                _, of_moment, _ = self.differentiate(
+                of_moment = self.differentiate(
                     topology, vectors, state, positions[:n_own, axis], chunk_size
                 )
-                moments.append(of_moment)
+                moments.append(of_moment.gradient[0])
             # sum_k (r_k - r_i) (x) dE_k/dr_e of the edge e from i to j; then r_k - r_j.
             of_edges = torch.stack(moments, dim=1)
             of_edges = of_edges - positions.index_select(0, centre).unsqueeze(
@@ -213,7 +212,15 @@ class ExportedModel(nn.Module):
             of_centroids = torch.zeros(n_atoms, 3, 3, dtype=vectors.dtype, device=vectors.device)
             of_centroids = of_centroids.index_add(0, neighbor, at_neighbor)
             of_centroids = of_centroids.index_add(0, centre, -of_edges)
-        return energies, forces, virial, of_atoms, of_centroids, n_frames
+        return (
+            found.energies,
+            forces,
+            virial,
+            of_atoms,
+            of_centroids,
+            found.n_frames,
+            found.results,
+        )
 
     def differentiate(
         self,
@@ -222,15 +229,12 @@ class ExportedModel(nn.Module):
         electronic: Tensor,
         weights: Tensor,
         chunk_size: int,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Energies of a domain's own atoms, d(sum_i w_i E_i)/d(vectors) (E, 3), frames."""
+    ) -> Evaluation:
+        """Evaluate a domain's own atoms, with d(sum_i w_i E_i)/d(vectors)."""
         vectors = vectors.detach().requires_grad_(True)
         distances = torch.linalg.vector_norm(vectors, dim=-1)
         inputs = self.potential.preparation.of_domain(topology, vectors, distances, electronic)
-        energies, gradient, n_frames = self.potential.evaluate(
-            [vectors], inputs, weights, True, chunk_size
-        )
-        return energies, gradient[0], n_frames
+        return self.potential.evaluate([vectors], inputs, weights, True, chunk_size)
 
 
 def require_autograd(compute_gradient: bool) -> None:

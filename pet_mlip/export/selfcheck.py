@@ -20,7 +20,7 @@ def check_exported(eager: Potential, exported: "LoadedModel") -> None:
     """Refuse an exported model that differs from the eager one, in one piece or in chunks.
 
     Raises:
-        UserError: If energies or gradients differ by more than round-off.
+        UserError: If energies, gradients or other results differ by more than round-off.
     """
     positions, graph = random_cluster(eager.species, eager.cutoff)
     vectors = graph.edge_vectors.clone().requires_grad_(True)
@@ -32,10 +32,16 @@ def check_exported(eager: Potential, exported: "LoadedModel") -> None:
     size = float(
         (energies - eager.composition[eager.preparation.species_index[graph.species]]).abs().max()
     )
+    results = eager.evaluate(
+        [vectors], eager.preparation(graph), torch.ones_like(energies), False, 0
+    ).results
     for chunk_size in (0, 64):
-        found, found_gradient, _ = exported(*graph, chunk_size=chunk_size)
+        found, found_gradient, _, others = exported(*graph, chunk_size=chunk_size)
         _compare("energies", found, energies, size, exported.dtype)
         _compare("forces", found_gradient, gradient, float(gradient.abs().max()), exported.dtype)
+        for name, expected in results.items():
+            largest = float(expected.abs().max())
+            _compare(name, others[name], expected, largest, exported.dtype)
 
     n_atoms = len(graph.species)
     forces = forces_from_edge_gradient(gradient, graph.edge_index, n_atoms)

@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pet_mlip.results import Results
+
 SMALLEST_TRIAL_CUTOFF = 0.5
 """Where the grid of trial cutoffs starts, in Å."""
 
@@ -69,6 +71,12 @@ class PETHypers(BaseModel):
         ge=0,
         description="Radial Bessel functions of the distance beside the distance itself in the "
         "edge embedding; 0 as in metatrain. A few resolve bond lengths from the first step on.",
+    )
+    results: Results = Field(
+        default_factory=dict,
+        description="What the model predicts besides the energy: names such as [dipole, charges] "
+        "(dipole, polarizability, charges, magmoms), or names with rank, per_atom and unit, as in "
+        "{shielding: {rank: 2, per_atom: true, unit: ppm}}. See docs/results.md.",
     )
 
     @model_validator(mode="after")

@@ -24,6 +24,7 @@ from pet_mlip.network.gradient import (
 )
 from pet_mlip.network.layer import EmbeddingMaps, GNNLayer, LayerSaved
 from pet_mlip.network.readout import Readout
+from pet_mlip.network.results import ResultReadouts
 from pet_mlip.network.transformer import TransformerLayer
 
 
@@ -69,6 +70,8 @@ class PET(nn.Module):
         )
         self.edge_embedder = nn.Embedding(n_species, hypers.d_pet)
         self.readouts = nn.ModuleList(Readout(hypers) for _ in range(n_readouts))
+        n_results = n_readouts if hypers.results else 0
+        self.result_readouts = nn.ModuleList(ResultReadouts(hypers) for _ in range(n_results))
         self.conditioning: nn.Module = NoConditioning()
         if hypers.system_conditioning:
             self.conditioning = Conditioning(
@@ -85,8 +88,10 @@ class PET(nn.Module):
         compute_gradient: bool,
         kept_tokens: int,
         block_size: int,
-    ) -> tuple[Tensor, GeometryGradient]:
-        """Evaluate atomic energies (N,) float64 and the gradient of sum_i w_i E_i.
+    ) -> tuple[Tensor, dict[str, Tensor], GeometryGradient]:
+        """Evaluate atomic energies (N,), other results of atoms, the gradient of sum_i w_i E_i.
+
+        Energies and results are float64 and of the last step's atoms.
 
         Args:
             inputs: The graph.
@@ -114,6 +119,7 @@ class PET(nn.Module):
         n_own, n_read = inputs.reach.atoms[-1], inputs.reach.edges[-1]
         switch, centre = inputs.switch[:n_read], inputs.centre[:n_read]
         energies = torch.zeros_like(weights)
+        results: dict[str, Tensor] = {}
         messages = self.edge_embedder(inputs.neighbor_species)
         nodes = self.embed_nodes(0, inputs.species)
         n_readouts = len(self.readouts)
@@ -163,11 +169,22 @@ class PET(nn.Module):
                     energies = energies + found
                     trace.grad_nodes.append(grad_nodes)
                     trace.grad_edges.append(grad_edges)
+            for k, readout in enumerate(self.result_readouts):
+                if i == self.num_layers - n_readouts + k:
+                    of_layer = readout(
+                        nodes[:n_own],
+                        read[:n_read],
+                        centre,
+                        switch,
+                        inputs.vectors[:n_read],
+                        block_size,
+                    )
+                    results = add_by_name(results, of_layer)
         if compute_gradient:
             self.backpropagate(inputs, radial, blocks, block_size, trace, gradient)
         else:
             blocks = blocks[:0]  # all gradients are zero
-        return energies, to_geometry(gradient, inputs, frames, blocks)
+        return energies, results, to_geometry(gradient, inputs, frames, blocks)
 
     def embed_nodes(self, layer: int, species: Tensor) -> Tensor:
         """Return node features from the species alone, as layer ``layer`` starts from them."""
@@ -296,6 +313,14 @@ class PET(nn.Module):
                 module.fold()
             elif isinstance(module, LearnedExchange):
                 module.norm.fold_into(module.w_in)
+
+
+def add_by_name(first: dict[str, Tensor], second: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Add the values of equal names; names of the second that the first lacks start from zero."""
+    total: dict[str, Tensor] = {}
+    for name, value in second.items():
+        total[name] = first[name] + value if name in first else value
+    return total
 
 
 def count_kept(blocks: list[Block], kept_tokens: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, NoReturn
 
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from pet_mlip.config import TrainingConfig
+from pet_mlip.engine.potential import Potential
 from pet_mlip.pace import EveryHalfMinute
 from pet_mlip.train.module import BrokenOff, TrainingModule
 from pet_mlip.train.output import LOG, MetricsTable
@@ -169,7 +170,7 @@ class Recorder(pl.Callback):
     ) -> None:
         row["elapsed"] = module.progress.elapsed
         self.table.append(row)
-        LOG.info(summarize(row, improved))
+        LOG.info(summarize(row, improved, result_units(module.potential)))
         known = {key: value for key, value in row.items() if not math.isnan(value)}
         for logger in trainer.loggers:
             logger.log_metrics(known, step=module.progress.step)
@@ -194,16 +195,26 @@ def _interruption(module: TrainingModule) -> TrainingInterrupted:
     return TrainingInterrupted(module.stop_signal, module.trainer.is_global_zero)
 
 
-def summarize(row: dict[str, float], improved: bool) -> str:
+def summarize(
+    row: dict[str, float], improved: bool, result_units: Mapping[str, str] | None = None
+) -> str:
     """One line of the log for one epoch."""
     parts = [f"epoch {row['epoch']:.0f}", f"step {row['step']:.0f}", f"lr {row['lr']:.2e}"]
     parts.append(f"loss {row['train_loss']:.4g}")
     if "val_loss" in row:
         parts.append(f"validation {row['val_loss']:.4g}{' (best)' if improved else ''}")
-    units = {"energy": "meV/atom", "forces": "meV/Å", "stress": "meV/Å^3"}
+    units = {"energy": "meV/atom", "forces": "meV/Å", "stress": "meV/Å^3", **(result_units or {})}
     errors = {target: row.get(f"{target}_rmse", math.nan) for target in units}
     known = [f"{t} {x:.4g} {units[t]}" for t, x in errors.items() if not math.isnan(x)]
     return ", ".join(parts) + (f"; RMSE {', '.join(known)}" if known else "")
+
+
+def result_units(potential: Potential) -> dict[str, str]:
+    """Units of the errors of results that are no energies, by name."""
+    return {
+        name: result.unit + ("" if result.per_atom else "/atom")
+        for name, result in potential.pet_hypers.results.items()
+    }
 
 
 class Signals(pl.Callback):

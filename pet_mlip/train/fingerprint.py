@@ -38,7 +38,11 @@ def hash_structures(structures: Sequence[Structure]) -> dict[str, Tensor]:
     """Hashes of the geometry and of the labels of each structure, (S,) int64, in their order."""
     geometry = [hash_values(s.species, s.positions, s.cell, s.pbc) for s in structures]
     labels = [
-        hash_values(s.energy, s.forces, s.stress, s.charge, s.spin_multiplicity) for s in structures
+        hash_values(
+            *(s.energy, s.forces, s.stress, s.charge, s.spin_multiplicity),
+            *(values for _, values in sorted({**s.results, **s.atomic_results}.items())),
+        )
+        for s in structures
     ]
     return {
         "geometry": torch.tensor(geometry, dtype=torch.int64),

@@ -39,13 +39,18 @@ def frozen_parts(parts: Sequence[Part]) -> set[str]:
 
 
 def parts_by_name(potential: Potential) -> dict[str, str]:
-    """``embeddings``, ``layers`` or ``heads`` for the name of each parameter within ``pet``."""
+    """``embeddings``, ``layers``, ``heads`` or ``results`` for each parameter's name in ``pet``.
+
+    Readouts of results that are no energies are never frozen: they are what is to be learned.
+    """
     heads: set[Tensor] = set(potential.pet.readouts.parameters())
+    results: set[Tensor] = set(potential.pet.result_readouts.parameters())
     tables = embeddings(potential.pet)
     found = {}
     for name, parameter in potential.pet.named_parameters():
         of_table = "embeddings" if parameter in tables else "layers"
-        found[name] = "heads" if parameter in heads else of_table
+        of_backbone = "results" if parameter in results else of_table
+        found[name] = "heads" if parameter in heads else of_backbone
     return found
 
 

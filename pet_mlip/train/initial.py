@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +14,17 @@ from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
 from pet_mlip.graph.hypers import PETHypers
+from pet_mlip.results import Result
 from pet_mlip.train.checkpoint import load_checkpoint, read_checkpoint
 from pet_mlip.train.output import LOG, log_table
 from pet_mlip.train.predictions import errors_table, predict_energies
 from pet_mlip.train.refit import refit_baseline
-from pet_mlip.train.setup import DataSets, composition_baseline, energy_scale
+from pet_mlip.train.setup import (
+    DataSets,
+    composition_baseline,
+    energy_scale,
+    set_result_baselines,
+)
 from pet_mlip.train.species import choose_species, transfer_weights
 
 DTYPES = {"float32": torch.float32, "tf32": torch.float32, "float64": torch.float64}
@@ -38,6 +45,7 @@ def new_potential(config: Config, data: DataSets) -> Start:
     scale = energy_scale(data, baseline)
     potential = empty_potential(config, data.species)
     potential.set_baseline(baseline.energies, scale)
+    set_result_baselines(potential, config.model.results, data)
     return Start(potential, scale)
 
 
@@ -64,17 +72,33 @@ def inherit_model(config: Config, resumed: dict[str, Any] | None) -> Config:
         return config
     saved = (resumed or read_checkpoint(path))["potential"]
     model = PETHypers(**saved["pet"])
-    for name in sorted(config.model.model_fields_set):
+    for name in sorted(config.model.model_fields_set - {"results"}):
         asked, found = getattr(config.model, name), getattr(model, name)
         if asked != found:
             raise UserError(
                 f"model.{name} is {asked}, but the checkpoint {path} (training.init_from) has "
                 f"{found}; leave the key out to take over its model."
             )
-    update: dict[str, Any] = {"model": model}
+    update: dict[str, Any] = {"model": with_more_results(model, config.model.results, path)}
     if "symmetrization" not in config.model_fields_set:
         update["symmetrization"] = SymmetrizationHypers(**saved["symmetrization"])
     return config.model_copy(update=update)
+
+
+def with_more_results(model: PETHypers, asked: Mapping[str, Result], path: str) -> PETHypers:
+    """The checkpoint's model with the results that the configuration adds.
+
+    Raises:
+        UserError: if one is declared differently.
+    """
+    for name, result in asked.items():
+        found = model.results.get(name, result)
+        if found != result:
+            raise UserError(
+                f"model.results.{name} is {result!r}, but the checkpoint {path} "
+                f"(training.init_from) has {found!r}; leave it out, or choose another name."
+            )
+    return model.model_copy(update={"results": {**model.results, **asked}})
 
 
 def pretrained_potential(config: Config, data: DataSets, first: bool = True) -> Start:
@@ -89,6 +113,8 @@ def pretrained_potential(config: Config, data: DataSets, first: bool = True) -> 
     before, _, _ = load_checkpoint(str(config.training.init_from))
     potential = empty_potential(config, choose_species(before.species, data.species, config))
     transfer_weights(before, potential)
+    new = [name for name in potential.result_names if name not in before.result_names]
+    set_result_baselines(potential, new, data)
     log_modes(before.symmetrization, config.symmetrization)
     energies = predict_energies(potential, config, data.training)
     log_table(refit_baseline(potential, before.species, config, data, energies))

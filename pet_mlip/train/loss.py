@@ -1,7 +1,11 @@
-"""Loss and errors of energies per atom, forces and stresses; labels may be absent (nan)."""
+"""Loss and errors of energies per atom, forces, stresses and other results.
+
+Labels may be absent (nan).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -11,7 +15,8 @@ from pet_mlip.config import LossConfig
 from pet_mlip.data.batch import Batch, BatchTotals
 from pet_mlip.engine.derivatives import Prediction
 
-TARGETS = ("energy", "forces", "stress")
+DERIVED = ("energy", "forces", "stress")
+"""Targets that come from the energy, on whose scale their residuals are measured."""
 
 
 class Residual(NamedTuple):
@@ -29,13 +34,23 @@ class Loss:
     Args:
         config: Kind and weights.
         scale: Root mean square force of the training set (or what takes its place), in eV.
+        result_scales: Scales of the model's other results, in their units.
     """
 
-    def __init__(self, config: LossConfig, scale: float) -> None:
+    def __init__(
+        self, config: LossConfig, scale: float, result_scales: Mapping[str, float] | None = None
+    ) -> None:
         self.config = config
         self.scale = scale
-        weights = {target: getattr(config, target) for target in TARGETS}
+        self.scales = {**dict.fromkeys(DERIVED, scale), **(result_scales or {})}
+        weights = {target: getattr(config, target) for target in DERIVED}
+        weights |= {name: config.results.get(name, 1.0) for name in result_scales or {}}
         self.weights = {target: weight for target, weight in weights.items() if weight > 0}
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """All that may be compared, trained on or not."""
+        return tuple(self.scales)
 
     @property
     def needs_derivatives(self) -> bool:
@@ -45,14 +60,14 @@ class Loss:
     def __call__(self, residuals: dict[str, Residual], counts: dict[str, int]) -> Tensor:
         """The loss from residuals and the numbers of labels in the global batch, float64."""
         terms = [
-            weight / max(counts[target], 1) * self.penalty(residuals[target].values).sum()
+            weight / max(counts.get(target, 0), 1) * self.penalty(target, residuals[target]).sum()
             for target, weight in self.weights.items()
         ]
         return torch.stack(terms).sum()
 
-    def penalty(self, residual: Tensor) -> Tensor:
+    def penalty(self, target: str, residual: Residual) -> Tensor:
         """Square of the residual over the scale; linear beyond ``huber_delta`` with huber."""
-        x = residual / self.scale
+        x = residual.values / self.scales[target]
         if self.config.kind == "mse":
             return x * x
         delta = self.config.huber_delta
@@ -66,17 +81,30 @@ def label_counts(totals: BatchTotals) -> dict[str, int]:
         "energy": totals.energies,
         "forces": 3 * totals.forces,
         "stress": 9 * totals.stresses,
+        **totals.results,
     }
 
 
 def compare(prediction: Prediction, batch: Batch) -> dict[str, Residual]:
-    """Residuals of energy per atom (S,), forces (N, 3), stress (S, 3, 3), as far as predicted."""
+    """Residuals of energy per atom (S,), forces (N, 3), stress (S, 3, 3), as far as predicted.
+
+    Those of other results too, of sums over atoms per atom.
+    """
     found = {"energy": _residual(prediction.energy, batch.energy, batch.n_atoms)}
     if prediction.forces is not None and prediction.virial is not None:
         # Without a cell the volume is nan, and there is no stress label: any volume will do.
         volume = torch.nan_to_num(batch.volume, nan=1.0)[:, None, None]
         found["forces"] = _residual(prediction.forces, batch.forces)
         found["stress"] = _residual(prediction.virial / volume, batch.stress)
+    for name, predicted in prediction.results.items():
+        if name in batch.atomic_results:
+            found[name] = _residual(predicted, batch.atomic_results[name])
+        else:
+            label = batch.results.get(name, torch.full_like(predicted, torch.nan))
+            divisor = (
+                batch.n_atoms.view(-1, *[1] * (predicted.dim() - 1)) if name in batch.results else 1
+            )
+            found[name] = _residual(predicted, label, divisor)
     return found
 
 
@@ -96,18 +124,18 @@ class ErrorSums:
 
     def __init__(self, loss: Loss, device: torch.device) -> None:
         self.loss = loss
-        self.sums = torch.zeros(len(TARGETS), 5, dtype=torch.float64, device=device)
+        self.sums = torch.zeros(len(loss.targets), 5, dtype=torch.float64, device=device)
 
     def add(self, residuals: dict[str, Residual]) -> None:
         """Add one batch."""
-        for row, target in enumerate(TARGETS):
+        for row, target in enumerate(self.loss.targets):
             if target in residuals:
-                self.sums[row] += self._row(residuals[target], target == "stress")
+                self.sums[row] += self._row(target, residuals[target])
 
-    def _row(self, residual: Residual, symmetric: bool) -> Tensor:
+    def _row(self, target: str, residual: Residual) -> Tensor:
         values, known = residual
-        penalty, labels = self.loss.penalty(values).sum(), known.sum()
-        if symmetric:
+        penalty, labels = self.loss.penalty(target, residual).sum(), known.sum()
+        if values.dim() == 3:
             # Errors are those of the six independent components, as evaluation reports them.
             i, j = torch.triu_indices(3, 3, device=values.device)
             values, known = values[:, i, j], known[:, i, j]
@@ -115,11 +143,15 @@ class ErrorSums:
         return torch.stack([penalty, labels, *errors])
 
     def result(self) -> dict[str, float]:
-        """Validation loss, and MAE and RMSE in meV/atom, meV/Å and meV/Å^3; nan without labels."""
+        """Validation loss, MAE and RMSE; nan without labels.
+
+        In meV/atom, meV/Å and meV/Å^3; of other results in their own units.
+        """
         errors = {"val_loss": 0.0}
-        for target, sums in zip(TARGETS, self.sums.tolist(), strict=True):
+        for target, sums in zip(self.loss.targets, self.sums.tolist(), strict=True):
+            unit = 1000 if target in DERIVED else 1
             penalty, labels, absolute, squared, count = sums
             errors["val_loss"] += self.loss.weights.get(target, 0.0) * penalty / max(labels, 1)
-            errors[f"{target}_mae"] = 1000 * absolute / count if count else float("nan")
-            errors[f"{target}_rmse"] = 1000 * (squared / count) ** 0.5 if count else float("nan")
+            errors[f"{target}_mae"] = unit * absolute / count if count else float("nan")
+            errors[f"{target}_rmse"] = unit * (squared / count) ** 0.5 if count else float("nan")
         return errors

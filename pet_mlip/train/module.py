@@ -39,7 +39,7 @@ class TrainingModule(pl.LightningModule):
     Args:
         potential: With its baseline and network dtype set.
         config: The whole configuration.
-        scale: Scale of the loss, in eV.
+        loss: Of the results, on the scale of the data.
         loaders: Makes the batches.
         progress: Where the training stands.
     """
@@ -48,7 +48,7 @@ class TrainingModule(pl.LightningModule):
         self,
         potential: Potential,
         config: Config,
-        scale: float,
+        loss: Loss,
         loaders: Loaders,
         progress: Progress,
     ) -> None:
@@ -56,7 +56,7 @@ class TrainingModule(pl.LightningModule):
         self.potential = potential
         self.average = AveragedWeights(potential, config.training.ema_decay)
         self.config = config.training
-        self.loss = Loss(config.training.loss, scale)
+        self.loss = loss
         self.loaders = loaders
         self.progress = progress
         self.optimizer_state: dict[str, Any] | None = None

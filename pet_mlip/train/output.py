@@ -106,25 +106,32 @@ class Output:
 
 
 class MetricsTable:
-    """``metrics.csv``: one row per epoch, rewritten without the rows that a resumed run repeats."""
+    """``metrics.csv``: one row per epoch, rewritten without the rows that a resumed run repeats.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: The file.
+        results: Names of results that are no energies, which have columns too.
+    """
+
+    def __init__(self, path: Path, results: Sequence[str] = ()) -> None:
         self.path = path
+        errors = (f"{name}_{kind}" for name in results for kind in ("mae", "rmse"))
+        self.columns = (*COLUMNS, *errors)
 
     def start(self, epoch: int) -> None:
         """Keep the rows of the completed epochs only."""
         kept = [row for row in self.rows() if row["epoch"] <= epoch]
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows({key: _cell(row[key]) for key in COLUMNS} for row in kept)
+        writer.writerows({key: _cell(row[key]) for key in self.columns} for row in kept)
         write_text(self.path, text.getvalue())
 
     def append(self, row: dict[str, float]) -> None:
         """Add one epoch."""
         with writing(self.path), open(self.path, "a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writerow({key: _cell(row.get(key, math.nan)) for key in COLUMNS})
+            writer = csv.DictWriter(file, self.columns, lineterminator="\n")
+            writer.writerow({key: _cell(row.get(key, math.nan)) for key in self.columns})
 
     def rows(self) -> list[dict[str, float]]:
         """All complete rows; empty cells (no label of that kind, no validation) are nan."""

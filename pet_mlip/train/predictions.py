@@ -15,7 +15,7 @@ from pet_mlip.data.dataset import AtomsDataset
 from pet_mlip.data.sampler import AtomBudgetBatchSampler
 from pet_mlip.engine.derivatives import predict
 from pet_mlip.engine.potential import Potential
-from pet_mlip.train.loss import TARGETS, ErrorSums, Loss, compare
+from pet_mlip.train.loss import DERIVED, ErrorSums, Loss, compare
 from pet_mlip.train.memory import MemoryBudget
 
 
@@ -57,12 +57,12 @@ def errors_table(
     )
     for name in ("", "ensemble"):
         table.add_column(name)
-    for name in ("structures", *TARGETS):
+    for name in ("structures", *DERIVED):
         table.add_column(name, justify="right")
     for title, potential in potentials.items():
         known = known_structures(potential, dataset)
         found = errors(potential, config, known, loss) if len(known) else {}
-        values = [found.get(f"{target}_rmse", math.nan) for target in TARGETS]
+        values = [found.get(f"{target}_rmse", math.nan) for target in DERIVED]
         cells = ["-" if math.isnan(x) else f"{x:.4g}" for x in values]
         table.add_row(title, potential.symmetrization.ensemble, str(len(known)), *cells)
     return table

@@ -22,13 +22,14 @@ from pet_mlip.train.freeze import count_parameters, freeze
 from pet_mlip.train.initial import Start, inherit_model, new_potential, pretrained_potential
 from pet_mlip.train.launch import devices, make_trainer, matmul_precision, quiet_lightning
 from pet_mlip.train.loader import Loaders
+from pet_mlip.train.loss import Loss
 from pet_mlip.train.module import TrainingModule
 from pet_mlip.train.output import LOG, MetricsTable, Output, log_to
 from pet_mlip.train.processes import Processes, find_processes
 from pet_mlip.train.report import write_report
 from pet_mlip.train.resume import check_same_training
 from pet_mlip.train.schedule import Progress
-from pet_mlip.train.setup import DataSets, load_data, resolve
+from pet_mlip.train.setup import DataSets, check_results, load_data, resolve
 from pet_mlip.version import __version__
 
 
@@ -77,6 +78,7 @@ class _Run:
         """Set up, train, export, report."""
         content = read_checkpoint(self.output / "last.ckpt") if resume else None
         self.config = inherit_model(self.config, content)
+        check_results(self.config)
         data = load_data(self.config, self.console)
         self.config = resolve(self.config, data)
         if content is not None:
@@ -104,7 +106,8 @@ class _Run:
             progress = Progress(**content["progress"])
         potential = start.potential.train()
         freeze(potential, self.config.training.freeze)
-        module = TrainingModule(potential, self.config, start.scale, loaders, progress)
+        loss = Loss(self.config.training.loss, start.scale, potential.scales_of_results())
+        module = TrainingModule(potential, self.config, loss, loaders, progress)
         if content is not None:
             module.restore(content)
             LOG.info("Continuing after epoch %d, step %d.", progress.epoch, progress.step)
@@ -123,7 +126,7 @@ class _Run:
         if module.progress.finished(training) and not module.progress.pending:
             LOG.info("Nothing is left to train; give more epochs or time to train on.")
             return
-        table = MetricsTable(self.output / "metrics.csv")
+        table = MetricsTable(self.output / "metrics.csv", list(self.config.model.results))
         callbacks: list[Any] = [Signals()]
         if self.config.logging.progress and self.console.is_terminal and self.first:
             callbacks.append(ProgressBar(self.console))

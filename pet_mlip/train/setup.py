@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +22,15 @@ from pet_mlip.data.baseline import (
     separate_isolated_atoms,
 )
 from pet_mlip.data.checks import DataLimits, check_species, symbols
-from pet_mlip.data.coverage import coverage_table, require_labels
+from pet_mlip.data.coverage import coverage_table, require_labels, require_results
 from pet_mlip.data.dataset import AtomsDataset
 from pet_mlip.data.labels import DataUnits, LabelKeys
 from pet_mlip.data.load import load_structures
 from pet_mlip.data.reading import expand_files
+from pet_mlip.data.result_baseline import fit_result_baseline
 from pet_mlip.data.splitting import keep_elements, split_by_fraction
 from pet_mlip.data.structure import Structure
+from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
 from pet_mlip.pace import EveryHalfMinute
 from pet_mlip.train.output import LOG, log_table
@@ -73,6 +75,7 @@ def load_data(config: Config, console: Console) -> DataSets:
     check_species(training, validation, "validation")
     log_table(coverage_table({"training": training, "validation": validation}))
     require_labels(training, wanted_labels(config))
+    require_results(training, wanted_results(config))
     sets = DataSets(
         AtomsDataset(training, config.model.cutoff),
         AtomsDataset(validation, config.model.cutoff),
@@ -103,10 +106,10 @@ def load_files(
 
 def label_keys(config: Config) -> LabelKeys:
     """Where the labels are."""
-    keys = config.data.keys.model_dump()
+    keys = config.data.keys.model_dump(exclude={"results"})
     if not config.model.system_conditioning:
         keys.update(charge=None, spin_multiplicity=None)
-    return LabelKeys(**keys)
+    return LabelKeys(**keys, results=config.model.results, result_keys=config.data.keys.results)
 
 
 def data_units(config: Config) -> DataUnits:
@@ -124,6 +127,37 @@ def wanted_labels(config: Config) -> list[str]:
     if loss.stress > 0 and "stress" in loss.model_fields_set:
         wanted.append("stress")
     return wanted
+
+
+def wanted_results(config: Config) -> list[str]:
+    """Results that are no energies, and that the loss cannot do without."""
+    weights = config.training.loss.results
+    return [name for name in config.model.results if weights.get(name, 1.0) > 0]
+
+
+def check_results(config: Config) -> None:
+    """Refuse weights and keys of results that the model does not have, and a loss of nothing.
+
+    Raises:
+        UserError: Which, and where.
+    """
+    loss, declared = config.training.loss, config.model.results
+    named: dict[str, Iterable[str]] = {
+        "training.loss.results": loss.results,
+        "data.keys.results": config.data.keys.results,
+    }
+    for where, names in named.items():
+        unknown = [name for name in names if name not in declared]
+        if unknown:
+            raise UserError(
+                f"{where} names {', '.join(unknown)}, but model.results declares "
+                f"{', '.join(declared) or 'no results'}."
+            )
+    if loss.energy == loss.forces == loss.stress == 0 and not wanted_results(config):
+        raise UserError(
+            "training.loss: energy, forces and stress have weight 0, and no result of "
+            "model.results has another, so that nothing would be learned."
+        )
 
 
 def resolve(config: Config, data: DataSets) -> Config:
@@ -167,6 +201,15 @@ def demanded_energies(config: Config, data: DataSets) -> tuple[dict[int, float],
             "with an energy among data.isolated_atoms and data.train; use auto or least_squares."
         )
     return {}, data.isolated
+
+
+def set_result_baselines(potential: Potential, names: Iterable[str], data: DataSets) -> None:
+    """Fit baselines and scales of results that are no energies to the training set."""
+    for name in names:
+        result = potential.pet_hypers.results[name]
+        fit = fit_result_baseline(data.training.structures, name, result, potential.species)
+        potential.set_result_baseline(name, fit.values, fit.scale)
+        LOG.info("%s: scale %.4g %s.", name, fit.scale, result.unit)
 
 
 def energy_scale(data: DataSets, baseline: Baseline) -> float:

@@ -65,13 +65,16 @@ def names(species: list[int]) -> str:
 def transfer_weights(source: Potential, target: Potential) -> None:
     """Copy all numbers; rows of elements that the source lacks become the mean of its rows.
 
-    Both have the same architecture. The baseline of new elements is zero.
+    Both have the same architecture, but for results that the source lacks: their readouts stay as
+    they are. Baselines of new elements are zero.
     """
     numbers = source.state_dict()
     by_element = tables(target.pet)
     rows = [source.species.index(z) if z in source.species else -1 for z in target.species]
     with torch.no_grad():
         for name, parameter in target.named_parameters():
+            if name not in numbers:
+                continue  # the readout of a new result
             found = numbers[name]
             if parameter in by_element and found.shape[0] > 0:
                 found = select_rows(found, rows)
@@ -80,6 +83,10 @@ def transfer_weights(source: Potential, target: Potential) -> None:
     energies = dict(zip(source.species, numbers["composition"].tolist(), strict=True))
     baseline = {z: energies.get(z, 0.0) for z in target.species}
     target.set_baseline(baseline, float(numbers["scale"]))
+    for k, result in enumerate(source.result_names):
+        values = dict(zip(source.species, source.result_baselines[k].tolist(), strict=True))
+        known = {z: values.get(z, 0.0) for z in target.species}
+        target.set_result_baseline(result, known, float(source.result_scales[k]))
 
 
 def tables(pet: PET) -> set[Tensor]:

@@ -162,4 +162,4 @@ def test_prediction_under_no_grad_has_forces():
     with torch.no_grad():
         found = predict_atoms(potential, structures()["water"])
     assert_same(found.forces, expected.forces)
-    assert not any(value.requires_grad for value in found)
+    assert not any(value.requires_grad for value in found if isinstance(value, torch.Tensor))
