@@ -16,7 +16,6 @@ FLOORS = [
     {"export"},
     {"ase"},
     {"convert", "evaluate", "lammps", "train"},
-    {"bench"},
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
