@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from ase import Atoms, units
@@ -15,7 +15,6 @@ from pet_mlip.errors import UserError
 
 Floats = NDArray[np.float64]
 Label = Literal["energy", "forces", "stress", "virial"]
-LABELS: tuple[Label, ...] = get_args(Label)
 AUTO = "auto"
 
 # Looked for when the key is "auto", in this order, after the calculator's results.

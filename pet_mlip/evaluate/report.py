@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pet_mlip.evaluate.evaluation import Evaluation
-from pet_mlip.evaluate.plots import plot_learning_curve, plot_parity
+from pet_mlip.evaluate.plots import plot_parity
 from pet_mlip.files import check_writable
 
 TITLES = {
@@ -33,15 +33,12 @@ LEFT_OUT = {
 """Counts in a summary, and what they count."""
 
 
-def write_report(
-    folder: str | Path, evaluation: Evaluation, metrics: str | Path | None = None
-) -> list[Path]:
-    """Write errors.json, errors.md, parity plots and, from a training, its learning curve.
+def write_report(folder: str | Path, evaluation: Evaluation) -> list[Path]:
+    """Write errors.json, errors.md and parity plots.
 
     Args:
         folder: Created if need be.
         evaluation: What `evaluate` found.
-        metrics: The metrics.csv of a training.
 
     Returns:
         The files written.
@@ -58,10 +55,6 @@ def write_report(
             files.append(folder / f"parity_{quantity}.png")
             errors = evaluation.errors.all[quantity]
             plot_parity(files[-1], quantity, TITLES[quantity], sample.pairs, errors)
-    if metrics is not None and Path(metrics).is_file():
-        curve = folder / "learning_curve.png"
-        if plot_learning_curve(curve, metrics):
-            files.append(curve)
     return files
 
 

@@ -61,8 +61,6 @@ class Metadata:
             "interaction_range": self.interaction_range,
             "orientations": self.symmetrization.get("orientations", "none"),
             "bytes_per_token": bytes_per_token(PETHypers(**self.hypers), self.dtype),
-            "ensemble": self.symmetrization["ensemble"],
-            "train": self.symmetrization["train"],
         }
         if self.hypers.get("system_conditioning", False):
             values["max_charge"] = self.hypers["max_charge"]
@@ -106,12 +104,9 @@ def read_metadata(path: str | Path) -> Metadata:
 
 
 def _agree(lines: str, expected: str) -> bool:
-    """Whether both describe the same model; how much memory it takes is an estimate."""
-    sets = [
-        {line for line in text.splitlines() if not line.startswith("bytes_per_token ")}
-        for text in (lines, expected)
-    ]
-    return sets[0] == sets[1]
+    """Whether all lines are there; how much memory the model takes is an estimate."""
+    wanted = {line for line in expected.splitlines() if not line.startswith("bytes_per_token ")}
+    return wanted <= set(lines.splitlines())
 
 
 def _parse(path: Path, text: str) -> Metadata:

@@ -24,16 +24,15 @@ def metrics(tmp_path):
     return path
 
 
-def test_files(plain, tmp_path, metrics):
+def test_files(plain, tmp_path):
     evaluation = evaluate(plain, structures(4, plain, noise=0.1), rotations=2)
-    files = write_report(tmp_path / "new" / "report", evaluation, metrics)
+    files = write_report(tmp_path / "new" / "report", evaluation)
     names = {file.name for file in files}
     assert names == {
         "errors.json",
         "errors.md",
         "parity_energy_per_atom.png",
         "parity_forces.png",
-        "learning_curve.png",
     }
     for file in files:
         if file.suffix == ".png":
