@@ -30,7 +30,7 @@ Say = Callable[[str], None]
 Keep = Callable[[dict[str, Any]], None]
 
 
-def run(settings: Settings, say: Say = print, keep: Keep | None = None) -> dict[str, Any]:
+def run(settings: Settings, say: Say, keep: Keep) -> dict[str, Any]:
     """Measure.
 
     Args:
@@ -65,8 +65,7 @@ def run(settings: Settings, say: Say = print, keep: Keep | None = None) -> dict[
         for structure in chosen:
             found = Measurement(structure, taking_part, settings, folder, say).run()
             results["structures"].append(found)
-            if keep is not None:
-                keep(results)
+            keep(results)
     return results
 
 
