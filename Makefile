@@ -69,7 +69,7 @@ demo: $(VENV)/.package
 	$(BIN)/python examples/demo/demo.py demo
 
 bench: $(VENV)/.package
-	$(BIN)/pet-mlip bench
+	$(BIN)/python -m benchmarks.peers
 
 peers: $(VENV)/.package
 	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[bench]'

@@ -31,7 +31,7 @@ import torch
 from ase import Atoms
 from torch import Tensor, nn
 
-from pet_mlip.data.batch import graph_from_atoms
+from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.ecse.axis_plane import AxisPlane
 from pet_mlip.ecse.closest_pairs import ClosestPairs
 from pet_mlip.ecse.hypers import AxisPlaneHypers, ClosestPairsHypers
@@ -112,7 +112,7 @@ def draw_paths(
     rng = np.random.default_rng(seed)
     for _ in range(n_paths):
         atoms = structures[rng.integers(len(structures))]
-        graph = graph_from_atoms(atoms, CUTOFF + LENGTH)
+        graph = batch_from_atoms([atoms], CUTOFF + LENGTH).graph
         start = graph.edge_vectors[graph.edge_index[0] == int(rng.integers(len(atoms)))]
         direction = torch.tensor(rng.standard_normal(start.shape))
         direction = direction / torch.linalg.vector_norm(direction, dim=1, keepdim=True)

@@ -14,19 +14,53 @@ from __future__ import annotations
 import argparse
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from ase.io import iread
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pet_mlip import PETCalculator
-from pet_mlip.bench.tf32 import ImitatedTF32
 from pet_mlip.engine.precision import Precision, set_precision
 from pet_mlip.evaluate.equivariance import random_operations, transformed
 from pet_mlip.export import load_model
 
 PROPERTIES = ("energy", "forces")
+PRODUCTS = {
+    torch.ops.aten.mm,
+    torch.ops.aten.bmm,
+    torch.ops.aten.addmm,
+    torch.ops.aten.addmm_,
+    torch.ops.aten.baddbmm,
+}
+
+
+def round_to_tf32(x: Tensor) -> Tensor:
+    """The nearest numbers of 11 significant bits, ties away from zero."""
+    bits = x.contiguous().view(torch.int32)
+    return torch.bitwise_and(bits + 0x1000, -0x2000).view(torch.float32)
+
+
+class ImitatedTF32(TorchDispatchMode):
+    """Within it, float32 matrix products round their factors to TF32, and sum in float32."""
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Evaluate one operation."""
+        if func.overloadpacket in PRODUCTS:
+            # What is added to the product comes first, and is not rounded.
+            n_added = len(args) - 2
+            args = args[:n_added] + tuple(
+                round_to_tf32(x) if x.dtype == torch.float32 else x for x in args[n_added:]
+            )
+        return func(*args, **(kwargs or {}))
 
 
 def evaluate(path, precision, structures):

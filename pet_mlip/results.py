@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 Rank = Literal[0, 1, 2]
 SHAPES: dict[int, tuple[int, ...]] = {0: (), 1: (3,), 2: (3, 3)}
@@ -52,6 +52,14 @@ KNOWN: dict[str, Result] = {
 """Results that need not be described: ASE's names where it has them."""
 
 
+WORDS: dict[str | None, str] = {
+    "rank": "rank, which is 0 (scalar), 1 (vector) or 2 (symmetric tensor)",
+    "per_atom": "true or false",
+    "unit": "text",
+    None: "key of a result, which are rank, per_atom and unit",
+}
+
+
 def describe(value: Any) -> Any:
     """Complete what a user wrote: names alone, or names with what differs from `KNOWN`.
 
@@ -81,7 +89,14 @@ def describe(value: Any) -> Any:
                 f"{name}: {{rank: 1, unit: e*angstrom}}"
             )
         usual = KNOWN[name].model_dump() if name in KNOWN else {}
-        found[name] = {**usual, **(given or {})}
+        try:
+            found[name] = Result(**{**usual, **(given or {})})
+        except ValidationError as error:
+            details = error.errors()[0]
+            key = ".".join(map(str, details["loc"]))
+            raise ValueError(
+                f"{name}: {key} {details['input']!r} is no {WORDS.get(key, WORDS[None])}"
+            ) from None
     return found
 
 

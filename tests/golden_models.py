@@ -14,7 +14,7 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from pet_mlip.data.batch import graph_from_atoms
+from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.ecse import SymmetrizationHypers
 from pet_mlip.engine.potential import Potential
 from pet_mlip.graph.graph import electronic_state
@@ -109,7 +109,7 @@ def make_structures() -> dict[str, Atoms]:
 
 def evaluate(potential: Potential, atoms: Atoms) -> dict[str, list[Any]]:
     """Atomic energies and gradient over positions and strain, by autograd of positions."""
-    graph = graph_from_atoms(atoms, potential.cutoff)
+    graph = batch_from_atoms([atoms], potential.cutoff).graph
     charge = 1 if potential.pet_hypers.system_conditioning else 0
     state = electronic_state(len(atoms), charge, 1 + charge)
     positions = torch.zeros(len(atoms), 3, dtype=torch.float64, requires_grad=True)
@@ -126,7 +126,7 @@ def evaluate(potential: Potential, atoms: Atoms) -> dict[str, list[Any]]:
 def average_frames(ensemble: str, atoms: Atoms) -> dict[str, list[float]]:
     """Sums over the frames of each atom: of 1, of w^2, and of w R."""
     potential = make_potential("default", ensemble)
-    frames = potential.layer_frames(graph_from_atoms(atoms, potential.cutoff))
+    frames = potential.layer_frames(batch_from_atoms([atoms], potential.cutoff).graph)
     values = torch.cat(
         [
             torch.ones_like(frames.weight)[:, None],

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from pet_mlip.convert.weights import metatrain_name
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.engine.potential import Potential
 from pet_mlip.graph.hypers import PETHypers
@@ -126,37 +127,6 @@ def random_potential(seed=0, **hypers):
         potential = Potential(SPECIES, PETHypers(**sizes), plain)
     potential.set_baseline({1: -1.5, 6: -20.25, 8: -30.125}, 0.75)
     return potential.eval()
-
-
-def metatrain_name(name, head):
-    """The name of one of our parameters in version 15 of metatrain."""
-    for pattern, replacement in [
-        (
-            r"layers\.(\d+)\.layers\.(\d+)\.center\.norm\.(.+)",
-            r"gnn_layers.\1.trans.layers.\2.norm_center_features.\3",
-        ),
-        (
-            r"layers\.(\d+)\.layers\.(\d+)\.center\.(.+)",
-            r"gnn_layers.\1.trans.layers.\2.center_\3",
-        ),
-        (r"exchanges\.(\d+)\.mixing\.norm\.(.+)", r"combination_norms.\1.\2"),
-        (r"exchanges\.(\d+)\.mixing\.w_in\.(.+)", r"combination_mlps.\1.0.\2"),
-        (r"exchanges\.(\d+)\.mixing\.w_out\.(.+)", r"combination_mlps.\1.2.\2"),
-        (r"layers\.(\d+)\.layers\.(.+)", r"gnn_layers.\1.trans.layers.\2"),
-        (r"layers\.(\d+)\.compress_in\.(.+)", r"gnn_layers.\1.compress.0.\2"),
-        (r"layers\.(\d+)\.compress_out\.(.+)", r"gnn_layers.\1.compress.2.\2"),
-        (r"layers\.(.+)", r"gnn_layers.\1"),
-        (r"conditioning\.(.+)", r"system_conditioning.\1"),
-        (r"readouts\.(\d+)\.(node|edge)_head\.first\.(.+)", rf"\2_heads.{head}.\1.0.\3"),
-        (r"readouts\.(\d+)\.(node|edge)_head\.second\.(.+)", rf"\2_heads.{head}.\1.2.\3"),
-        (
-            r"readouts\.(\d+)\.(node|edge)_head\.last\.(.+)",
-            rf"\2_last_layers.{head}.\1.{head}___0.\3",
-        ),
-    ]:
-        if re.fullmatch(pattern, name):
-            return re.sub(pattern, replacement, name)
-    return name
 
 
 def network_state(potential, head="energy"):

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from pet_mlip.cli.bench import bench
 from pet_mlip.cli.common import stderr
 from pet_mlip.cli.convert import convert
 from pet_mlip.cli.evaluate import evaluate
@@ -35,7 +34,6 @@ app.command("export")(export)
 app.command("convert")(convert)
 app.command("info")(info)
 app.command("md")(md)
-app.command("bench")(bench)
 app.add_typer(lammps, name="lammps", help="Build, find, check and run LAMMPS' pair_style pet.")
 
 

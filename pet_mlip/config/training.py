@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -11,6 +11,18 @@ from pet_mlip.config.base import Float, Int, Seconds, Section, as_list, defaults
 Part = Literal["embeddings", "layers", "heads", "backbone"]
 Parts = Annotated[list[Part], BeforeValidator(as_list)]
 """One part of the network or a list of them."""
+
+
+def _weights(value: Any) -> Any:
+    """Weights by name."""
+    for name, weight in value.items() if isinstance(value, dict) else ():
+        is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not is_number or not 0 <= weight < float("inf"):
+            raise ValueError(f"the weight of {name} must be a number at least 0")
+    return value
+
+
+Weights = Annotated[dict[str, Float], BeforeValidator(_weights)]
 
 
 class LossConfig(Section):
@@ -39,7 +51,7 @@ class LossConfig(Section):
         "has a stress (0: stresses are not trained on).",
     )
 
-    results: dict[str, Annotated[Float, Field(ge=0)]] = Field(
+    results: Weights = Field(
         default_factory=dict,
         description="Weights of the components of model.results, by name, as in {dipole: 5.0}; "
         "those not named have 1. Results of structures are compared per atom.",

@@ -44,22 +44,19 @@ NAMES_OF_VALUES = {
 
 
 class Placeholder:
-    """Stands for an object of a class that is never imported; keeps what it was made of.
+    """Stands for an object of a class that is never imported; keeps its state.
 
     Attributes:
         origin: Module and name of the class.
-        arguments: Those of its constructor.
         state: What its attributes were to be set from.
     """
 
     origin = ""
-    arguments: tuple[Any, ...]
     state: Any
 
-    def __new__(cls, *args: Any, **_: Any) -> Placeholder:
-        """Note the arguments."""
+    def __new__(cls, *_: Any, **__: Any) -> Placeholder:
+        """Ignore the arguments."""
         made = object.__new__(cls)
-        object.__setattr__(made, "arguments", args)
         object.__setattr__(made, "state", None)
         return made
 

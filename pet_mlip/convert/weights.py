@@ -19,42 +19,75 @@ SPECIES_TABLES = re.compile(
 )
 
 
-def rename(name: str, target: str) -> str:
+# Names of parameters, ours and metatrain's, the first pair that fits.
+NAMES = [
+    (
+        "layers.{layer}.layers.{number}.center.norm.{rest}",
+        "gnn_layers.{layer}.trans.layers.{number}.norm_center_features.{rest}",
+    ),
+    (
+        "layers.{layer}.layers.{number}.center.{rest}",
+        "gnn_layers.{layer}.trans.layers.{number}.center_{rest}",
+    ),
+    ("layers.{layer}.layers.{rest}", "gnn_layers.{layer}.trans.layers.{rest}"),
+    ("layers.{layer}.compress_in.{rest}", "gnn_layers.{layer}.compress.0.{rest}"),
+    ("layers.{layer}.compress_out.{rest}", "gnn_layers.{layer}.compress.2.{rest}"),
+    ("layers.{layer}.{end}_embedder.{rest}", "gnn_layers.{layer}.{end}_embedder.{rest}"),
+    ("node_embedders.{rest}", "node_embedders.{rest}"),
+    ("edge_embedder.{rest}", "edge_embedder.{rest}"),
+    ("exchanges.{layer}.mixing.norm.{rest}", "combination_norms.{layer}.{rest}"),
+    ("exchanges.{layer}.mixing.w_in.{rest}", "combination_mlps.{layer}.0.{rest}"),
+    ("exchanges.{layer}.mixing.w_out.{rest}", "combination_mlps.{layer}.2.{rest}"),
+    ("conditioning.{rest}", "system_conditioning.{rest}"),
+    ("readouts.{layer}.{head}_head.first.{rest}", "{head}_heads.{target}.{layer}.0.{rest}"),
+    ("readouts.{layer}.{head}_head.second.{rest}", "{head}_heads.{target}.{layer}.2.{rest}"),
+    (
+        "readouts.{layer}.{head}_head.last.{rest}",
+        "{head}_last_layers.{target}.{layer}.{block}.{rest}",
+    ),
+]
+FIELDS = {
+    "layer": r"\d+",
+    "number": r"\d+",
+    "end": "edge|neighbor",
+    "head": "node|edge",
+    "block": "[^.]+",
+    "rest": ".+",
+}
+
+
+def our_name(name: str, target: str) -> str:
     """Our name of one of metatrain's parameters, for one target of one block.
 
     Raises:
         KeyError: If it has no counterpart.
     """
-    layer = r"gnn_layers\.(\d+)\."
-    wide = r"layers.\1.layers.\2.center."
-    of_target = rf"\.{re.escape(target)}\.(\d+)\."
-    hidden, last = r"(node|edge)_heads" + of_target, r"(node|edge)_last_layers" + of_target
-    renamings = [
-        (layer + r"trans\.layers\.(\d+)\.norm_center_features\.(.+)", wide + r"norm.\3"),
-        (layer + r"trans\.layers\.(\d+)\.center_(\w+\..+)", wide + r"\3"),
-        (layer + r"trans\.layers\.(.+)", r"layers.\1.layers.\2"),
-        (layer + r"compress\.0\.(.+)", r"layers.\1.compress_in.\2"),
-        (layer + r"compress\.2\.(.+)", r"layers.\1.compress_out.\2"),
-        (layer + r"((?:edge|neighbor)_embedder\..+)", r"layers.\1.\2"),
-        (r"((?:node_embedders|edge_embedder)\..+)", r"\1"),
-        (r"combination_norms\.(\d+)\.(.+)", r"exchanges.\1.mixing.norm.\2"),
-        (r"combination_mlps\.(\d+)\.0\.(.+)", r"exchanges.\1.mixing.w_in.\2"),
-        (r"combination_mlps\.(\d+)\.2\.(.+)", r"exchanges.\1.mixing.w_out.\2"),
-        (r"system_conditioning\.(.+)", r"conditioning.\1"),
-        (hidden + r"0\.(.+)", r"readouts.\2.\1_head.first.\3"),
-        (hidden + r"2\.(.+)", r"readouts.\2.\1_head.second.\3"),
-        (last + r"[^.]+\.(.+)", r"readouts.\2.\1_head.last.\3"),
-    ]
-    for pattern, replacement in renamings:
-        if re.fullmatch(pattern, name):
-            return re.sub(pattern, replacement, name)
+    return _renamed(name, [(theirs, ours) for ours, theirs in NAMES], target)
+
+
+def metatrain_name(name: str, target: str) -> str:
+    """Metatrain's name of one of our parameters.
+
+    Raises:
+        KeyError: If it has no counterpart.
+    """
+    return _renamed(name, NAMES, target)
+
+
+def _renamed(name: str, pairs: list[tuple[str, str]], target: str) -> str:
+    fields = {field: f"(?P<{field}>{pattern})" for field, pattern in FIELDS.items()}
+    for given, wanted in pairs:
+        pattern = given.replace(".", r"\.").format(target=re.escape(target), **fields)
+        if found := re.fullmatch(pattern, name):
+            known = {"target": target, "block": f"{target}___0"}
+            return wanted.format(**known | found.groupdict())
     raise KeyError(name)
 
 
 def is_of_network(name: str, target: str) -> bool:
     """Whether a parameter is one of the network that predicts the target."""
     try:
-        rename(name, target)
+        our_name(name, target)
     except KeyError:
         return False
     return True
@@ -120,7 +153,7 @@ def convert_weights(
     """Parameters of metatrain's backend as a state dict of `pet_mlip.network.pet.PET`.
 
     Args:
-        weights: Parameters that have a counterpart (see `rename`).
+        weights: Parameters that have a counterpart (see `our_name`).
         target: The energy whose heads they are.
         rows: Row of each species in the tables of metatrain; by default as they are.
 
@@ -131,5 +164,5 @@ def convert_weights(
     for name, value in weights.items():
         if rows is not None and SPECIES_TABLES.fullmatch(name):
             value = torch.index_select(value, 0, rows)
-        converted[rename(name, target)] = value
+        converted[our_name(name, target)] = value
     return converted

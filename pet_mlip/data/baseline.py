@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
-import yaml
 from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import NDArray
 from rich.table import Table
@@ -181,25 +178,6 @@ def energies_by_number(energies: Mapping[str | int, float], where: str) -> dict[
         if not math.isfinite(result[z]):
             raise UserError(f"{where}: the energy of {name} is not finite.")
     return result
-
-
-def read_energies(path: str | Path) -> dict[int, float]:
-    """Energies per atom (eV) from a YAML or JSON file with chemical symbols as keys.
-
-    Raises:
-        UserError: The file is missing or holds something else.
-    """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except FileNotFoundError:
-        raise UserError(f"There is no file {path} with isolated-atom energies.") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}.") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} must map chemical symbols to energies in eV, as in 'H: -13.6'.")
-    return energies_by_number(values, str(path))
 
 
 def force_scale(structures: Iterable[Structure]) -> float | None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from pet_mlip.data.labels import structure_from_atoms
 from pet_mlip.data.neighbours import edge_vectors, neighbour_list
 from pet_mlip.data.structure import Structure
-from pet_mlip.graph.graph import Graph, electronic_state
+from pet_mlip.graph.graph import Graph
 
 Floats = NDArray[np.float64]
 
@@ -198,24 +198,6 @@ def batch_from_atoms(atoms: Sequence[Atoms], cutoff: float) -> Batch:
     for index, sample in enumerate(samples):
         sample.index = index
     return collate(samples)
-
-
-def graph_from_atoms(atoms: Atoms, cutoff: float) -> Graph:
-    """The graph of one structure with all edges shorter than the cutoff in Å.
-
-    Raises:
-        UserError: Positions or cell are not finite, or periodic directions span no volume.
-    """
-    edge_index, shifts, vectors = neighbour_list(
-        atoms.positions, atoms.cell.array, atoms.pbc, cutoff
-    )
-    return Graph(
-        torch.from_numpy(np.array(atoms.numbers, dtype=np.int64)),
-        torch.from_numpy(edge_index),
-        torch.from_numpy(vectors),
-        torch.from_numpy(shifts),
-        electronic_state(len(atoms)),
-    )
 
 
 def _label(structure: Structure | None, name: str, shape: tuple[int, ...]) -> Floats:

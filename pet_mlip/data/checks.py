@@ -34,13 +34,6 @@ def structure_problem(structure: Structure, limits: DataLimits = DEFAULT_LIMITS)
     return next(_problems(structure, limits), None)
 
 
-def check_structure(structure: Structure, limits: DataLimits = DEFAULT_LIMITS) -> None:
-    """Raise UserError, naming file and frame, for the first mistake in a structure."""
-    problem = structure_problem(structure, limits)
-    if problem is not None:
-        raise UserError(f"{structure.source}: {problem}.")
-
-
 def check_structures(
     structures: Iterable[Structure], limits: DataLimits = DEFAULT_LIMITS
 ) -> list[Structure]:

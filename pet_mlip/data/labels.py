@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from ase import Atoms, units
@@ -16,7 +16,6 @@ from pet_mlip.results import Result
 
 Floats = NDArray[np.float64]
 Label = Literal["energy", "forces", "stress", "virial"]
-LABELS: tuple[Label, ...] = get_args(Label)
 AUTO = "auto"
 
 # Looked for when the key is "auto", in this order, after the calculator's results.

@@ -13,7 +13,7 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from pet_mlip.data.baseline import fit_baseline
-from pet_mlip.data.checks import DEFAULT_LIMITS, DataLimits, structure_problem
+from pet_mlip.data.checks import structure_problem
 from pet_mlip.data.neighbours import neighbour_list
 from pet_mlip.data.structure import Structure
 from pet_mlip.data.summary import DataStatistics, Outlier, Range
@@ -31,7 +31,6 @@ DUPLICATE_PRECISION = 1e-5
 def data_statistics(
     structures: Iterable[Structure],
     cutoff: float = 5.0,
-    limits: DataLimits = DEFAULT_LIMITS,
     progress: Callable[[int], None] | None = None,
 ) -> DataStatistics:
     """Statistics of a stream of structures; only a few numbers per structure are kept.
@@ -39,10 +38,9 @@ def data_statistics(
     Args:
         structures: As they are read, unchecked.
         cutoff: For neighbour counts and distances in Å.
-        limits: Beyond which numbers are reported as mistakes.
         progress: Called with the number of structures done.
     """
-    collector = _Collector(cutoff, limits)
+    collector = _Collector(cutoff)
     for count, structure in enumerate(structures, start=1):
         collector.add(structure)
         if progress:
@@ -53,9 +51,8 @@ def data_statistics(
 class _Collector:
     """Running sums and per-structure numbers."""
 
-    def __init__(self, cutoff: float, limits: DataLimits) -> None:
+    def __init__(self, cutoff: float) -> None:
         self.cutoff = cutoff
-        self.limits = limits
         # What must be kept of every structure: source, species and energy.
         self.light: list[Structure] = []
         self.elements: Counter[int] = Counter()
@@ -86,7 +83,7 @@ class _Collector:
         self.pressure.append(math.nan if s.stress is None else -np.trace(s.stress) / 3)
         self._add_forces(s)
         self.fingerprints.setdefault(_fingerprint(s), []).append(str(s.source))
-        problem = structure_problem(s, self.limits)
+        problem = structure_problem(s)
         if problem:
             self.problems.append(f"{s.source}: {problem}.")
         self._add_neighbours(s)

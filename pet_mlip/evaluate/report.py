@@ -9,7 +9,7 @@ from typing import Any
 
 from pet_mlip.evaluate.errors import quantity_of
 from pet_mlip.evaluate.evaluation import Evaluation
-from pet_mlip.evaluate.plots import plot_learning_curve, plot_parity
+from pet_mlip.evaluate.plots import plot_parity
 from pet_mlip.files import check_writable
 
 ROTATIONAL_TITLES = {
@@ -28,15 +28,12 @@ LEFT_OUT = {
 """Counts in a summary, and what they count."""
 
 
-def write_report(
-    folder: str | Path, evaluation: Evaluation, metrics: str | Path | None = None
-) -> list[Path]:
-    """Write errors.json, errors.md, parity plots and, from a training, its learning curve.
+def write_report(folder: str | Path, evaluation: Evaluation) -> list[Path]:
+    """Write errors.json, errors.md and parity plots.
 
     Args:
         folder: Created if need be.
         evaluation: What `evaluate` found.
-        metrics: The metrics.csv of a training.
 
     Returns:
         The files written.
@@ -53,10 +50,6 @@ def write_report(
             files.append(folder / f"parity_{quantity}.png")
             errors, what = evaluation.errors.all[quantity], evaluation.errors.quantities[quantity]
             plot_parity(files[-1], what, sample.pairs, errors)
-    if metrics is not None and Path(metrics).is_file():
-        curve = folder / "learning_curve.png"
-        if plot_learning_curve(curve, metrics):
-            files.append(curve)
     return files
 
 

@@ -65,8 +65,6 @@ class Metadata:
             "interaction_range": self.interaction_range,
             "orientations": self.symmetrization.get("orientations", "none"),
             "bytes_per_token": bytes_per_token(PETHypers(**self.hypers), self.dtype),
-            "ensemble": self.symmetrization["ensemble"],
-            "train": self.symmetrization["train"],
         }
         if self.hypers.get("system_conditioning", False):
             values["max_charge"] = self.hypers["max_charge"]
@@ -122,12 +120,12 @@ def read_metadata(path: str | Path) -> Metadata:
 
 
 def _agree(lines: str, expected: str) -> bool:
-    """Whether both describe the same model; how much memory it takes is an estimate."""
-    sets = [
+    """Whether both say the same of a model; how much memory it takes is an estimate."""
+    first, second = (
         {line for line in text.splitlines() if not line.startswith("bytes_per_token ")}
         for text in (lines, expected)
-    ]
-    return sets[0] == sets[1]
+    )
+    return first == second
 
 
 def _parse(path: Path, text: str) -> Metadata:

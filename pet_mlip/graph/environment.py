@@ -5,8 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pet_mlip.graph.graph import Padding, pad_edges
-from pet_mlip.graph.inputs import Inputs
+from pet_mlip.graph.graph import Padding
 
 
 class Environment(NamedTuple):
@@ -42,9 +41,3 @@ def build_environment(
     switch = torch.where(padding.mask, switch, torch.zeros_like(switch))
     distance = edge_distances.index_select(0, places).reshape(n_atoms, width)
     return Environment(padding, vectors, distance, switch)
-
-
-def environment_of(inputs: Inputs) -> Environment:
-    """Padded environments of the atoms that the first layer is evaluated on."""
-    padding = pad_edges(inputs.centre, inputs.reach.atoms[0])
-    return build_environment(inputs.vectors, inputs.distance, inputs.switch, padding)

@@ -48,8 +48,6 @@ class Padding(NamedTuple):
     """Edge in each place, (N, M) int64; padded places hold some edge that exists."""
     mask: Tensor
     """True where the place is occupied, (N, M) bool."""
-    flat: Tensor
-    """Place of each edge in the flattened (N * M) layout, (E,) int64."""
 
 
 def electronic_state(n_atoms: int, charge: int = 0, spin_multiplicity: int = 1) -> Tensor:
@@ -122,9 +120,8 @@ def pad_edges(centre: Tensor, n_atoms: int) -> Padding:
     count = count_each(centre, n_atoms)
     first = torch.cumsum(count, dim=0) - count
     width = int(count.max()) if n_edges > 0 else 0
-    slot = torch.arange(n_edges, device=centre.device) - first[centre]
     places = torch.arange(width, device=centre.device)
     mask = places[None, :] < count[:, None]
     # Padded places read an edge of their own atom: gradients of a gather never pile up on one row.
     edge = first[:, None] + torch.where(mask, places[None, :], torch.zeros_like(places))
-    return Padding(edge.clamp(max=max(n_edges - 1, 0)), mask, centre * width + slot)
+    return Padding(edge.clamp(max=max(n_edges - 1, 0)), mask)

@@ -43,7 +43,6 @@ write_dump all custom forces.dump id fx fy fz modify sort id format float %.17g
 class Difference:
     """How far LAMMPS is from Python."""
 
-    ranks: int
     energy: float
     """eV per atom."""
     forces: float
@@ -83,7 +82,6 @@ def check(executable: Path, plugin: Path, ranks: int = 1, device: str = "cpu") -
         energy = atoms.get_potential_energy()
         forces, stress = atoms.get_forces(), atoms.get_stress()
     return Difference(
-        ranks,
         float(abs(values[0] - energy)) / len(atoms),
         float(np.abs(found - forces).max()),
         float(np.abs(values[1:] / BAR + stress).max()),

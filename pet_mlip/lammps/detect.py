@@ -13,7 +13,6 @@ from pet_mlip.lammps.executables import (
     Facts,
     cxx11_abi,
     find_executable,
-    mpi_library_folder,
     readable_version,
     version_number,
 )
@@ -38,8 +37,6 @@ class LammpsInstallation:
     executable: Path | None
     """The program itself, not a script that starts it; None if only headers were given."""
     mpi: MPIHeader
-    mpi_library: Path | None
-    """Folder that LD_LIBRARY_PATH needs for its MPI; None if it finds that by itself."""
     cxx11_abi: bool | None
     """Whether its C++ library has the ABI of 2011; None if that could not be told."""
 
@@ -86,7 +83,6 @@ def detect(
         include=headers,
         executable=executable,
         mpi=find_header(facts.mpi, executable, headers, mpi_include),
-        mpi_library=mpi_library_folder(executable),
         cxx11_abi=cxx11_abi(executable),
     )
 
@@ -103,7 +99,6 @@ def _of_source(include: Path, define: str | None, mpi_include: Path | None) -> L
         include=headers,
         executable=None,
         mpi=find_header("", None, headers, mpi_include),
-        mpi_library=None,
         cxx11_abi=None,
     )
 

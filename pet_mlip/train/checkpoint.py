@@ -24,8 +24,8 @@ def write_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
         torch.save({"kind": KIND, "format_version": FORMAT_VERSION, **content}, file)
 
 
-def read_checkpoint(path: str | Path, device: str = "cpu") -> dict[str, Any]:
-    """The content of a checkpoint, its tensors on a device.
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint, its tensors on the CPU.
 
     Raises:
         UserError: if the file is missing, cut short, something else, or of another version.
@@ -38,7 +38,7 @@ def read_checkpoint(path: str | Path, device: str = "cpu") -> dict[str, Any]:
     if _is_torchscript(path):
         raise UserError(f"{path} is an exported model; give last.ckpt or best.ckpt of a training.")
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "unreadable"
         raise UserError(

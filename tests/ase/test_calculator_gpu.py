@@ -7,9 +7,9 @@ import pytest
 import torch
 from ase.build import bulk, molecule
 
+from benchmarks.peers.structures import water
 from pet_mlip import PETCalculator
 from pet_mlip.ase.neighbours import SkinNeighbours, sorted_edges
-from pet_mlip.bench.structures import water
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

@@ -11,9 +11,9 @@ from ase.build import bulk, fcc111, molecule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.peers.structures import water
 from pet_mlip.ase import finders
 from pet_mlip.ase.neighbours import sorted_edges
-from pet_mlip.bench.structures import water
 from pet_mlip.data.neighbours import prepare_search
 
 CPU = torch.device("cpu")

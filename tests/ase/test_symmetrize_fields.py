@@ -8,7 +8,7 @@ from ase.build import bulk, molecule
 from model_files import small_potential
 
 from pet_mlip.ase.symmetrize.fields import Bonds, make_domain, ranges, receptive_fields
-from pet_mlip.data.batch import graph_from_atoms
+from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.export.module import ExportedModel
 from pet_mlip.graph.graph import reverse_edges
 
@@ -16,7 +16,7 @@ CUTOFF = 2.0
 
 
 def bonds_of(atoms, cutoff=CUTOFF):
-    graph = graph_from_atoms(atoms, cutoff)
+    graph = batch_from_atoms([atoms], cutoff).graph
     order = torch.argsort(graph.edge_index[0], stable=True)
     graph = graph._replace(
         edge_index=graph.edge_index[:, order],

@@ -51,7 +51,16 @@ def configure(path: str = "", value: Any = None) -> Config:
         ("data.test", ["a/t.xyz", "b/t.xyz"], ["equal names"]),
         ("symmetrization.train", "strcture", ["did you mean structure?"]),
         ("symmetrization.train", "sample", ["'sample' but must be structure or full"]),
-        ("training.loss", {"energy": 0, "forces": 0, "stress": 0}, ["cannot all have weight 0"]),
+        ("model.results", ["dipol"], ["dipol is none of dipole, polarizability"]),
+        ("model.results", ["forces"], ["forces means something else already"]),
+        ("model.results", {"x": {"rank": 3}}, ["x: rank 3 is no rank, which is 0 (scalar)"]),
+        ("model.results", {"x": {"rank": 0, "units": "e"}}, ["units 'e' is no key of a result"]),
+        ("model.results", {"a b": {"rank": 0}}, ["'a b' is no name"]),
+        (
+            "training.loss.results",
+            {"dipole": -1},
+            ["the weight of dipole must be a number at least 0"],
+        ),
     ],
 )
 def test_a_mistake_is_one_sentence(path: str, value: Any, sentences: list[str]) -> None:

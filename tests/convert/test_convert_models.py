@@ -17,7 +17,34 @@ from metatrain_files import (
     target,
 )
 
+from pet_mlip.convert.weights import metatrain_name, our_name
+
+NAMES = """
+layers.1.layers.0.center.norm.weight   gnn_layers.1.trans.layers.0.norm_center_features.weight
+layers.1.layers.0.center.mlp.w_in.bias gnn_layers.1.trans.layers.0.center_mlp.w_in.bias
+layers.1.layers.0.mlp.w_in.weight      gnn_layers.1.trans.layers.0.mlp.w_in.weight
+layers.0.compress_in.weight            gnn_layers.0.compress.0.weight
+layers.0.compress_out.bias             gnn_layers.0.compress.2.bias
+layers.1.edge_embedder.weight          gnn_layers.1.edge_embedder.weight
+layers.1.neighbor_embedder.weight      gnn_layers.1.neighbor_embedder.weight
+node_embedders.0.weight                node_embedders.0.weight
+edge_embedder.weight                   edge_embedder.weight
+exchanges.1.mixing.norm.weight         combination_norms.1.weight
+exchanges.1.mixing.w_in.weight         combination_mlps.1.0.weight
+exchanges.1.mixing.w_out.weight        combination_mlps.1.2.weight
+conditioning.charge_embedding.weight   system_conditioning.charge_embedding.weight
+readouts.0.node_head.first.weight      node_heads.mtt::pbe.0.0.weight
+readouts.1.edge_head.second.bias       edge_heads.mtt::pbe.1.2.bias
+readouts.1.node_head.last.weight       node_last_layers.mtt::pbe.1.mtt::pbe___0.weight
+"""
 LARGE = {"d_node": 32, "d_feedforward": 16, "cutoff_function": "Cosine"}
+
+
+@pytest.mark.parametrize("names", NAMES.split("\n")[1:-1])
+def test_names_of_parameters(names):
+    ours, theirs = names.split()
+    assert our_name(theirs, "mtt::pbe") == ours
+    assert metatrain_name(ours, "mtt::pbe") == theirs
 
 
 @pytest.mark.parametrize("version", range(1, 16))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
@@ -14,7 +13,6 @@ from pet_mlip.data.baseline import (
     fit_baseline,
     force_scale,
     is_isolated_atom,
-    read_energies,
     separate_isolated_atoms,
 )
 from pet_mlip.errors import UserError
@@ -115,21 +113,6 @@ def test_contradicting_isolated_atoms_are_told(make_structure):
     atoms = [make_structure([1], seed, energy=-13.6 - seed) for seed in (0, 1)]
     with pytest.raises(UserError, match=r"frame 0 and made\.xyz, frame 1 are isolated atoms of H"):
         separate_isolated_atoms(atoms)
-
-
-def test_energies_from_files(tmp_path):
-    (tmp_path / "e.yaml").write_text("H: -13.6\nO: -2040\n")
-    (tmp_path / "e.json").write_text(json.dumps({"H": -13.6, "O": -2040}))
-    for name in ("e.yaml", "e.json"):
-        assert read_energies(tmp_path / name) == {1: -13.6, 8: -2040.0}
-    (tmp_path / "bad.yaml").write_text("- 1\n- 2\n")
-    (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(UserError, match="must map chemical symbols"):
-        read_energies(tmp_path / "bad.yaml")
-    with pytest.raises(UserError, match=r"broken\.json cannot be read"):
-        read_energies(tmp_path / "broken.json")
-    with pytest.raises(UserError, match="no file"):
-        read_energies(tmp_path / "nothing.yaml")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 from torch.utils.data import DataLoader
 
-from pet_mlip.data.batch import batch_from_atoms, collate, graph_from_atoms
+from pet_mlip.data.batch import batch_from_atoms, collate
 from pet_mlip.data.dataset import AtomsDataset
 from pet_mlip.data.labels import structure_from_atoms
 from pet_mlip.data.sampler import AtomBudgetBatchSampler, SampleRef
@@ -56,7 +56,7 @@ def test_a_batch_is_its_structures_side_by_side(structures):
     graph = collate(dataset.__getitems__(range(len(dataset)))).graph
     offset, edge = 0, 0
     for structure in structures:
-        alone = graph_from_atoms(structure.to_atoms(), CUTOFF)
+        alone = batch_from_atoms([structure.to_atoms()], CUTOFF).graph
         edges = slice(edge, edge + alone.edge_index.shape[1])
         assert torch.equal(graph.species[offset : offset + structure.n_atoms], alone.species)
         assert torch.equal(graph.edge_index[:, edges], alone.edge_index + offset)
@@ -115,7 +115,7 @@ def test_batch_of_atoms(crystals):
     ],
 )
 def test_graph_of_atoms(atoms):
-    graph = graph_from_atoms(atoms, CUTOFF)
+    graph = batch_from_atoms([atoms], CUTOFF).graph
     assert graph.species.tolist() == atoms.numbers.tolist()
     lengths = graph.edge_vectors.norm(dim=1)
     assert (lengths < CUTOFF).all()

@@ -11,7 +11,6 @@ from pet_mlip.data.checks import (
     DataLimits,
     check_known_species,
     check_species,
-    check_structure,
     check_structures,
 )
 from pet_mlip.data.coverage import coverage_table, require_labels
@@ -52,46 +51,46 @@ def spoiled(structure, name, place, value):
 def test_bad_numbers(make_structure, labels, name, place, value, words):
     structure = spoiled(make_structure([1, 8, 1], 7, **labels), name, place, value)
     with pytest.raises(UserError, match=f"made.xyz, frame 7: .*{words}") as told:
-        check_structure(structure)
+        check_structures([structure])
     assert str(told.value).count(". ") == 0
 
 
 def test_energy_that_is_no_number(make_structure):
     with pytest.raises(UserError, match="energy is not finite"):
-        check_structure(make_structure([1, 1], energy=float("nan")))
+        check_structures([make_structure([1, 1], energy=float("nan"))])
 
 
 def test_overlapping_atoms(make_structure):
     structure = make_structure([1, 8, 1])
     structure.positions[2] = structure.positions[0] + [0.0, 0.0, 0.1]
     with pytest.raises(UserError, match=r"atom 0 and atom 2 are 0\.1 Å apart"):
-        check_structure(structure)
-    check_structure(structure, DataLimits(min_distance=0.05))
+        check_structures([structure])
+    check_structures([structure], DataLimits(min_distance=0.05))
     structure.positions[2] = structure.positions[0]
     with pytest.raises(UserError, match="are 0 Å apart"):
-        check_structure(structure)
+        check_structures([structure])
 
 
 def test_overlap_with_a_periodic_image(make_structure):
     structure = make_structure([1, 8], cell=5.0 * np.eye(3), pbc=PERIODIC)
     structure.positions[1] = structure.positions[0] + [0.0, 5.05, 0.0]
     with pytest.raises(UserError, match=r"a periodic image of atom 1 are 0\.05 Å apart"):
-        check_structure(structure)
+        check_structures([structure])
     small = make_structure([1], cell=np.diag([5.0, 5.0, 0.2]), pbc=PERIODIC)
     with pytest.raises(UserError, match=r"a periodic image of atom 0 are 0\.2 Å apart"):
-        check_structure(small)
+        check_structures([small])
 
 
 def test_no_atoms(make_structure):
     with pytest.raises(UserError, match="contains no atoms"):
-        check_structure(make_structure([]))
+        check_structures([make_structure([])])
 
 
 def test_forces_limit_can_be_raised(make_structure):
     structure = make_structure([1, 1], forces=np.array([[500.0, 0, 0], [0, 0, 0]]))
-    check_structure(structure, DataLimits(max_force=1000.0))
+    check_structures([structure], DataLimits(max_force=1000.0))
     with pytest.raises(UserError, match="raise max_force"):
-        check_structure(structure)
+        check_structures([structure])
 
 
 def test_good_structures_pass(crystals, molecules, tmp_path):

@@ -6,7 +6,7 @@ import torch
 from ecse_tools import CUTOFF, environment
 from torch.autograd import gradcheck, gradgradcheck
 
-from pet_mlip.data.batch import graph_from_atoms
+from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.ecse.closest_pairs import ClosestPairs, adaptive_level
 from pet_mlip.ecse.frames import count_frames
 from pet_mlip.ecse.hypers import ClosestPairsHypers
@@ -47,7 +47,7 @@ def test_derivatives_of_the_level_are_exact():
 def test_few_frames_in_perfect_crystals(crystal, most):
     """No fewer than the operations of the site (48, 24, 48) can be exact."""
     atoms = ase.build.bulk(crystal)
-    graph = graph_from_atoms(atoms, CUTOFF)
+    graph = batch_from_atoms([atoms], CUTOFF).graph
     centre = graph.edge_index[0]
     env = environment([graph.edge_vectors[centre == i] for i in range(len(atoms))])
     counts = count_frames(ClosestPairs(CUTOFF, ClosestPairsHypers())(env), len(atoms))

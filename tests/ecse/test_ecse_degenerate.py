@@ -7,7 +7,7 @@ from ase import Atoms
 from ecse_tools import CUTOFF, SYMMETRIZATION
 from reference_pet import reference_energies
 
-from pet_mlip.data.batch import graph_from_atoms
+from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.ecse.training import random_rotations
 from pet_mlip.engine.potential import Potential
 from pet_mlip.graph.graph import Graph
@@ -55,7 +55,7 @@ def total_energy(potential: Potential, graph: Graph, vectors: torch.Tensor) -> t
 
 
 def edges_of(structure: str) -> Graph:
-    graph = graph_from_atoms(STRUCTURES[structure], CUTOFF + 0.3)
+    graph = batch_from_atoms([STRUCTURES[structure]], CUTOFF + 0.3).graph
     return graph._replace(edge_vectors=graph.edge_vectors.requires_grad_(True))
 
 
@@ -98,7 +98,7 @@ def test_second_derivatives_are_finite(name, structure):
 
 def test_invariant_under_every_operation(name, structure):
     potential = make_potential(name)
-    graph = graph_from_atoms(STRUCTURES[structure], CUTOFF)
+    graph = batch_from_atoms([STRUCTURES[structure]], CUTOFF).graph
     with torch.no_grad():
         plain = potential(graph)
         for rotation in random_rotations(torch.arange(3)):

@@ -4,7 +4,7 @@ import ase.build
 import pytest
 import torch
 
-from pet_mlip.data.batch import graph_from_atoms
+from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.ecse.frames import Frames, count_frames, identity_frames
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.ecse.random_numbers import normal, uniform
@@ -31,7 +31,9 @@ def potential_with(ensemble: str) -> Potential:
 @pytest.fixture
 def batch() -> tuple[Graph, torch.Tensor]:
     """Ethanol and methane."""
-    parts = [graph_from_atoms(ase.build.molecule(name), 4.5) for name in ("CH3CH2OH", "CH4")]
+    parts = [
+        batch_from_atoms([ase.build.molecule(name)], 4.5).graph for name in ("CH3CH2OH", "CH4")
+    ]
     offset = len(parts[0].species)
     graph = Graph(
         torch.cat([g.species for g in parts]),
@@ -188,7 +190,7 @@ def test_keys_reproduce(batch, mode, ensemble):
 def test_frames_do_not_depend_on_the_rest_of_the_batch(batch, mode, ensemble):
     potential, (graph, structure) = potential_with(ensemble), batch
     together = drawn_frames(mode, potential, graph, structure, seeded())
-    alone = graph_from_atoms(ase.build.molecule("CH4"), 4.5)
+    alone = batch_from_atoms([ase.build.molecule("CH4")], 4.5).graph
     one = torch.zeros(5, dtype=torch.int64)
     apart = drawn_frames(mode, potential, alone, one, seeded()[1:])
     torch.testing.assert_close(together.matrix[structure == 1], apart.matrix, rtol=0, atol=1e-14)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from symmetrized_tools import RANKS, RandomNet, graph_of, model_named, outputs_of, turned
 
-from pet_mlip.data.batch import batch_from_atoms, graph_from_atoms
+from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.ecse import SymmetrizationHypers, Symmetrized
 from pet_mlip.ecse.training import random_rotations
 
@@ -110,7 +110,7 @@ def test_a_linear_environment_has_axial_outputs(name, kind):
 @ensembles
 def test_an_isolated_atom_is_isotropic(name):
     model = model_named(name)
-    found = model(graph_from_atoms(Atoms("OC", [(0, 0, 0), (0, 0, 9)]), CUTOFF))
+    found = model(batch_from_atoms([Atoms("OC", [(0, 0, 0), (0, 0, 9)])], CUTOFF).graph)
     assert (found["dipole"] == 0).all()
     tensor = found["polarizability"]
     third = torch.einsum("ncaa->nc", tensor)[..., None, None] / 3
@@ -198,14 +198,14 @@ def test_structures_in_a_batch_are_those_alone():
     together = model(batch.graph)
     for index, atoms in enumerate(structures):
         mine = batch.structure == index
-        alone = model(graph_from_atoms(atoms, CUTOFF))
+        alone = model(batch_from_atoms([atoms], CUTOFF).graph)
         assert_same({name: values[mine] for name, values in together.items()}, alone, 1e-12)
     assert together["polarizability"].shape == (len(batch.structure), 2, 3, 3)
 
 
 def test_a_crystal_has_the_tensors_of_its_point_group():
     atoms = ase.build.bulk("C", "diamond", a=3.57)
-    found = model_named("closest_pairs")(graph_from_atoms(atoms, CUTOFF))
+    found = model_named("closest_pairs")(batch_from_atoms([atoms], CUTOFF).graph)
     tensor = found["polarizability"]
     third = torch.einsum("ncaa->nc", tensor)[..., None, None] / 3
     assert found["dipole"].abs().max() < 1e-10

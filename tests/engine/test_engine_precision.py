@@ -15,7 +15,7 @@ from model_tools import (
 )
 from test_engine_evaluator import VARIANTS, evaluate
 
-from pet_mlip.bench.tf32 import ImitatedTF32, round_to_tf32
+from benchmarks.precisions import ImitatedTF32, round_to_tf32
 from pet_mlip.engine.precision import (
     MatrixProducts,
     dtype_of,

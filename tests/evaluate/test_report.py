@@ -24,16 +24,15 @@ def metrics(tmp_path):
     return path
 
 
-def test_files(plain, tmp_path, metrics):
+def test_files(plain, tmp_path):
     evaluation = evaluate(plain, structures(4, plain, noise=0.1), rotations=2)
-    files = write_report(tmp_path / "new" / "report", evaluation, metrics)
+    files = write_report(tmp_path / "new" / "report", evaluation)
     names = {file.name for file in files}
     assert names == {
         "errors.json",
         "errors.md",
         "parity_energy_per_atom.png",
         "parity_forces.png",
-        "learning_curve.png",
     }
     for file in files:
         if file.suffix == ".png":
@@ -74,8 +73,9 @@ def test_no_learning_curve_without_points(tmp_path, text):
 
 def test_parity_of_one_number(tmp_path):
     from pet_mlip.evaluate import Errors
+    from pet_mlip.evaluate.errors import QUANTITIES
 
     errors = Errors()
     errors.add([1.0], [1.0])
-    plot_parity(tmp_path / "p.png", "energy_per_atom", "energy", np.ones((1, 2)), errors)
+    plot_parity(tmp_path / "p.png", QUANTITIES["energy"], np.ones((1, 2)), errors)
     assert (tmp_path / "p.png").stat().st_size > 0

@@ -41,7 +41,7 @@ def eager(potential, graph, weights=None):
 
 def assert_results(found, energies, gradient, bound=1e-12):
     assert found[0].dtype == found[1].dtype == torch.float64
-    assert not any(value.requires_grad for value in found)
+    assert not any(value.requires_grad for value in found[:3])
     torch.testing.assert_close(found[0], energies, rtol=0, atol=bound)
     torch.testing.assert_close(found[1], gradient, rtol=0, atol=bound)
 
@@ -75,7 +75,7 @@ def test_the_bare_module_refuses_a_gradient_that_autograd_cannot_give(model, gra
     with torch.no_grad(), pytest.raises(torch.jit.Error, match="autograd is switched off"):
         model.module(*graph, None, True, chunk_size)
     with torch.no_grad():
-        energies, _, _ = model.module(*graph, None, False, chunk_size)
+        energies, *_ = model.module(*graph, None, False, chunk_size)
     torch.testing.assert_close(energies, model(*graph)[0], rtol=0, atol=1e-12)
 
 
@@ -91,7 +91,7 @@ def test_single_precision_vectors_are_evaluated_in_double(model, graph, chunk_si
 @pytest.mark.parametrize("species", [[], [6], [1, 29]])
 def test_without_edges(model, species, chunk_size):
     n = len(species)
-    energies, gradient, n_frames = model(
+    energies, gradient, n_frames, _ = model(
         torch.tensor(species, dtype=torch.int64),
         torch.zeros(2, 0, dtype=torch.int64),
         torch.zeros(0, 3, dtype=torch.float64),
@@ -201,7 +201,7 @@ def test_mixed_precision_of_any_file(potential, tmp_path, written):
     _, gradient = eager(potential, graph)
     model = load_model(tmp_path / "model.pt", device="cpu", dtype="bf16-mixed")
     assert (model.precision, model.dtype) == ("bf16-mixed", torch.float32)
-    energies, found, _ = model(*graph)
+    energies, found, *_ = model(*graph)
     assert 1e-4 < float((found - gradient).norm() / gradient.norm()) < 6e-2
     topology = cluster_topology(graph, model.metadata.interaction_range)
     driven, forces, *_ = model.drive(positions, graph.edge_index[1], topology)

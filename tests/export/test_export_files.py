@@ -80,8 +80,8 @@ class WrongGradient(nn.Module):
         compute_gradient: bool = True,
         chunk_size: int = 0,
         reverse: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        energies, gradient, n_frames = self.inner(
+    ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        energies, gradient, n_frames, results = self.inner(
             species,
             edge_index,
             edge_vectors,
@@ -92,7 +92,7 @@ class WrongGradient(nn.Module):
             chunk_size,
             reverse,
         )
-        return energies, 1.001 * gradient, n_frames
+        return energies, 1.001 * gradient, n_frames, results
 
 
 def wrong_weights(potential):

@@ -134,6 +134,5 @@ def test_padded_layout(count):
     assert padding.mask.shape == (len(count), width)
     assert padding.mask.sum(dim=1).tolist() == count
     assert torch.equal(padding.edge[padding.mask], torch.arange(len(centre)))
-    assert torch.equal(padding.edge.flatten()[padding.flat], torch.arange(len(centre)))
     if len(centre) > 0:
         assert padding.edge.max() < len(centre)

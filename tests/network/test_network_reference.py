@@ -5,14 +5,14 @@ import torch
 from golden_models import ARCHITECTURES, ENSEMBLES, make_potential, make_structures
 from reference_pet import reference_energies
 
-from pet_mlip.data.batch import graph_from_atoms
+from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.engine.derivatives import predict
 
 CASES = [("ethanol", 0), ("skewed", 30), ("slab", 0), ("atom", 0)]
 
 
 def graph_of(potential, atoms):
-    graph = graph_from_atoms(atoms, potential.cutoff)
+    graph = batch_from_atoms([atoms], potential.cutoff).graph
     if potential.pet_hypers.system_conditioning:
         graph = graph._replace(electronic=graph.electronic + torch.tensor([1, 1]))
     return graph._replace(edge_vectors=graph.edge_vectors.requires_grad_(True))

@@ -8,7 +8,7 @@ from ase.build import molecule
 from train_tools import TINY
 
 from pet_mlip.config import validate
-from pet_mlip.data.batch import graph_from_atoms
+from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
@@ -33,7 +33,7 @@ def test_predictions_do_not_depend_on_other_elements(hypers: PETHypers, species:
     source = make_potential([1, 6, 8, 13], hypers, 0)
     target = make_potential(species, hypers, 1)
     transfer_weights(source, target)
-    graph = graph_from_atoms(molecule("H2O"), hypers.cutoff)
+    graph = batch_from_atoms([molecule("H2O")], hypers.cutoff).graph
     torch.testing.assert_close(target(graph), source(graph), rtol=0, atol=1e-13)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from pet_mlip.bench.contestants import KOKKOS, METATRAIN, PLAIN, exported_path
-from pet_mlip.bench.kokkos import write_kokkos
-from pet_mlip.bench.structures import ELEMENTS
+from benchmarks.peers.contestants import KOKKOS, METATRAIN, PLAIN, exported_path
+from benchmarks.peers.kokkos import write_kokkos
+from benchmarks.peers.structures import ELEMENTS
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.engine.potential import Potential
 from pet_mlip.export import save_model

@@ -20,9 +20,10 @@ from ase import Atoms
 from ase.calculators.calculator import all_changes
 from numpy.typing import NDArray
 
-from pet_mlip.bench.contestants import CONTESTANTS, REFERENCES
+from benchmarks.peers.contestants import CONTESTANTS, REFERENCES
 from pet_mlip.errors import UserError
 
+ROOT = Path(__file__).parents[2]
 MIB = 2.0**20
 
 
@@ -73,10 +74,12 @@ class Worker:
     ) -> None:
         self.log = folder / f"{name}.log"
         ours, theirs = Pipe()
-        command = [sys.executable, "-m", __name__, str(theirs.fileno())]
+        # Not run by -m, so that both sides know the classes by the same name.
+        command = [sys.executable, "-c", f"import {__name__} as w; w.serve({theirs.fileno()})"]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 command,
+                cwd=ROOT,
                 env=environment(threads),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -192,8 +195,9 @@ def evaluate(calculator: Any, atoms: Atoms, count_frames: bool) -> Call:
     )
 
 
-def serve(connection: Connection) -> None:
-    """Load a contestant, then answer until the other side hangs up."""
+def serve(file_number: int) -> None:
+    """Load a contestant, then answer until the other side of the connection hangs up."""
+    connection = Connection(file_number)
     name, folder, device, memory = connection.recv()
     give_way(memory)
     known = CONTESTANTS | {reference.name: reference for reference in REFERENCES.values()}
@@ -222,10 +226,3 @@ def _failure(error: Exception) -> ContestantError:
     if isinstance(error, MemoryError) or re.search("allocate memory|out of memory", str(error)):
         return ContestantError("it takes more memory than it may (--memory)")
     return ContestantError(f"{type(error).__name__}: {lines[0] if lines else 'no message'}")
-
-
-if __name__ == "__main__":
-    # Under the name that the other side knows its classes by.
-    from pet_mlip.bench import worker
-
-    worker.serve(Connection(int(sys.argv[1])))

@@ -6,10 +6,10 @@ import pytest
 from ase.build import molecule
 from metatrain_files import network_state
 
+from benchmarks.peers.kokkos import write_kokkos
+from benchmarks.peers.settings import SHAPES
+from benchmarks.peers.weights import own_potential, with_ensemble
 from pet_mlip import PETCalculator
-from pet_mlip.bench.kokkos import write_kokkos
-from pet_mlip.bench.settings import SHAPES
-from pet_mlip.bench.weights import own_potential, with_ensemble
 from pet_mlip.errors import UserError
 from pet_mlip.export import save_model
 

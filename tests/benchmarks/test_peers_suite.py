@@ -6,13 +6,13 @@ import sys
 import numpy as np
 import pytest
 
-from pet_mlip.bench import contestants
-from pet_mlip.bench.settings import Settings
-from pet_mlip.bench.suite import check
-from pet_mlip.bench.timing import n_rounds, summarize
-from pet_mlip.bench.weights import own_potential
-from pet_mlip.bench.worker import Call, ContestantError, Worker, environment
-from pet_mlip.cli.bench import measure
+from benchmarks.peers import contestants
+from benchmarks.peers.__main__ import measure
+from benchmarks.peers.settings import Settings
+from benchmarks.peers.suite import check
+from benchmarks.peers.timing import n_rounds, summarize
+from benchmarks.peers.weights import own_potential
+from benchmarks.peers.worker import Call, ContestantError, Worker, environment
 from pet_mlip.errors import UserError
 
 
@@ -25,9 +25,9 @@ def call(seconds=1.0, energy=0.0, force=0.0):
 def folder(tmp_path_factory):
     """Where the results of the smallest kind of run are, and what it said."""
     folder, said = tmp_path_factory.mktemp("bench") / "new", io.StringIO()
-    options = {"structures": "ethanol", "contestants": "plain,ecse", "repeats": 3}
+    settings = Settings("ethanol", "plain,ecse", repeats=3, threads=1, shape="tiny")
     with contextlib.redirect_stderr(said):
-        measure(folder, False, options | {"threads": 1, "shape": "tiny"})
+        measure(settings, folder)
     (folder / "said").write_text(said.getvalue())
     return folder
 
@@ -66,7 +66,7 @@ def test_a_run_leaves_a_page_and_a_picture_and_replaces_nothing(folder):
     assert (folder / "report.md").read_text().startswith("# Benchmark")
     assert (folder / "benchmark.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UserError, match="--overwrite"):
-        measure(folder, False, {})
+        measure(Settings(), folder)
 
 
 def test_what_is_not_installed_is_left_out_with_a_sentence(monkeypatch):

@@ -56,8 +56,8 @@ def _eager(ensemble: str) -> Load:
     def load(folder: Path, device: str) -> Any:
         import torch
 
-        from pet_mlip.bench.calculators import EagerCalculator
-        from pet_mlip.bench.weights import read_potential
+        from benchmarks.peers.calculators import EagerCalculator
+        from benchmarks.peers.weights import read_potential
 
         return EagerCalculator(read_potential(folder, ensemble, torch.float32), device)
 
@@ -66,7 +66,7 @@ def _eager(ensemble: str) -> Load:
 
 def _reference(ensemble: str) -> Load:
     def load(folder: Path, device: str) -> Any:
-        from pet_mlip.bench.calculators import ReferenceCalculator
+        from benchmarks.peers.calculators import ReferenceCalculator
 
         return ReferenceCalculator(folder, ensemble, device)
 
@@ -90,7 +90,7 @@ def _kokkos(folder: Path, device: str) -> Any:
 
 
 def _mace(folder: Path, device: str) -> Any:
-    from pet_mlip.bench.calculators import mace_calculator
+    from benchmarks.peers.calculators import mace_calculator
 
     return mace_calculator(device)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from pet_mlip.bench.contestants import BASE
+from benchmarks.peers.contestants import BASE
 from pet_mlip.evaluate.plots import new_figure, save
 
 COLORS = ("#2a6f97", "#8ecae6", "#e07a1f", "#f4c095", "#3a7d44", "#8a5fa8", "#8a8a8a", "#b23a48")
@@ -19,7 +19,7 @@ def plot(path: Path, results: dict[str, Any]) -> None:
 
     Args:
         path: Of the picture.
-        results: What `pet_mlip.bench.suite.run` returned.
+        results: What `benchmarks.peers.suite.run` returned.
     """
     colors = {name: COLORS[k % len(COLORS)] for k, name in enumerate(results["titles"])}
     figure, (bars, per_atom, memory) = new_figure(15, 4.2, 3)

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from pet_mlip.bench import contestants, structures
-from pet_mlip.bench.contestants import BASE, CONTESTANTS, REFERENCES, Contestant
-from pet_mlip.bench.settings import SHAPES, Settings
-from pet_mlip.bench.structures import BenchStructure
-from pet_mlip.bench.timing import errors, first_calls, interleave, n_rounds, summarize
-from pet_mlip.bench.weights import write_models
-from pet_mlip.bench.worker import Call, ContestantError, Worker
+from benchmarks.peers import contestants, structures
+from benchmarks.peers.contestants import BASE, CONTESTANTS, REFERENCES, Contestant
+from benchmarks.peers.settings import SHAPES, Settings
+from benchmarks.peers.structures import BenchStructure
+from benchmarks.peers.timing import errors, first_calls, interleave, n_rounds, summarize
+from benchmarks.peers.weights import write_models
+from benchmarks.peers.worker import Call, ContestantError, Worker
 
 PACKAGES = ("torch", "numpy", "ase", "metatrain", "metatomic-ase", "pet-kokkos", "mace-torch")
 PARITY = {"energy_per_atom": 5e-6, "forces": 1e-4}
@@ -30,7 +30,7 @@ Say = Callable[[str], None]
 Keep = Callable[[dict[str, Any]], None]
 
 
-def run(settings: Settings, say: Say = print, keep: Keep | None = None) -> dict[str, Any]:
+def run(settings: Settings, say: Say, keep: Keep) -> dict[str, Any]:
     """Measure.
 
     Args:
@@ -39,7 +39,7 @@ def run(settings: Settings, say: Say = print, keep: Keep | None = None) -> dict[
         keep: Is given the results so far after each structure, so that none are lost.
 
     Returns:
-        Results as plain JSON types; `pet_mlip.bench.report` describes them.
+        Results as plain JSON types; `benchmarks.peers.report` describes them.
 
     Raises:
         UserError: There is no such structure or contestant.
@@ -65,8 +65,7 @@ def run(settings: Settings, say: Say = print, keep: Keep | None = None) -> dict[
         for structure in chosen:
             found = Measurement(structure, taking_part, settings, folder, say).run()
             results["structures"].append(found)
-            if keep is not None:
-                keep(results)
+            keep(results)
     return results
 
 

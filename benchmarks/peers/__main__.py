@@ -1,21 +1,32 @@
-"""`pet-mlip bench`."""
+"""The command line: ``python -m benchmarks.peers``, in a clone of the repository."""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pet_mlip.bench.contestants import CONTESTANTS
-from pet_mlip.cli.common import stderr, stdout
+from benchmarks.peers.contestants import CONTESTANTS
+from benchmarks.peers.plot import plot
+from benchmarks.peers.report import markdown, read_page, read_results, summary, update_page
+from benchmarks.peers.settings import CLOCKS, SHAPES, Settings
+from benchmarks.peers.suite import run
 from pet_mlip.errors import UserError
 from pet_mlip.files import check_writable, write_text
 
 FILES = ("results.json", "report.md", "benchmark.png")
 
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
+
+@app.command()
 def bench(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for all results.")] = Path(
         "bench"
@@ -45,12 +56,15 @@ def bench(
     clock: Annotated[
         str,
         typer.Option(
-            help="wall, cpu (processor time of all threads), or auto: cpu with one thread."
+            help=f"{', '.join(CLOCKS)}: cpu is processor time of all threads, auto is cpu with one "
+            "thread."
         ),
     ] = "auto",
     shape: Annotated[
         str,
-        typer.Option(help="The PET: default (metatrain's), upet-s, or tiny, for a quick try."),
+        typer.Option(
+            help=f"The PET: {', '.join(SHAPES)}; default is metatrain's, tiny is for a quick try."
+        ),
     ] = "default",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     peer_atoms: Annotated[
@@ -80,53 +94,45 @@ def bench(
         bool, typer.Option("--overwrite", help="Replace the results in the output folder.")
     ] = False,
 ) -> None:
-    r"""Time, memory and accuracy of this package and its peers, on the same random weights.
+    """Time, memory and accuracy of this package and its peers, on the same random weights.
 
     Everyone has a process of its own, and all are called in turn: energy, forces and stress with
     the neighbour list, atoms moved a little between calls. Writes results.json, report.md and
     benchmark.png. Peers are metatrain (through metatomic's calculator), pet-kokkos and MACE, where
-    installed: pip install '.\[bench]'.
+    installed: make peers.
     """
-    from pet_mlip.bench.report import markdown, read_page, read_results, summary, update_page
-
     if update is not None:
         read_page(update)
     if results is not None:
         found = read_results(results)
         text = summary(found)
     else:
-        options = {
-            "structures": structures,
-            "contestants": contestants,
-            "repeats": repeats,
-            "seconds": seconds,
-            "threads": threads,
-            "clock": clock,
-            "shape": shape,
-            "device": device,
-            "peer_atoms": peer_atoms,
-            "memory": memory,
-            "seed": seed,
-        }
-        found = measure(output, overwrite, options)
+        settings = Settings(
+            structures=structures,
+            contestants=contestants,
+            repeats=repeats,
+            seconds=seconds,
+            threads=threads,
+            clock=clock,
+            shape=shape,
+            device=device,
+            peer_atoms=peer_atoms,
+            memory=memory,
+            seed=seed,
+        )
+        found = measure(settings, output, overwrite)
         text = markdown(found)
     if update is not None:
         update_page(update, found)
-    stdout().print(text, markup=False, soft_wrap=True)
+    print(text)
 
 
-def measure(output: Path, overwrite: bool, options: dict[str, Any]) -> dict[str, Any]:
+def measure(settings: Settings, output: Path, overwrite: bool = False) -> dict[str, Any]:
     """Run the benchmark and write its files after each structure.
 
     Raises:
         UserError: An option makes no sense, or there are results in the folder.
     """
-    from pet_mlip.bench.plot import plot
-    from pet_mlip.bench.report import markdown
-    from pet_mlip.bench.settings import Settings
-    from pet_mlip.bench.suite import run
-
-    settings = Settings(**options)
     if output.is_file():
         raise UserError(f"--output {output} is a file; give a folder.")
     if not overwrite and any((output / name).exists() for name in FILES):
@@ -134,7 +140,6 @@ def measure(output: Path, overwrite: bool, options: dict[str, Any]) -> dict[str,
             f"{output} holds results already: replace them with --overwrite, or choose another "
             "--output."
         )
-
     check_writable(output)
 
     def keep(results: dict[str, Any]) -> None:
@@ -143,6 +148,18 @@ def measure(output: Path, overwrite: bool, options: dict[str, Any]) -> dict[str,
         plot(output / FILES[2], results)
 
     def say(sentence: str) -> None:
-        stderr().print(sentence, markup=False, soft_wrap=True)
+        print(sentence, file=sys.stderr, flush=True)
 
     return run(settings, say, keep)
+
+
+def main() -> None:
+    """Run the command line; a mistake is one sentence and exit code 1."""
+    try:
+        app()
+    except UserError as error:
+        sys.exit(f"Error: {error}")
+
+
+if __name__ == "__main__":
+    main()

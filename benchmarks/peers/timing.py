@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from pet_mlip.bench.worker import Call, ContestantError, Worker
+from benchmarks.peers.worker import Call, ContestantError, Worker
 
 MOVE = 0.02
 """Standard deviation in Å of the moves between calls; kept neighbour lists stay valid."""

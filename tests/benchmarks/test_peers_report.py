@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from pet_mlip.bench.plot import plot
-from pet_mlip.bench.report import BEGIN, END, markdown, read_results, summary, update_page
+from benchmarks.peers.plot import plot
+from benchmarks.peers.report import BEGIN, END, markdown, read_results, summary, update_page
 from pet_mlip.errors import UserError
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from ase.units import kg, m
 
-from pet_mlip.bench.structures import ELEMENTS, catalogue, choose, water
+from benchmarks.peers.structures import ELEMENTS, catalogue, choose, water
 from pet_mlip.errors import UserError
 
 

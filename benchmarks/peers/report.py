@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pet_mlip.bench.contestants import BASE
+from benchmarks.peers.contestants import BASE
 from pet_mlip.errors import UserError
 from pet_mlip.files import write_text
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from pet_mlip.errors import UserError
 
-Clock = Literal["auto", "wall", "cpu"]
-
+CLOCKS = ("auto", "wall", "cpu")
 SHAPES: dict[str, dict[str, Any]] = {
     "default": {},
     "upet-s": {
@@ -40,16 +39,16 @@ class Settings:
     """What is compared, on what, and how."""
 
     structures: str = "all"
-    """Names and groups with commas between; see `pet_mlip.bench.structures`."""
+    """Names and groups with commas between; see `benchmarks.peers.structures`."""
     contestants: str = "all"
-    """Names with commas between; see `pet_mlip.bench.contestants`."""
+    """Names with commas between; see `benchmarks.peers.contestants`."""
     repeats: int = 9
     """Rounds, in each of which every contestant is called once."""
     seconds: float = 60.0
     """Fewer rounds (at least one) where these would take longer, per structure."""
     threads: int = 2
     """Of each contestant."""
-    clock: Clock = "auto"
+    clock: str = "auto"
     """auto: processor time with one thread, wall time with more."""
     shape: str = "default"
     """Key of `SHAPES`."""
@@ -64,8 +63,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.shape not in SHAPES:
             raise UserError(f"--shape {self.shape} is not known; use {', '.join(SHAPES)}.")
-        if self.clock not in get_args(Clock):
-            raise UserError(f"--clock {self.clock} is not known; use {', '.join(get_args(Clock))}.")
+        if self.clock not in CLOCKS:
+            raise UserError(f"--clock {self.clock} is not known; use {', '.join(CLOCKS)}.")
 
     @property
     def allowed_memory(self) -> float | None:

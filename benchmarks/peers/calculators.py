@@ -14,11 +14,11 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from benchmarks.peers.contestants import exported_path
+from benchmarks.peers.structures import ELEMENTS
+from benchmarks.peers.weights import read_potential
 from pet_mlip import PETCalculator
 from pet_mlip.ase.neighbours import SkinNeighbours
-from pet_mlip.bench.contestants import exported_path
-from pet_mlip.bench.structures import ELEMENTS
-from pet_mlip.bench.weights import read_potential
 from pet_mlip.engine.derivatives import predict
 from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError

@@ -3,35 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 import struct
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
+from pet_mlip.convert.weights import metatrain_name
 from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
-
-_LAYER = r"layers\.(\d+)\."
-_TRANSFORMER = r"gnn_layers.\1.trans.layers.\2."
-RENAMINGS = [
-    (_LAYER + r"layers\.(\d+)\.center\.norm\.(.+)", _TRANSFORMER + r"norm_center_features.\3"),
-    (_LAYER + r"layers\.(\d+)\.center\.(.+)", _TRANSFORMER + r"center_\3"),
-    (_LAYER + r"layers\.(.+)", r"gnn_layers.\1.trans.layers.\2"),
-    (_LAYER + r"compress_in\.(.+)", r"gnn_layers.\1.compress.0.\2"),
-    (_LAYER + r"compress_out\.(.+)", r"gnn_layers.\1.compress.2.\2"),
-    (_LAYER + r"((?:edge|neighbor)_embedder\..+)", r"gnn_layers.\1.\2"),
-    (r"exchanges\.(\d+)\.mixing\.norm\.(.+)", r"combination_norms.\1.\2"),
-    (r"exchanges\.(\d+)\.mixing\.w_in\.(.+)", r"combination_mlps.\1.0.\2"),
-    (r"exchanges\.(\d+)\.mixing\.w_out\.(.+)", r"combination_mlps.\1.2.\2"),
-    (r"readouts\.(\d+)\.(node|edge)_head\.first\.(.+)", r"\2_heads.energy.\1.0.\3"),
-    (r"readouts\.(\d+)\.(node|edge)_head\.second\.(.+)", r"\2_heads.energy.\1.2.\3"),
-    (
-        r"readouts\.(\d+)\.(node|edge)_head\.last\.(.+)",
-        r"\2_last_layers.energy.\1.energy___0.\3",
-    ),
-]
 
 
 def write_kokkos(prefix: Path, potential: Potential) -> None:
@@ -65,21 +45,13 @@ def write_kokkos(prefix: Path, potential: Potential) -> None:
         "energy_unit": "eV",
     }
     prefix.with_suffix(".json").write_text(json.dumps(content), encoding="utf-8")
-    write_safetensors(prefix.with_suffix(".safetensors"), kokkos_weights(potential))
-
-
-def kokkos_weights(potential: Potential) -> dict[str, Tensor]:
-    """Weights under pet-kokkos' names, which are metatrain's."""
-    weights = {}
-    for name, value in potential.pet.state_dict().items():
-        if value.numel() == 0:  # ours has tables that a plain PET does not use
-            continue
-        for pattern, replacement in RENAMINGS:
-            if re.fullmatch(pattern, name):
-                name = re.sub(pattern, replacement, name)
-                break
-        weights[name] = value
-    return weights
+    # Empty ones are tables that a plain PET does not use; all others have metatrain's names.
+    weights = {
+        metatrain_name(name, "energy"): value
+        for name, value in potential.pet.state_dict().items()
+        if value.numel() > 0
+    }
+    write_safetensors(prefix.with_suffix(".safetensors"), weights)
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor]) -> None:
