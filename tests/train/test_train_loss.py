@@ -10,7 +10,7 @@ from train_tools import structures
 from pet_mlip.config import LossConfig
 from pet_mlip.data.batch import Batch, batch_from_atoms
 from pet_mlip.engine.derivatives import Prediction
-from pet_mlip.train.loss import ErrorSums, Loss, compare, label_counts
+from pet_mlip.train.loss import ErrorSums, Loss, Residual, compare, label_counts
 
 CPU = torch.device("cpu")
 
@@ -22,7 +22,7 @@ def guess(batch: Batch, error: float) -> Prediction:
     forces = batch.forces.nan_to_num() + error
     virial = volume * (batch.stress.nan_to_num() + error)
     parts = (energy, torch.zeros(len(batch.forces)), forces, virial)
-    return Prediction(*(part.requires_grad_() for part in parts))
+    return Prediction(*(part.requires_grad_() for part in parts), {})
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_a_prediction_that_is_no_number_shows(batch: Batch) -> None:
 def test_huber_joins_the_square_smoothly() -> None:
     loss = Loss(LossConfig(kind="huber", huber_delta=0.1), scale=2.0)
     x = torch.tensor([0.1, 0.2 - 1e-9, 0.2 + 1e-9, 2.0], dtype=torch.float64, requires_grad=True)
-    penalty = loss.penalty(x)
+    penalty = loss.penalty("energy", Residual(x, x > 0))
     assert penalty.tolist() == pytest.approx([0.0025, 0.01, 0.01, 0.1 * (2 - 0.1)])
     (slope,) = torch.autograd.grad(penalty.sum(), x)
     assert slope[1].item() == pytest.approx(slope[2].item())
