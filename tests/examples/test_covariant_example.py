@@ -1,4 +1,4 @@
-"""The PointNet example: its data, and a shortened run."""
+"""The example of dipoles and polarizabilities: its data, and shortened runs of PET and PointNet."""
 
 import importlib.util
 import sys
@@ -24,7 +24,7 @@ def load(name):
 
 @pytest.fixture(scope="module")
 def example():
-    return load("covariant")
+    return load("pointnet")
 
 
 def test_the_data_is_complete_and_small():
@@ -100,3 +100,20 @@ def test_the_predicted_dipole_does_not_depend_on_the_origin_or_the_batch(example
     ]
     torch.testing.assert_close(values[1], values[0], rtol=0, atol=1e-12)
     torch.testing.assert_close(values[2], values[0][: len(structures[0])], rtol=0, atol=1e-12)
+
+
+def test_pet_learns_dipoles_and_polarizabilities(tmp_path, capsys, monkeypatch):
+    """The README's commands, with fewer epochs."""
+    from pet_mlip.config import load_config
+    from pet_mlip.train import run_training
+
+    quick = ["training.epochs=12", "training.validate_every=12", "logging.progress=false"]
+    run_training(load_config(FOLDER / "pet.yaml", quick), tmp_path)
+    monkeypatch.setattr(sys, "argv", ["predict.py", str(tmp_path / "model.pt")])
+    load("predict").main()
+    lines = capsys.readouterr().out.splitlines()
+    for line, name in zip(lines, ("dipole", "polarizability"), strict=True):
+        words = line.split()
+        assert words[0] == f"{name}:"
+        assert float(words[words.index("%") - 1].lstrip("(")) < 40.0
+        assert float(words[words.index("rotational") + 2]) < 1e-12

@@ -1,6 +1,6 @@
 """Dipoles and polarizabilities from a network that is no PET, with and without an ensemble.
 
-    python examples/covariant/covariant.py [--steps 1000] [--ensemble axis_plane]
+    python examples/covariant/pointnet.py [--steps 1000] [--ensemble axis_plane]
 
 Trains a small PointNet twice on the molecules in this folder: symmetrized by the ensemble, and
 plain, with randomly rotated data instead. Prints the errors on unseen structures, in per cent of
