@@ -26,6 +26,8 @@ def nearest_axes(
     total = score.sum(dim=1)
     used = (score.detach() > 0.0) & (share.detach() > 0.0).unsqueeze(1)
     atom, slot = torch.nonzero(used).unbind(1)
-    weight = score[atom, slot] / total[atom] * share[atom]
+    place = atom * score.shape[1] + slot
+    weight = score.flatten().index_select(0, place) / total.index_select(0, atom)
+    weight = weight * share.index_select(0, atom)
     isolated = torch.nonzero(total.detach() == 0.0).squeeze(1)
-    return atom, unit[atom, slot], weight, isolated
+    return atom, unit.flatten(0, 1).index_select(0, place), weight, isolated

@@ -18,8 +18,9 @@ class AxisPlane(nn.Module):
     one, and the ensemble of a rotated or mirrored environment is the rotated or mirrored ensemble.
     """
 
-    def __init__(self, cutoff: float, hypers: AxisPlaneHypers) -> None:
+    def __init__(self, cutoff: float, hypers: AxisPlaneHypers, derivatives: int = 2) -> None:
         super().__init__()
+        self.derivatives = derivatives
         self.cutoff = cutoff
         self.axis_width = hypers.axis_width
         self.plane_width = hypers.plane_width
@@ -33,26 +34,31 @@ class AxisPlane(nn.Module):
         """Frames of every atom; see the class."""
         distance, switch, vectors = environment.distance, environment.switch, environment.vectors
         largest = self.cutoff + self.axis_width
-        radius = adaptive_radius(distance, switch, self.axis_width, largest)
+        radius = adaptive_radius(distance, switch, self.axis_width, largest, self.derivatives)
         axis_score = quintic((radius[:, None] - distance) / self.axis_width) * switch
         total = axis_score.sum(dim=1)
 
         axis_atom, axis_slot = torch.nonzero(axis_score.detach() > 0.0).unbind(1)
-        axis_weight = axis_score[axis_atom, axis_slot] / total[axis_atom]
-        axis = vectors[axis_atom, axis_slot] / distance[axis_atom, axis_slot].unsqueeze(1)
+        place = axis_atom * distance.shape[1] + axis_slot
+        axis_weight = axis_score.flatten().index_select(0, place) / total.index_select(0, axis_atom)
+        length = distance.flatten().index_select(0, place)
+        axis = vectors.flatten(0, 1).index_select(0, place) / length.unsqueeze(1)
         normal, plane_score = self.score_planes(axis, axis_atom, environment)
         plane_total = plane_score.sum(dim=1)
         missing = (1.0 - plane_total / self.fallback).clamp(min=0.0) ** 3
         share = axis_weight / (plane_total + missing)
 
         pair_axis, pair_slot = torch.nonzero(plane_score.detach() > 0.0).unbind(1)
-        pair_weight = share[pair_axis] * plane_score[pair_axis, pair_slot]
-        pair_atom = axis_atom[pair_axis]
-        z = normal[pair_axis, pair_slot]
+        place = pair_axis * distance.shape[1] + pair_slot
+        pair_weight = plane_score.flatten().index_select(0, place)
+        pair_weight = pair_weight * share.index_select(0, pair_axis)
+        pair_atom = axis_atom.index_select(0, pair_axis)
+        z = normal.flatten(0, 1).index_select(0, place)
         z = z / torch.linalg.vector_norm(z, dim=1, keepdim=True)
-        x = axis[pair_axis]
+        x = axis.index_select(0, pair_axis)
         y = torch.linalg.cross(z, x)
-        zeta = (self.asymmetry(environment)[pair_atom] * z).sum(dim=1) / self.handedness_width
+        asymmetry = self.asymmetry(environment).index_select(0, pair_atom)
+        zeta = (asymmetry * z).sum(dim=1) / self.handedness_width
         right = quintic(0.5 * (1.0 + zeta))
         left = quintic(0.5 * (1.0 - zeta))
         of_right = torch.nonzero(right.detach() > 0.0).squeeze(1)
@@ -60,39 +66,45 @@ class AxisPlane(nn.Module):
         of_axis = torch.nonzero(missing.detach() > 0.0).squeeze(1)
         isolated = torch.nonzero(total.detach() == 0.0).squeeze(1)
 
-        no_axis = torch.zeros_like(axis[of_axis])
+        lone = axis.index_select(0, of_axis)
+        no_axis = torch.zeros_like(lone)
         nothing = torch.zeros(isolated.shape[0], 3, 3, dtype=axis.dtype, device=axis.device)
         matrix = torch.cat(
             [
-                torch.stack([x, y, z], dim=2)[of_right],
-                torch.stack([x, y, -z], dim=2)[of_left],
-                torch.stack([axis[of_axis], no_axis, no_axis], dim=2),
+                torch.stack([x, y, z], dim=2).index_select(0, of_right),
+                torch.stack([x, y, -z], dim=2).index_select(0, of_left),
+                torch.stack([lone, no_axis, no_axis], dim=2),
                 nothing,
             ]
         )
         weight = torch.cat(
             [
-                (pair_weight * right)[of_right],
-                (pair_weight * left)[of_left],
-                (share * missing)[of_axis],
+                (pair_weight * right).index_select(0, of_right),
+                (pair_weight * left).index_select(0, of_left),
+                (share * missing).index_select(0, of_axis),
                 torch.ones_like(nothing[:, 0, 0]),
             ]
         )
         atom = torch.cat([pair_atom[of_right], pair_atom[of_left], axis_atom[of_axis], isolated])
         order = torch.argsort(atom, stable=True)
-        return Frames(atom[order], matrix[order], weight[order])
+        return Frames(
+            atom.index_select(0, order),
+            matrix.index_select(0, order),
+            weight.index_select(0, order),
+        )
 
     def score_planes(
         self, axis: Tensor, axis_atom: Tensor, environment: Environment
     ) -> tuple[Tensor, Tensor]:
         """Normals u_j x r_k (A, M, 3) and scores s(r_k; R2_j) q_jk (A, M) of each axis' planes."""
-        distance = environment.distance[axis_atom]
-        normal = torch.linalg.cross(axis.unsqueeze(1), environment.vectors[axis_atom])
+        distance = environment.distance.index_select(0, axis_atom)
+        vectors = environment.vectors.index_select(0, axis_atom)
+        normal = torch.linalg.cross(axis.unsqueeze(1), vectors)
         sine_squared = (normal * normal).sum(dim=2) / (distance * distance)
         eligible = quintic((sine_squared - self.collinear) / self.collinear_width)
-        eligible = eligible * environment.switch[axis_atom]
+        eligible = eligible * environment.switch.index_select(0, axis_atom)
         largest = self.cutoff + self.plane_width
-        radius = adaptive_radius(distance, eligible, self.plane_width, largest)
+        radius = adaptive_radius(distance, eligible, self.plane_width, largest, self.derivatives)
         return normal, quintic((radius[:, None] - distance) / self.plane_width) * eligible
 
     def asymmetry(self, environment: Environment) -> Tensor:

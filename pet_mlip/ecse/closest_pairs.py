@@ -6,7 +6,14 @@ from torch import Tensor, nn
 from pet_mlip.ecse.axes import nearest_axes
 from pet_mlip.ecse.frames import Frames
 from pet_mlip.ecse.hypers import ClosestPairsHypers
-from pet_mlip.ecse.switches import adaptive_radius, quintic, quintic_slope
+from pet_mlip.ecse.switches import (
+    adaptive_radius,
+    is_found,
+    next_search,
+    quintic,
+    quintic_and_slope,
+    start_search,
+)
 from pet_mlip.graph.environment import Environment
 
 
@@ -21,8 +28,9 @@ class ClosestPairs(nn.Module):
     environment is the rotated or mirrored ensemble.
     """
 
-    def __init__(self, cutoff: float, hypers: ClosestPairsHypers) -> None:
+    def __init__(self, cutoff: float, hypers: ClosestPairsHypers, derivatives: int = 2) -> None:
         super().__init__()
+        self.derivatives = derivatives
         self.cutoff = cutoff
         self.width = hypers.width
         self.collinear = hypers.collinear
@@ -41,22 +49,31 @@ class ClosestPairs(nn.Module):
         asymmetry = self.asymmetry(unit, environment)
         atom, first, second = self.candidates(unit, asymmetry, environment)
 
-        x = unit[atom, first]
-        z = torch.linalg.cross(x, unit[atom, second])
+        n_places = distance.shape[1]
+        first, second = atom * n_places + first, atom * n_places + second
+        flat, flat_switch, flat_distance = unit.flatten(0, 1), switch.flatten(), distance.flatten()
+        x = flat.index_select(0, first)
+        z = torch.linalg.cross(x, flat.index_select(0, second))
         sine_squared = (z * z).sum(dim=1)
         eligible = quintic((sine_squared - self.collinear) / self.collinear_width)
-        count = eligible * switch[atom, first] * switch[atom, second]
-        zeta = (asymmetry[atom] * z).sum(dim=1)
-        cost = distance[atom, first] + distance[atom, second] + self.oblique * (1.0 - sine_squared)
+        count = eligible * flat_switch.index_select(0, first) * flat_switch.index_select(0, second)
+        zeta = (asymmetry.index_select(0, atom) * z).sum(dim=1)
+        cost = flat_distance.index_select(0, first) + flat_distance.index_select(0, second)
+        cost = cost + self.oblique * (1.0 - sine_squared)
         cost = torch.cat([cost + self.wrong_side(zeta), cost + self.wrong_side(-zeta)])
         of_frame, count = torch.cat([atom, atom]), torch.cat([count, count])
 
-        level = adaptive_level(cost, count, of_frame, distance.shape[0], self.width, self.largest)
-        score = count * quintic((level[of_frame] - cost) / self.width)
+        n_atoms, largest = distance.shape[0], self.largest
+        level = adaptive_level(
+            cost, count, of_frame, n_atoms, self.width, largest, self.derivatives
+        )
+        score = count * quintic((level.index_select(0, of_frame) - cost) / self.width)
         total = torch.zeros_like(level).index_add(0, of_frame, score)
         missing = (1.0 - total / self.fallback).clamp(min=0.0) ** 3
         share = 1.0 / (total + missing)
-        radius = adaptive_radius(distance, switch, self.width, self.cutoff + self.width)
+        radius = adaptive_radius(
+            distance, switch, self.width, self.cutoff + self.width, self.derivatives
+        )
         axis_atom, axis, axis_weight, isolated = nearest_axes(
             radius, self.width, unit, missing * share, environment
         )
@@ -67,13 +84,23 @@ class ClosestPairs(nn.Module):
         both = torch.cat([torch.stack([x, y, z], dim=2), torch.stack([x, y, -z], dim=2)])
         no_axis = torch.zeros_like(axis)
         nothing = torch.zeros(isolated.shape[0], 3, 3, dtype=x.dtype, device=x.device)
-        atoms = torch.cat([of_frame[used], axis_atom, isolated])
-        matrix = torch.cat([both[used], torch.stack([axis, no_axis, no_axis], dim=2), nothing])
+        atoms = torch.cat([of_frame.index_select(0, used), axis_atom, isolated])
+        matrix = torch.cat(
+            [both.index_select(0, used), torch.stack([axis, no_axis, no_axis], dim=2), nothing]
+        )
         weight = torch.cat(
-            [(score * share[of_frame])[used], axis_weight, torch.ones_like(nothing[:, 0, 0])]
+            [
+                (score * share.index_select(0, of_frame)).index_select(0, used),
+                axis_weight,
+                torch.ones_like(nothing[:, 0, 0]),
+            ]
         )
         order = torch.argsort(atoms, stable=True)
-        return Frames(atoms[order], matrix[order], weight[order])
+        return Frames(
+            atoms.index_select(0, order),
+            matrix.index_select(0, order),
+            weight.index_select(0, order),
+        )
 
     def candidates(
         self, unit: Tensor, asymmetry: Tensor, environment: Environment
@@ -109,7 +136,13 @@ class ClosestPairs(nn.Module):
 
 
 def adaptive_level(
-    cost: Tensor, count: Tensor, atom: Tensor, n_atoms: int, width: float, largest: float
+    cost: Tensor,
+    count: Tensor,
+    atom: Tensor,
+    n_atoms: int,
+    width: float,
+    largest: float,
+    derivatives: int = 2,
 ) -> Tensor:
     """As `adaptive_radius`, for P rows of which each belongs to one atom.
 
@@ -122,47 +155,45 @@ def adaptive_level(
         n_atoms: Number of atoms.
         width: Width of the switch, in the units of the cost.
         largest: Upper bound of the level.
+        derivatives: How many derivatives of the result are exact, 1 or 2.
 
     Returns:
-        L, (N,), with exact first and second derivatives.
+        L, (N,).
     """
-    level, slope = _solve(cost.detach(), count.detach(), atom, n_atoms, width, largest)
+    c, f = cost.detach(), count.detach()
+    level = _solve(c, f, atom, n_atoms, width, largest)
+    value, slopes = quintic_and_slope((level.index_select(0, atom) - c) / width)
+    slopes.mul_(f).div_(width)
+    slope = level.square().mul_(3.0 / largest**3).index_add(0, atom, slopes)
+    if derivatives < 2:
+        change = slopes * (cost - c) - value * (count - f)
+        return level + torch.zeros_like(level).index_add(0, atom, change) / slope
     # Each step with a constant slope makes one more derivative of the implicit function exact.
     for _ in range(2):
-        level = level - _excess(level, cost, count, atom, width, largest) / slope
+        held = count * quintic((level.index_select(0, atom) - cost) / width)
+        level = level - ((level / largest) ** 3 - 1.0).index_add(0, atom, held) / slope
     return level
-
-
-def _excess(
-    level: Tensor, cost: Tensor, count: Tensor, atom: Tensor, width: float, largest: float
-) -> Tensor:
-    """What the level of each atom holds, minus one, (N,)."""
-    held = count * quintic((level.index_select(0, atom) - cost) / width)
-    return ((level / largest) ** 3 - 1.0).index_add(0, atom, held)
 
 
 def _solve(
     cost: Tensor, count: Tensor, atom: Tensor, n_atoms: int, width: float, largest: float
-) -> tuple[Tensor, Tensor]:
-    """The level to round-off, and the slope of what it holds there."""
+) -> Tensor:
+    """The level to round-off."""
     # Nothing is held below the cheapest row; the level of an atom without rows is the largest.
-    high = torch.full([n_atoms], largest, dtype=cost.dtype, device=cost.device)
-    low = high.scatter_reduce(0, atom, cost, "amin")
-    for _ in range(17):
-        level = 0.5 * (low + high)
-        excess = _excess(level, cost, count, atom, width, largest)
-        low = torch.where(excess <= 0.0, level, low)
-        high = torch.where(excess > 0.0, level, high)
-    # From 1e-4 Å on Newton steps, as long as they stay inside the bracket.
-    level = 0.5 * (low + high)
-    slope = torch.ones_like(level)
-    for _ in range(7):
-        excess = _excess(level, cost, count, atom, width, largest)
-        step = (level.index_select(0, atom) - cost) / width
-        slope = 3.0 * level**2 / largest**3
-        slope = slope.index_add(0, atom, count * quintic_slope(step) / width)
-        low = torch.where(excess <= 0.0, level, low)
-        high = torch.where(excess > 0.0, level, high)
-        newton = level - excess / slope
-        level = torch.where((newton >= low) & (newton <= high), newton, 0.5 * (low + high))
-    return level, slope
+    low = torch.full([n_atoms], largest, dtype=cost.dtype, device=cost.device)
+    full = torch.where(count == 1.0, cost + width, largest)
+    high = low.scatter_reduce(0, atom, full, "amin")
+    near = torch.where(count > 0.0, cost, largest)
+    search = start_search(low.scatter_reduce(0, atom, near, "amin"), high, width)
+    if n_atoms == 0:
+        return low
+    nothing = torch.zeros_like(low)
+    for k in range(100):
+        x = search.root.index_select(0, atom).sub_(cost).div_(width)
+        value, slope = quintic_and_slope(x)
+        held = nothing.index_add(0, atom, value.mul_(count))
+        slope = nothing.index_add(0, atom, slope.mul_(count).div_(width))
+        search = next_search(search, held, slope, largest)
+        if is_found(search, k, largest):
+            break
+    return search.root

@@ -69,7 +69,7 @@ class Potential(nn.Module):
         self.cutoff = self.preparation.cutoff
         self.radial = RadialBasis(pet.num_radial, pet.cutoff)
         self.pet = PET(pet, len(self.species))
-        self.ensemble = make_ensemble(pet.cutoff, symmetrization)
+        self.ensemble = make_ensemble(pet.cutoff, symmetrization, derivatives=1)
         self.plain = symmetrization.ensemble == "none"
         self.block_size_cpu = BLOCK_SIZE_CPU
         self.block_size_gpu = BLOCK_SIZE_GPU

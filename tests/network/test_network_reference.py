@@ -30,7 +30,7 @@ def test_energies_and_gradient(architecture, ensemble, structure, block_size):
     )
     inputs = potential.preparation(graph)
     weights = torch.ones_like(expected).detach()
-    found, (found_gradient,), _ = potential.evaluate(
+    found, (found_gradient,), *_ = potential.evaluate(
         [graph.edge_vectors], inputs, weights, True, block_size
     )
     torch.testing.assert_close(found, expected.detach(), rtol=1e-12, atol=1e-12)
