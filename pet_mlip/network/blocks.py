@@ -51,7 +51,7 @@ class Block(NamedTuple):
     weight: Tensor
     """Of each frame, (P,) in the network's dtype; nothing if each atom has one of weight 1."""
     rotated: Tensor
-    """Neighbours in each frame, (P * M, 3) in the network's dtype; if plain, (n * M, 3)."""
+    """See `rotate`; nothing where it is made anew for each use."""
     tiles: list[Tile]
     """All frames; none if plain."""
     last_layer: int
@@ -169,7 +169,10 @@ def make_blocks(
     numbers = 134217728 if inputs.vectors.is_cuda else 131072
 
     blocks: list[Block] = []
-    for share in split_atoms(inputs, n_neighbors, n_frames, block_size):
+    shares = split_atoms(inputs, n_neighbors, n_frames, block_size)
+    # All layers share what autograd records; of many blocks it would be most of the memory.
+    keep_rotated = torch.is_grad_enabled() or len(shares) == 1
+    for share in shares:
         atoms, n, n_places, n_edges = share.atoms, share.atoms.shape[0], share.width, share.n_edges
         count, first = n_neighbors.index_select(0, atoms), first_edge.index_select(0, atoms)
         slot = torch.arange(n_places, device=device)
@@ -189,7 +192,7 @@ def make_blocks(
             logs = logs.masked_fill(empty.squeeze(2), -float("inf"))
         center = torch.zeros(n, 1, dtype=dtype, device=device)
         of_places = inputs.vectors.index_select(0, padded).reshape(n, n_places, 3)
-        rotated, matrix, weight = of_places, frames.matrix[:0], log_switch[:0]
+        matrix, weight = frames.matrix[:0], log_switch[:0]
         owner, of_frames = atoms[:0], atoms[:0]
         tiles: list[Tile] = []
         if not plain:
@@ -204,8 +207,9 @@ def make_blocks(
                 weight = frames.weight.index_select(0, of_frames).to(dtype)
                 n_rows = max(numbers // max(n_places * width, 1), 1)
                 tiles = split_frames(owner, share.n_frames, n, n_rows)
-            # Rotated in float64: invariant before rounding, whatever the network's dtype.
-            rotated = torch.bmm(of_places.index_select(0, owner), matrix)
+        rotated = log_switch[:0]
+        if keep_rotated:
+            rotated = rotate_places(of_places, owner, matrix, dtype)
         blocks.append(
             Block(
                 atoms,
@@ -219,10 +223,27 @@ def make_blocks(
                 owner,
                 matrix,
                 weight,
-                rotated.reshape(-1, 3).to(dtype),
+                rotated,
                 tiles,
                 share.last_layer,
                 n * (n_places + 1),
             )
         )
     return blocks
+
+
+def rotate(block: Block) -> Tensor:
+    """Return the neighbours in each frame, (P * M, 3) in the network's dtype; if plain, (n * M, 3).
+
+    They are rotated in float64: invariant before rounding, whatever that dtype is.
+    """
+    if block.rotated.shape[0] > 0:
+        return block.rotated
+    return rotate_places(block.vectors, block.owner, block.matrix, block.log_switch.dtype)
+
+
+def rotate_places(vectors: Tensor, owner: Tensor, matrix: Tensor, dtype: torch.dtype) -> Tensor:
+    """See `rotate`; arguments as in `Block`."""
+    if matrix.shape[0] > 0:
+        vectors = torch.bmm(vectors.index_select(0, owner), matrix)
+    return vectors.reshape(-1, 3).to(dtype)

@@ -11,18 +11,20 @@ from pet_mlip.network.blocks import Block
 
 
 class NetworkGradient(NamedTuple):
-    """Sums of contributions, in the network's dtype but for the switch."""
+    """Sums of contributions over E edges and P frames, float64 but for the first two."""
 
     radial: Tensor
-    """Over distance and radial functions of each edge, (E, 1 + size)."""
+    """Over distance and radial functions of each edge, (E, 1 + size), in the network's dtype."""
     log_switch: Tensor
-    """Over the log of the cutoff function of each edge, through attention, (E,)."""
+    """Over the log of the cutoff function of each edge, through attention, (E,), so too."""
     switch: Tensor
-    """Over the cutoff function itself, through the readout, (E,) float64."""
-    rotated: list[Tensor]
-    """Of each block, over the coordinates in its frames, (P * M, 3)."""
-    weight: list[Tensor]
-    """Of each block, over the weights of its frames, (P,)."""
+    """Over the cutoff function itself, through the readout, (E,)."""
+    vectors: Tensor
+    """Over the edge vectors, through the coordinates in the frames, (E, 3)."""
+    matrix: Tensor
+    """Over the frames, (P, 3, 3)."""
+    weight: Tensor
+    """Over their weights, (P,)."""
 
 
 class GeometryGradient(NamedTuple):
@@ -40,44 +42,51 @@ class GeometryGradient(NamedTuple):
     """(P,)."""
 
 
-def zero_gradient(inputs: Inputs, radial: Tensor, blocks: list[Block]) -> NetworkGradient:
+def zero_gradient(inputs: Inputs, radial: Tensor, frames: Frames) -> NetworkGradient:
     """Start with zeros everywhere."""
-    rotated: list[Tensor] = []
-    weight: list[Tensor] = []
-    for block in blocks:
-        rotated.append(torch.zeros_like(block.rotated))
-        weight.append(torch.zeros_like(block.weight))
     return NetworkGradient(
         torch.zeros_like(radial),
         torch.zeros_like(radial[:, 0]),
         torch.zeros_like(inputs.switch),
-        rotated,
-        weight,
+        torch.zeros_like(inputs.vectors),
+        torch.zeros_like(frames.matrix),
+        torch.zeros_like(frames.weight),
     )
 
 
-def to_geometry(
-    gradient: NetworkGradient, inputs: Inputs, frames: Frames, blocks: list[Block]
-) -> GeometryGradient:
-    """Go back through the rotation into the frames, r R, and through the log of the switch."""
-    grad_vectors = torch.zeros_like(inputs.vectors)
-    grad_matrix = torch.zeros_like(frames.matrix)
-    grad_weight = torch.zeros_like(frames.weight)
-    for k, block in enumerate(blocks):
-        n_atoms, width = block.vectors.shape[0], block.vectors.shape[1]
-        n_rows = block.matrix.shape[0] if block.matrix.shape[0] > 0 else n_atoms
-        grad_rotated = gradient.rotated[k].to(torch.float64).view(n_rows, width, 3)
-        grad_places = grad_rotated
-        if block.matrix.shape[0] > 0:
-            of_frames = torch.bmm(grad_rotated, block.matrix.transpose(1, 2))
-            grad_places = torch.zeros_like(block.vectors).index_add_(0, block.owner, of_frames)
-            vectors = block.vectors.index_select(0, block.owner)
-            of_matrix = torch.bmm(vectors.transpose(1, 2), grad_rotated)
-            grad_matrix.index_copy_(0, block.frames, of_matrix)
-            if block.weight.shape[0] > 0:
-                grad_weight.index_copy_(0, block.frames, gradient.weight[k].to(torch.float64))
-        grad_places = grad_places.reshape(n_atoms * width, 3).index_select(0, block.places)
-        grad_vectors.index_add_(0, block.edges, grad_places)
+def add_rotated(
+    gradient: NetworkGradient, block: Block, grad_rotated: Tensor, grad_weight: Tensor
+) -> None:
+    """Add what a layer's gradient over the coordinates r R of a block, and its weights, gives.
+
+    Args:
+        gradient: Added to.
+        block: The block.
+        grad_rotated: (P * M, 3) of its P frames; if plain, (n * M, 3).
+        grad_weight: (P,); nothing if each atom has one frame.
+    """
+    n_atoms, width = block.vectors.shape[0], block.vectors.shape[1]
+    if block.matrix.shape[0] == 0:
+        grad_places = grad_rotated.to(torch.float64)
+    else:
+        of_frames = grad_rotated.to(torch.float64).view(block.matrix.shape[0], width, 3)
+        of_vectors = torch.bmm(of_frames, block.matrix.transpose(1, 2))
+        places = torch.zeros_like(block.vectors).index_add_(0, block.owner, of_vectors)
+        grad_places = places.view(n_atoms * width, 3)
+        vectors = block.vectors.index_select(0, block.owner)
+        of_matrix = torch.bmm(vectors.transpose(1, 2), of_frames)
+        gradient.matrix.index_add_(0, block.frames, of_matrix)
+        if block.weight.shape[0] > 0:
+            gradient.weight.index_add_(0, block.frames, grad_weight.to(torch.float64))
+    if block.empty.shape[0] > 0:
+        grad_places = grad_places.index_select(0, block.places)
+    gradient.vectors.index_add_(0, block.edges, grad_places)
+
+
+def to_geometry(gradient: NetworkGradient, inputs: Inputs) -> GeometryGradient:
+    """Go back through the log of the switch."""
     safe = torch.where(inputs.switch > 0.0, inputs.switch, torch.ones_like(inputs.switch))
     grad_switch = gradient.switch + gradient.log_switch.to(torch.float64) / safe
-    return GeometryGradient(gradient.radial, grad_vectors, grad_switch, grad_matrix, grad_weight)
+    return GeometryGradient(
+        gradient.radial, gradient.vectors, grad_switch, gradient.matrix, gradient.weight
+    )

@@ -109,6 +109,7 @@ class GNNLayer(nn.Module):
         messages: Tensor,
         neighbor_species: Tensor,
         radial: Tensor,
+        rotated: Tensor,
         block: Block,
         maps: EmbeddingMaps,
     ) -> tuple[Tensor, Tensor, LayerSaved]:
@@ -119,6 +120,7 @@ class GNNLayer(nn.Module):
             messages: Messages of all edges, (E, D).
             neighbor_species: Of all edges, (E,) int64.
             radial: Distance and radial functions of all edges, (E, 1 + size).
+            rotated: Of the block; see `pet_mlip.network.blocks.rotate`.
             block: Of some environments.
             maps: See `maps`.
 
@@ -143,14 +145,14 @@ class GNNLayer(nn.Module):
             hidden = average_frames(
                 tokens,
                 maps.coordinates,
-                block.rotated,
+                rotated,
                 block.weight,
                 block.owner,
                 block.tiles,
                 self.rounding,
             )
         else:
-            tokens = add_product(tokens, block.rotated, maps.coordinates, self.rounding).view(shape)
+            tokens = add_product(tokens, rotated, maps.coordinates, self.rounding).view(shape)
             hidden = silu(tokens)
         edges = self.compress_out(hidden).to(tokens.dtype)
         nodes = nodes.index_select(0, block.atoms)
@@ -164,6 +166,7 @@ class GNNLayer(nn.Module):
         self,
         grad_nodes: Tensor,
         grad_edges: Tensor,
+        rotated: Tensor,
         block: Block,
         maps: EmbeddingMaps,
         saved: LayerSaved,
@@ -174,6 +177,7 @@ class GNNLayer(nn.Module):
             grad_nodes: Gradient over the node features out of the layer, (n, D_node).
             grad_edges: That over the edge features in each place, (n, M, D), zero where empty;
                 overwritten.
+            rotated: As in `forward`.
             block: The block.
             maps: See `maps`.
             saved: What `forward` returned.
@@ -194,7 +198,7 @@ class GNNLayer(nn.Module):
                 grad_hidden,
                 saved.tokens,
                 maps.coordinates,
-                block.rotated,
+                rotated,
                 block.weight,
                 block.owner,
                 block.tiles,

@@ -13,12 +13,13 @@ from pet_mlip.ecse.frames import Frames
 from pet_mlip.graph.chunks import extend
 from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.graph.inputs import Inputs
-from pet_mlip.network.blocks import Block, make_blocks
+from pet_mlip.network.blocks import Block, make_blocks, rotate
 from pet_mlip.network.conditioning import Conditioning, NoConditioning
 from pet_mlip.network.exchange import Exchange, LearnedExchange
 from pet_mlip.network.gradient import (
     GeometryGradient,
     NetworkGradient,
+    add_rotated,
     to_geometry,
     zero_gradient,
 )
@@ -114,7 +115,7 @@ class PET(nn.Module):
             pieces_kept = 0
         elif n_kept == len(blocks):
             pieces_kept = inputs.centre.shape[0] // block_size + 1
-        gradient = zero_gradient(inputs, radial, blocks)
+        gradient = zero_gradient(inputs, radial, frames)
         trace = Trace([], [], [], [], [], [], [], [])
         n_own, n_read = inputs.reach.atoms[-1], inputs.reach.edges[-1]
         switch, centre = inputs.switch[:n_read], inputs.centre[:n_read]
@@ -137,7 +138,7 @@ class PET(nn.Module):
             for k, block in enumerate(blocks):
                 if block.last_layer >= i:
                     of_atoms, of_places, saved = layer(
-                        nodes, messages, inputs.neighbor_species, radial, block, maps
+                        nodes, messages, inputs.neighbor_species, radial, rotate(block), block, maps
                     )
                     nodes_out.index_add_(0, block.atoms, of_atoms)
                     of_edges = of_places.reshape(-1, self.width)
@@ -182,9 +183,7 @@ class PET(nn.Module):
                     results = add_by_name(results, of_layer)
         if compute_gradient:
             self.backpropagate(inputs, radial, blocks, block_size, trace, gradient)
-        else:
-            blocks = blocks[:0]  # all gradients are zero
-        return energies, results, to_geometry(gradient, inputs, frames, blocks)
+        return energies, results, to_geometry(gradient, inputs)
 
     def embed_nodes(self, layer: int, species: Tensor) -> Tensor:
         """Return node features from the species alone, as layer ``layer`` starts from them."""
@@ -267,7 +266,7 @@ class PET(nn.Module):
         nodes, maps, kept = trace.nodes[number], trace.maps[number], trace.layers[number]
         into = radial.new_zeros(nodes.shape[0], self.node_width)
         n_done = 0
-        for k, block in enumerate(blocks):
+        for block in blocks:
             if block.last_layer >= number:
                 n, n_tokens = block.log_switch.shape
                 of_places = grad_edges.index_select(0, block.padded)
@@ -275,6 +274,7 @@ class PET(nn.Module):
                 if block.empty.shape[0] > 0:
                     of_places = of_places.masked_fill(block.empty, 0.0)
                 of_nodes = grad_nodes.index_select(0, block.atoms)
+                rotated = rotate(block)
                 for i, layer in enumerate(self.layers):
                     if i == number:
                         if n_done < len(kept):
@@ -283,10 +283,16 @@ class PET(nn.Module):
                         else:
                             messages = trace.messages[number]
                             _, _, saved = layer(
-                                nodes, messages, inputs.neighbor_species, radial, block, maps
+                                nodes,
+                                messages,
+                                inputs.neighbor_species,
+                                radial,
+                                rotated,
+                                block,
+                                maps,
                             )
                         found = layer.vjp(  # type: ignore[operator]
-                            of_nodes, of_places, block, maps, saved
+                            of_nodes, of_places, rotated, block, maps, saved
                         )
                         into.index_add_(0, block.atoms, found.nodes)
                         of_radial = found.radial
@@ -301,8 +307,7 @@ class PET(nn.Module):
                             grad_messages.index_add_(0, block.edges, of_message)
                         gradient.radial.index_add_(0, block.edges, of_radial)
                         gradient.log_switch.index_add_(0, block.edges, of_switch)
-                        gradient.rotated[k].add_(found.rotated)
-                        gradient.weight[k].add_(found.weight)
+                        add_rotated(gradient, block, found.rotated, found.weight)
         return into
 
     @torch.jit.unused

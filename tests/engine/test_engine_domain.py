@@ -91,9 +91,9 @@ def test_layers_are_evaluated_no_further_than_needed(monkeypatch):
     sizes = {}
     forward = GNNLayer.forward
 
-    def counted(layer, nodes, messages, species, radial, block, maps):
+    def counted(layer, nodes, messages, species, radial, rotated, block, maps):
         sizes[layer] = sizes.get(layer, 0) + len(block.atoms)
-        return forward(layer, nodes, messages, species, radial, block, maps)
+        return forward(layer, nodes, messages, species, radial, rotated, block, maps)
 
     monkeypatch.setattr(GNNLayer, "forward", counted)
     drive(potential, domain)
