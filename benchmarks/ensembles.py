@@ -160,8 +160,8 @@ def axis_plane(axis: float, plane: float, handedness: float) -> nn.Module:
     return AxisPlane(CUTOFF, hypers)
 
 
-def closest_pairs(width: float) -> nn.Module:
-    return ClosestPairs(CUTOFF, ClosestPairsHypers(width=width))
+def closest_pairs(width: float, axis_cost: float = 2.0) -> nn.Module:
+    return ClosestPairs(CUTOFF, ClosestPairsHypers(width=width, axis_cost=axis_cost))
 
 
 def ensembles() -> dict[str, nn.Module]:
@@ -173,10 +173,11 @@ def ensembles() -> dict[str, nn.Module]:
         "axis-plane 0.4/0.8, eps 0.1": axis_plane(0.4, 0.8, 0.1),
         "axis-plane 0.8/0.8, eps 0.1": axis_plane(0.8, 0.8, 0.1),
         "axis-plane 0.5/0.5, eps 0.3": axis_plane(0.5, 0.5, 0.3),
-        "closest pairs 0.2": closest_pairs(0.2),
-        "closest pairs 0.3": closest_pairs(0.3),
-        "closest pairs 0.4": closest_pairs(0.4),
-        "closest pairs 0.6": closest_pairs(0.6),
+        "closest pairs 0.4, axis at 1": closest_pairs(0.4, 1.0),
+        "closest pairs 0.4, axis at 2": closest_pairs(0.4),
+        "closest pairs 0.4, axis at 4": closest_pairs(0.4, 4.0),
+        "closest pairs 0.6, axis at 2": closest_pairs(0.6),
+        "closest pairs 0.8, axis at 2": closest_pairs(0.8),
     }
 
 

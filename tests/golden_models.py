@@ -15,7 +15,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from pet_mlip.data.batch import batch_from_atoms
-from pet_mlip.ecse import SymmetrizationHypers
+from pet_mlip.ecse.hypers import ClosestPairsHypers, SymmetrizationHypers
 from pet_mlip.engine.potential import Potential
 from pet_mlip.graph.graph import electronic_state
 from pet_mlip.graph.hypers import PETHypers
@@ -73,7 +73,9 @@ def make_potential(architecture: str, ensemble: str) -> Potential:
     """A potential whose weights depend on the names of its parameters only."""
     hypers = PETHypers(**{**SMALL, **ARCHITECTURES[architecture]})
     train = "structure" if ensemble == "none" else "full"
-    symmetrization = SymmetrizationHypers(ensemble=ensemble, train=train)
+    # As the numbers were pinned.
+    pairs = ClosestPairsHypers(axis_cost=1.0)
+    symmetrization = SymmetrizationHypers(ensemble=ensemble, train=train, closest_pairs=pairs)
     potential = Potential(SPECIES, hypers, symmetrization).set_dtype(torch.float64)
     with torch.no_grad():
         for name, parameter in potential.named_parameters():

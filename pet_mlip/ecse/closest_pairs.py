@@ -20,12 +20,12 @@ from pet_mlip.graph.environment import Environment
 class ClosestPairs(nn.Module):
     """Frames (u_j, e_z x u_j, +-e_z), e_z = u_j x u_k / |u_j x u_k|, of the cheapest pairs j, k.
 
-    A frame costs r_j + r_k, something if the pair is oblique, and something if e_z points away from
-    the side on which most neighbours are. A level that adapts until it holds about one frame
-    decides on all of this at once, so that a frame that is second best in several ways is gone.
-    Where no pair makes a plane, the projectors on the nearest neighbours take over. All weights are
-    smooth functions of the positions that sum to one, and the ensemble of a rotated or mirrored
-    environment is the rotated or mirrored ensemble.
+    A frame costs a r_j + r_k, something if the pair is oblique, and something if e_z points away
+    from the side on which most neighbours are. Since a > 1, the nearer of the two is the axis. A
+    level that adapts until it holds about one frame decides on all of this at once, so that a frame
+    that is second best in several ways is gone. Where no pair makes a plane, the projectors on the
+    nearest neighbours take over. All weights are smooth functions of the positions that sum to one,
+    and the ensemble of a rotated or mirrored environment is the rotated or mirrored ensemble.
     """
 
     def __init__(self, cutoff: float, hypers: ClosestPairsHypers, derivatives: int = 2) -> None:
@@ -40,7 +40,9 @@ class ClosestPairs(nn.Module):
         self.handedness_width = hypers.handedness_width
         self.fallback = hypers.fallback
         self.core = min(1.0, 0.5 * cutoff)
-        self.largest = 2.0 * cutoff + hypers.oblique + hypers.handedness + hypers.width
+        self.axis_cost = hypers.axis_cost
+        self.largest = (1.0 + hypers.axis_cost) * cutoff
+        self.largest += hypers.oblique + hypers.handedness + hypers.width
 
     def forward(self, environment: Environment) -> Frames:
         """Frames of every atom; see the class."""
@@ -58,7 +60,8 @@ class ClosestPairs(nn.Module):
         eligible = quintic((sine_squared - self.collinear) / self.collinear_width)
         count = eligible * flat_switch.index_select(0, first) * flat_switch.index_select(0, second)
         zeta = (asymmetry.index_select(0, atom) * z).sum(dim=1)
-        cost = flat_distance.index_select(0, first) + flat_distance.index_select(0, second)
+        cost = self.axis_cost * flat_distance.index_select(0, first)
+        cost = cost + flat_distance.index_select(0, second)
         cost = cost + self.oblique * (1.0 - sine_squared)
         cost = torch.cat([cost + self.wrong_side(zeta), cost + self.wrong_side(-zeta)])
         of_frame, count = torch.cat([atom, atom]), torch.cat([count, count])
@@ -114,7 +117,8 @@ class ClosestPairs(nn.Module):
         count = count * switch.unsqueeze(2) * switch.unsqueeze(1)
         turned = torch.linalg.cross(asymmetry.unsqueeze(1).expand_as(unit), unit)
         zeta = turned @ unit.transpose(1, 2)
-        cost = distance.unsqueeze(2) + distance.unsqueeze(1) + self.oblique * cosine * cosine
+        cost = self.axis_cost * distance.unsqueeze(2) + distance.unsqueeze(1)
+        cost = cost + self.oblique * cosine * cosine
         cost = cost + self.wrong_side(zeta.abs())
         # A frame that counts fully holds the level below its own cost plus the width.
         full = torch.where(count == 1.0, cost, torch.full_like(cost, self.largest)).flatten(1)

@@ -32,6 +32,11 @@ class ClosestPairsHypers(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     width: float = Field(0.4, gt=0, description="Range of cost in Å over which a frame fades out.")
+    axis_cost: float = Field(
+        2.0,
+        ge=1,
+        description="Cost of each Å to the neighbour on the axis; an Å to the other one costs 1.",
+    )
     collinear: float = Field(
         0.05, ge=0.001, lt=1, description="sin^2 of the angle below which a pair makes no frame."
     )

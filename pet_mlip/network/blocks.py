@@ -141,6 +141,23 @@ def split_frames(owner: Tensor, n_frames: int, n_atoms: int, n_rows: int) -> lis
     return tiles
 
 
+class Padded(NamedTuple):
+    """The edges of a block in its padded layout; fields as in `Block`."""
+
+    edges: Tensor
+    places: Tensor
+    padded: Tensor
+    empty: Tensor
+
+
+class OfFrames(NamedTuple):
+    """The frames of a block; fields as in `Block`."""
+
+    frames: Tensor
+    owner: Tensor
+    matrix: Tensor
+
+
 def make_blocks(
     inputs: Inputs, frames: Frames, plain: bool, block_size: int, width: int, dtype: torch.dtype
 ) -> list[Block]:
@@ -154,17 +171,12 @@ def make_blocks(
         width: Of the token features.
         dtype: Of the network.
     """
-    device = inputs.centre.device
     n_atoms = inputs.reach.atoms[0]
     n_neighbors = count_each(inputs.centre, n_atoms)
-    first_edge = n_neighbors.cumsum(0) - n_neighbors
     n_frames = count_frames(frames, n_atoms)
-    first_frame = n_frames.cumsum(0) - n_frames
     # Each atom has a frame, so as many frames as atoms means exactly one each, of weight one.
     single = frames.atom.shape[0] == n_atoms
-    present = inputs.switch.detach() > 0.0
-    log_switch = torch.where(present, inputs.switch, torch.ones_like(inputs.switch)).log()
-    log_switch = log_switch.masked_fill(~present, -float("inf")).to(dtype)
+    log_switch = log_of(inputs.switch).to(dtype)
     # Of frames, places and features: what stays in a core's cache; half a gigabyte on a GPU.
     numbers = 134217728 if inputs.vectors.is_cuda else 131072
 
@@ -173,55 +185,35 @@ def make_blocks(
     # All layers share what autograd records; of many blocks it would be most of the memory.
     keep_rotated = torch.is_grad_enabled() or len(shares) == 1
     for share in shares:
-        atoms, n, n_places, n_edges = share.atoms, share.atoms.shape[0], share.width, share.n_edges
-        count, first = n_neighbors.index_select(0, atoms), first_edge.index_select(0, atoms)
-        slot = torch.arange(n_places, device=device)
-        padded = (first[:, None] + slot[None, :]).reshape(-1)
-        places, edges = torch.arange(n_edges, device=device), padded
-        empty = torch.zeros(0, n_places, 1, dtype=torch.bool, device=device)
-        if n_edges < n * n_places:
-            row = torch.arange(n, device=device)
-            row = torch.repeat_interleave(row, count, output_size=n_edges)
-            places = places + (row * n_places - (count.cumsum(0) - count).index_select(0, row))
-            edges = padded.index_select(0, places)
-            empty = (slot[None, :] >= count[:, None]).unsqueeze(2)
-            # Edges of other atoms may be out of the layer's reach.
-            padded = torch.where(empty.reshape(-1), edges[:1], padded)
-        logs = log_switch.index_select(0, padded).reshape(n, n_places)
-        if empty.shape[0] > 0:
-            logs = logs.masked_fill(empty.squeeze(2), -float("inf"))
-        center = torch.zeros(n, 1, dtype=dtype, device=device)
-        of_places = inputs.vectors.index_select(0, padded).reshape(n, n_places, 3)
-        matrix, weight = frames.matrix[:0], log_switch[:0]
-        owner, of_frames = atoms[:0], atoms[:0]
+        n, n_places = share.atoms.shape[0], share.width
+        edges = pad_share(share, n_neighbors)
+        logs = log_switch.index_select(0, edges.padded).reshape(n, n_places)
+        if edges.empty.shape[0] > 0:
+            logs = logs.masked_fill(edges.empty.squeeze(2), -float("inf"))
+        vectors = inputs.vectors.index_select(0, edges.padded).reshape(n, n_places, 3)
+        own = OfFrames(share.atoms[:0], share.atoms[:0], frames.matrix[:0])
+        weight, rotated = log_switch[:0], log_switch[:0]
         tiles: list[Tile] = []
         if not plain:
-            owner = torch.arange(n, device=device)
-            of_atoms = n_frames.index_select(0, atoms)
-            owner = torch.repeat_interleave(owner, of_atoms, output_size=share.n_frames)
-            of_frames = first_frame.index_select(0, atoms) - (of_atoms.cumsum(0) - of_atoms)
-            of_frames = of_frames.index_select(0, owner)
-            of_frames = of_frames + torch.arange(share.n_frames, device=device)
-            matrix = frames.matrix.index_select(0, of_frames)
+            own = select_frames(share, frames, n_frames)
             if not single:
-                weight = frames.weight.index_select(0, of_frames).to(dtype)
+                weight = frames.weight.index_select(0, own.frames).to(dtype)
                 n_rows = max(numbers // max(n_places * width, 1), 1)
-                tiles = split_frames(owner, share.n_frames, n, n_rows)
-        rotated = log_switch[:0]
+                tiles = split_frames(own.owner, share.n_frames, n, n_rows)
         if keep_rotated:
-            rotated = rotate_places(of_places, owner, matrix, dtype)
+            rotated = rotate_places(vectors, own.owner, own.matrix, dtype)
         blocks.append(
             Block(
-                atoms,
-                edges,
-                places,
-                padded,
-                empty,
-                torch.cat([center, logs], dim=1),
-                of_places,
-                of_frames,
-                owner,
-                matrix,
+                share.atoms,
+                edges.edges,
+                edges.places,
+                edges.padded,
+                edges.empty,
+                torch.nn.functional.pad(logs, [1, 0]),  # the centre's own is not switched
+                vectors,
+                own.frames,
+                own.owner,
+                own.matrix,
                 weight,
                 rotated,
                 tiles,
@@ -230,6 +222,56 @@ def make_blocks(
             )
         )
     return blocks
+
+
+def log_of(switch: Tensor) -> Tensor:
+    """Return the log of the cutoff function, minus infinity where it is zero, without gradient."""
+    present = switch.detach() > 0.0
+    log = torch.where(present, switch, torch.ones_like(switch)).log()
+    return log.masked_fill(~present, -float("inf"))
+
+
+def pad_share(share: Share, n_neighbors: Tensor) -> Padded:
+    """Give each edge of a block its place.
+
+    Args:
+        share: Of the centres.
+        n_neighbors: Edges of each centre, (N,) int64; edges are ordered by centre.
+    """
+    atoms, n, n_places, n_edges = share.atoms, share.atoms.shape[0], share.width, share.n_edges
+    first_edge = n_neighbors.cumsum(0) - n_neighbors
+    count, first = n_neighbors.index_select(0, atoms), first_edge.index_select(0, atoms)
+    slot = torch.arange(n_places, device=atoms.device)
+    padded = (first[:, None] + slot[None, :]).reshape(-1)
+    places, edges = torch.arange(n_edges, device=atoms.device), padded
+    empty = torch.zeros(0, n_places, 1, dtype=torch.bool, device=atoms.device)
+    if n_edges < n * n_places:
+        row = torch.arange(n, device=atoms.device)
+        row = torch.repeat_interleave(row, count, output_size=n_edges)
+        places = places + (row * n_places - (count.cumsum(0) - count).index_select(0, row))
+        edges = padded.index_select(0, places)
+        empty = (slot[None, :] >= count[:, None]).unsqueeze(2)
+        # Edges of other atoms may be out of the layer's reach.
+        padded = torch.where(empty.reshape(-1), edges[:1], padded)
+    return Padded(edges, places, padded, empty)
+
+
+def select_frames(share: Share, frames: Frames, n_frames: Tensor) -> OfFrames:
+    """Find the frames of a block's atoms.
+
+    Args:
+        share: Of the centres.
+        frames: Of all centres.
+        n_frames: Of each centre, (N,) int64.
+    """
+    first_frame = n_frames.cumsum(0) - n_frames
+    owner = torch.arange(share.atoms.shape[0], device=share.atoms.device)
+    of_atoms = n_frames.index_select(0, share.atoms)
+    owner = torch.repeat_interleave(owner, of_atoms, output_size=share.n_frames)
+    number = first_frame.index_select(0, share.atoms) - (of_atoms.cumsum(0) - of_atoms)
+    number = number.index_select(0, owner)
+    number = number + torch.arange(share.n_frames, device=share.atoms.device)
+    return OfFrames(number, owner, frames.matrix.index_select(0, number))
 
 
 def rotate(block: Block) -> Tensor:

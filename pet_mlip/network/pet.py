@@ -131,23 +131,10 @@ class PET(nn.Module):
             trace.maps.append(maps)
             trace.nodes.append(nodes)
             trace.messages.append(messages)
-            n_atoms, n_edges = inputs.reach.atoms[i], inputs.reach.edges[i]
-            nodes_out = radial.new_zeros(n_atoms, self.node_width)
-            edges = radial.new_zeros(n_edges, self.width)
-            kept: list[LayerSaved] = []
-            for k, block in enumerate(blocks):
-                if block.last_layer >= i:
-                    of_atoms, of_places, saved = layer(
-                        nodes, messages, inputs.neighbor_species, radial, rotate(block), block, maps
-                    )
-                    nodes_out.index_add_(0, block.atoms, of_atoms)
-                    of_edges = of_places.reshape(-1, self.width)
-                    if block.empty.shape[0] > 0:
-                        of_edges = of_edges.index_select(0, block.places)
-                    edges.index_add_(0, block.edges, of_edges)
-                    if k < n_kept:
-                        kept.append(saved)
-            nodes = self.conditioning(nodes_out, inputs.electronic[:n_atoms])
+            nodes_out, edges, kept = self.run_layer(
+                i, inputs, radial, blocks[:n_kept], blocks[n_kept:], nodes, messages, maps
+            )
+            nodes = self.conditioning(nodes_out, inputs.electronic[: nodes_out.shape[0]])
             trace.edges.append(edges)
             trace.layers.append(kept)
             if not self.residual or i + 1 < self.num_layers:
@@ -184,6 +171,57 @@ class PET(nn.Module):
         if compute_gradient:
             self.backpropagate(inputs, radial, blocks, block_size, trace, gradient)
         return energies, results, to_geometry(gradient, inputs)
+
+    def run_layer(
+        self,
+        number: int,
+        inputs: Inputs,
+        radial: Tensor,
+        kept: list[Block],
+        others: list[Block],
+        nodes: Tensor,
+        messages: Tensor,
+        maps: EmbeddingMaps,
+    ) -> tuple[Tensor, Tensor, list[LayerSaved]]:
+        """Evaluate one layer on all blocks.
+
+        Args:
+            number: Of the layer.
+            inputs: As in `forward`.
+            radial: As in `forward`.
+            kept: Blocks whose activations are kept.
+            others: The other blocks.
+            nodes: Into the layer, of all atoms.
+            messages: Into the layer, of all edges.
+            maps: Of the layer.
+
+        Returns:
+            Nodes and edges out of the layer, and the activations.
+        """
+        nodes_out = radial.new_zeros(inputs.reach.atoms[number], self.node_width)
+        edges_out = radial.new_zeros(inputs.reach.edges[number], self.width)
+        activations: list[LayerSaved] = []
+        for k, block in enumerate(kept + others):
+            if block.last_layer >= number:
+                for i, layer in enumerate(self.layers):
+                    if i == number:
+                        of_atoms, of_places, saved = layer(
+                            nodes,
+                            messages,
+                            inputs.neighbor_species,
+                            radial,
+                            rotate(block),
+                            block,
+                            maps,
+                        )
+                        nodes_out.index_add_(0, block.atoms, of_atoms)
+                        of_edges = of_places.reshape(-1, self.width)
+                        if block.empty.shape[0] > 0:
+                            of_edges = of_edges.index_select(0, block.places)
+                        edges_out.index_add_(0, block.edges, of_edges)
+                        if k < len(kept):
+                            activations.append(saved)
+        return nodes_out, edges_out, activations
 
     def embed_nodes(self, layer: int, species: Tensor) -> Tensor:
         """Return node features from the species alone, as layer ``layer`` starts from them."""
