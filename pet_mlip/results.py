@@ -20,7 +20,8 @@ RESERVED = frozenset(
     {
         *("energy", "energies", "free_energy", "energy_per_atom", "forces", "force"),
         *("stress", "stresses", "virial", "virials", "numbers", "positions", "n_frames", "species"),
-        *("cell", "pbc", "charge", "spin_multiplicity", "config_type", "structures", "loss"),
+        *("cell", "pbc", "charge", "spin", "spin_multiplicity", "config_type", "structures"),
+        *("loss", "pos", "masses", "tags", "momenta", "velocities", "symbols", "id", "index"),
     }
 )
 """Names that mean something else in files, error tables or results."""
@@ -69,6 +70,8 @@ def describe(value: Any) -> Any:
     if isinstance(value, str):
         value = [value]
     if isinstance(value, list | tuple):
+        if not all(isinstance(name, str) for name in value):
+            raise ValueError("a list takes names only; with more than names, write name: {...}")
         value = dict.fromkeys(value)
     if not isinstance(value, Mapping):
         return value
@@ -89,6 +92,8 @@ def describe(value: Any) -> Any:
                 f"{name}: {{rank: 1, unit: e*angstrom}}"
             )
         usual = KNOWN[name].model_dump() if name in KNOWN else {}
+        if isinstance((given or {}).get("rank"), bool):
+            raise ValueError(f"{name}: rank is a number, not true or false")
         try:
             found[name] = Result(**{**usual, **(given or {})})
         except ValidationError as error:

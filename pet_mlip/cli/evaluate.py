@@ -163,14 +163,17 @@ def split_keys(pairs: list[str], known: Collection[str]) -> dict[str, str | None
     keys: dict[str, str | None] = {}
     for pair in pairs:
         name, equals, key = pair.partition("=")
-        if not equals or not key:
-            raise UserError(f"--result-key {pair}: write NAME=KEY, as in dipole=dft_dipole.")
+        if not equals:
+            raise UserError(
+                f"--result-key {pair}: write NAME=KEY, as in dipole=dft_dipole, or NAME= to leave "
+                "these labels out."
+            )
         if name not in known:
             raise UserError(
                 f"--result-key {pair}: the model has no result {name}; it has "
                 f"{', '.join(known) or 'none but the energy and its derivatives'}."
             )
-        keys[name] = key
+        keys[name] = key or None
     return keys
 
 

@@ -131,7 +131,8 @@ def describe_result(result: dict[str, Any]) -> str:
     rank = ("scalar", "vector", "symmetric tensor")[result["rank"]]
     where = "of each atom" if result["per_atom"] else "of the structure"
     derivative = ", with forces and stress" if result["differentiated"] else ""
-    return f"{result['name']} [{result['unit']}]: {rank} {where}{derivative}"
+    unit = f" ({result['unit']})" if result["unit"] else ""
+    return f"{result['name']}{unit}: {rank} {where}{derivative}"
 
 
 def describe_checkpoint(path: Path) -> dict[str, dict[str, Any]]:

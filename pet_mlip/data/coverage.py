@@ -51,8 +51,8 @@ def require_results(structures: Sequence[Structure], wanted: Sequence[str]) -> N
         if not any(name in names(structure) for structure in structures):
             raise UserError(
                 f"No structure of the {len(structures)} for training has {name}, which "
-                f"model.results declares; {_advice(structures, name)} (data.keys.results), or take "
-                "it out of model.results."
+                f"model.results or the checkpoint declares; {_advice(structures, name)} "
+                f"(data.keys.results), or set its weight training.loss.results.{name} to 0."
             )
 
 

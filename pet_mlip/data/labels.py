@@ -207,8 +207,19 @@ def _result(
     if found is None:
         return None
     values = _numbers(found.value, found.name, source)
+    # With three atoms a shape alone does not tell atoms from components.
+    wrong_place = atoms.info if result.per_atom else atoms.arrays
+    if found.place is wrong_place and len(atoms) > 1:
+        has, says = (
+            ("the structure", "of atoms") if result.per_atom else ("each atom", "of structures")
+        )
+        raise UserError(
+            f"{source}: '{found.name}' stands in the file with a value of {has}, but {name} is "
+            f"declared to be {says} (model.results.{name}.per_atom)."
+        )
     n = (len(atoms),) if result.per_atom else ()
-    if result.rank == 2 and values.shape in ((*n, 6), (1, 6)):
+    sixes = [(*n, 6)] if result.per_atom and len(atoms) != 1 else [(*n, 6), (1, 6)]
+    if result.rank == 2 and values.shape in sixes:
         by_ase = found.place is _results(atoms)
         rows = values.reshape(-1, 6)
         full = [_from_six(row, found.name, "voigt" if by_ase else order, source) for row in rows]
@@ -223,8 +234,7 @@ def _result(
         )
     values = values.reshape(shape)
     if result.rank == 2:
-        tensors = [_symmetric(each, name, source) for each in values.reshape(-1, 3, 3)]
-        values = np.array(tensors).reshape(shape)
+        values = _symmetric(values, name, source)
     return values
 
 
@@ -344,10 +354,15 @@ def _from_six(value: Floats, name: str, order: str | None, source: Source) -> Fl
 
 
 def _symmetric(full: Floats, label: str, source: Source) -> Floats:
-    asymmetry = np.abs(full - full.T).max()
-    if asymmetry > LARGEST_ASYMMETRY * np.abs(full).max():
-        raise UserError(f"{source}: the {label} is not symmetric (off by {asymmetry:.3g}).")
-    return 0.5 * (full + full.T)
+    """The symmetric part of tensors (..., 3, 3); refuse more asymmetry than round-off explains."""
+    turned = full.swapaxes(-1, -2)
+    asymmetry = np.abs(full - turned).max(initial=0.0)
+    if asymmetry > LARGEST_ASYMMETRY * np.abs(full).max(initial=0.0) + 1e-10:
+        raise UserError(
+            f"{source}: the {label} is not symmetric (off by {asymmetry:.3g}); if that is meant, "
+            "put its symmetric part into the file."
+        )
+    return 0.5 * (full + turned)
 
 
 def _config_type(atoms: Atoms) -> str | None:

@@ -39,39 +39,58 @@ def fit_result_baseline(
         result: Its declaration.
         species: Atomic numbers, ascending.
     """
-    counts, labels = _rows(structures, name, result, species)
-    if len(labels) == 0:
+    if result.per_atom:
+        return _fit_atoms(structures, name, result, species)
+    known = [s for s in structures if name in s.results and s.n_atoms > 0]
+    if not known:
         return ResultBaseline(dict.fromkeys(species, 0.0), 1.0)
     # Sums over atoms are compared per atom, as the loss compares them.
-    atoms = counts.sum(axis=1)
-    counts = counts / atoms[:, None]
-    labels = labels / atoms.reshape(-1, *[1] * result.rank)
+    shares = np.array([[np.mean(s.species == z) for z in species] for s in known])
+    labels = np.array([s.results[name] / s.n_atoms for s in known])
     values = np.zeros(len(species))
-    if result.rank == 0:
-        values = np.linalg.lstsq(counts, labels, rcond=None)[0]
-        labels = labels - counts @ values
-    elif result.rank == 2:
-        traces = np.trace(labels, axis1=1, axis2=2) / 3.0
-        values = np.linalg.lstsq(counts, traces, rcond=None)[0]
-        labels = labels - (counts @ values)[:, None, None] * np.eye(3)
-    scale = math.sqrt(float(np.mean(labels**2)))
-    usable = scale > 1e-12 and math.isfinite(scale)
-    return ResultBaseline(
-        dict(zip(species, map(float, values), strict=True)), scale if usable else 1.0
-    )
+    if result.rank != 1:
+        values = np.linalg.lstsq(shares, _scalars(labels), rcond=None)[0]
+    remaining = _without(labels, shares @ values)
+    return ResultBaseline(_by_species(species, values), _scale(np.sum(remaining**2), labels.size))
 
 
-def _rows(
+def _fit_atoms(
     structures: Sequence[Structure], name: str, result: Result, species: Sequence[int]
-) -> tuple[Floats, Floats]:
-    """Numbers of atoms of each species (L, species) behind each of L labels, and the labels."""
-    counts: list[Floats] = [np.zeros((0, len(species)))]
-    labels: list[Floats] = [np.zeros((0, *result.shape))]
-    for s in structures:
-        found = (s.atomic_results if result.per_atom else s.results).get(name)
-        if found is None or s.n_atoms == 0:
-            continue
-        one_hot = (np.asarray(s.species)[:, None] == np.asarray(species)[None, :]).astype(float)
-        counts.append(one_hot if result.per_atom else one_hot.sum(axis=0, keepdims=True))
-        labels.append(found if result.per_atom else found[None])
-    return np.concatenate(counts), np.concatenate(labels)
+) -> ResultBaseline:
+    """As `fit_result_baseline`, of labels of atoms: means over the atoms of each species."""
+    sums, counts, place = np.zeros(len(species)), np.zeros(len(species)), np.asarray(species)
+    known = [s for s in structures if name in s.atomic_results and s.n_atoms > 0]
+    for s in known:
+        index = np.searchsorted(place, s.species)
+        counts += np.bincount(index, minlength=len(species))
+        if result.rank != 1:
+            sums += np.bincount(index, _scalars(s.atomic_results[name]), minlength=len(species))
+    values = sums / np.maximum(counts, 1.0)
+    total, size = 0.0, 0
+    for s in known:
+        labels = s.atomic_results[name]
+        remaining = _without(labels, values[np.searchsorted(place, s.species)])
+        total, size = total + float(np.sum(remaining**2)), size + labels.size
+    return ResultBaseline(_by_species(species, values), _scale(total, size))
+
+
+def _scalars(values: Floats) -> Floats:
+    """What a baseline can describe of scalars (L,) or tensors (L, 3, 3): a third of the trace."""
+    return np.trace(values, axis1=1, axis2=2) / 3.0 if values.ndim == 3 else values
+
+
+def _without(values: Floats, baseline: Floats) -> Floats:
+    """The values less a baseline (L,), which vectors do not have."""
+    if values.ndim == 3:
+        return values - baseline[:, None, None] * np.eye(3)
+    return values - baseline if values.ndim == 1 else values
+
+
+def _by_species(species: Sequence[int], values: Floats) -> dict[int, float]:
+    return dict(zip(species, map(float, values), strict=True))
+
+
+def _scale(sum_of_squares: float, count: int) -> float:
+    """Root mean square; one where that is no scale."""
+    scale = math.sqrt(sum_of_squares / count) if count else 0.0
+    return scale if scale > 1e-12 and math.isfinite(scale) else 1.0

@@ -15,13 +15,6 @@ def quintic(x: Tensor) -> Tensor:
     return x * x * x * (10.0 + x * (6.0 * x - 15.0))
 
 
-def quintic_slope(x: Tensor) -> Tensor:
-    """Derivative of `quintic`."""
-    x = x.clamp(0.0, 1.0)
-    y = x * (1.0 - x)
-    return 30.0 * y * y
-
-
 def quintic_and_slope(x: Tensor) -> tuple[Tensor, Tensor]:
     """`quintic` and its derivative, where no gradient is wanted: in few operations."""
     x = x.clamp(0.0, 1.0)
@@ -39,7 +32,7 @@ class Search(NamedTuple):
     low: Tensor
     high: Tensor
     step: Tensor
-    """Size of the last one."""
+    """Size of the last one; after a bisection, of the bracket."""
 
 
 def adaptive_radius(
@@ -121,12 +114,14 @@ def next_search(search: Search, held: Tensor, slope: Tensor, largest: float) -> 
     high = torch.where(below, search.high, root)
     newton = (root - excess.div_(square.mul_(3.0).add_(slope))).clamp(low, high)
     half = (0.5 * search.step).clamp_(min=1e-12 * largest)
-    following = torch.where((newton - root).abs_() <= half, newton, (low + high).mul_(0.5))
-    return Search(following, low, high, (following - root).abs_())
+    step = (newton - root).abs_()
+    good = step <= half
+    following = torch.where(good, newton, (low + high).mul_(0.5))
+    return Search(following, low, high, torch.where(good, step, high - low))
 
 
 def is_found(search: Search, number: int, largest: float) -> bool:
-    """Whether all roots are found, to round-off: the next step is quadratically smaller."""
+    """Whether all roots are found, to round-off: Newton's next step is quadratically smaller."""
     # A GPU is not waited for after each step.
     between_checks = 1 if search.root.device.type == "cpu" else 4
     return (number + 1) % between_checks == 0 and float(search.step.max()) <= 1e-9 * largest

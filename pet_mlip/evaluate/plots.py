@@ -55,14 +55,15 @@ def plot_learning_curve(path: Path, metrics: str | Path) -> bool:
     Args:
         path: PNG to write.
         metrics: metrics.csv with the columns epoch, train_loss, val_loss, and energy_rmse,
-            forces_rmse, stress_rmse where there are such labels.
+            forces_rmse and so on where there are such labels.
 
     Returns:
         Whether there was anything to plot.
     """
     columns = read_columns(metrics)
     epochs = columns.get("epoch", [])
-    errors = [name for name in CURVES if _points(epochs, columns.get(f"{name}_rmse", []))]
+    names = [name.removesuffix("_rmse") for name in columns if name.endswith("_rmse")]
+    errors = [name for name in names if _points(epochs, columns[f"{name}_rmse"])]
     losses = {"training": "train_loss", "validation": "val_loss"}
     if not any(_points(epochs, columns.get(name, [])) for name in losses.values()):
         return False
@@ -74,7 +75,7 @@ def plot_learning_curve(path: Path, metrics: str | Path) -> bool:
     for axes, name in zip(panels[1:], errors, strict=True):
         _draw(axes, epochs, columns[f"{name}_rmse"], ORANGE, "RMSE")
         axes.set_title(f"validation, {name} RMSE")
-        axes.set_ylabel(CURVES[name])
+        axes.set_ylabel(CURVES.get(name, ""))
     save(figure, path)
     return True
 

@@ -46,7 +46,9 @@ def check_exported(eager: Potential, exported: "LoadedModel") -> None:
     n_atoms = len(graph.species)
     forces = forces_from_edge_gradient(gradient, graph.edge_index, n_atoms)
     topology = cluster_topology(graph, exported.metadata.interaction_range)
-    found, found_forces, *_ = exported.drive(positions, graph.edge_index[1], topology)
+    found, found_forces, *_, others = exported.drive(positions, graph.edge_index[1], topology)
+    for name, expected in results.items():
+        _compare(name, others[name], expected, float(expected.abs().max()), exported.dtype)
     _compare("energies", found, energies, size, exported.dtype)
     _compare("forces", found_forces, forces, float(gradient.abs().max()), exported.dtype)
 

@@ -35,8 +35,8 @@ class ScalarReadout(nn.Module):
 
         Args:
             edges: Features, (E, D).
-            switch: Cutoff function, (E,).
-            directions: Unit vectors, (E, 3).
+            switch: Cutoff function, (E,) float64, so that results are.
+            directions: Unit vectors, (E, 3) float64.
         """
         return self.edge_head(edges)[0] * switch
 
@@ -68,15 +68,22 @@ class TensorReadout(nn.Module):
 
     def forward(self, nodes: Tensor) -> Tensor:
         """Return what the nodes (N, D_node) contribute, (N, 3, 3)."""
-        return self.node_head(nodes)[0][:, None, None] * torch.eye(3).to(nodes)
+        return isotropic(self.node_head(nodes)[0])
 
     def of_edges(self, edges: Tensor, switch: Tensor, directions: Tensor) -> Tensor:
         """Return what each edge contributes to its centre, (E, 3, 3); see `ScalarReadout`."""
-        isotropic = (self.edge_head(edges)[0] * switch)[:, None, None] * torch.eye(3).to(edges)
         along = (self.pair_head(edges)[0] * switch)[:, None, None]
-        return isotropic + along * directions.unsqueeze(2) * directions.unsqueeze(1)
+        outer = directions.unsqueeze(2) * directions.unsqueeze(1)
+        return isotropic(self.edge_head(edges)[0] * switch) + along * outer
 
 
+def isotropic(values: Tensor) -> Tensor:
+    """Return multiples (R,) of the unit tensor, (R, 3, 3)."""
+    return torch.diag_embed(values.unsqueeze(1).expand(-1, 3))
+
+
+PREFIX = "of_"
+"""Before a result's name where modules are named, which may not be called `type` or `class`."""
 READOUTS: dict[int, type[nn.Module]] = {0: ScalarReadout, 1: VectorReadout, 2: TensorReadout}
 """By rank."""
 
@@ -87,8 +94,13 @@ class ResultReadouts(nn.Module):
     def __init__(self, hypers: PETHypers) -> None:
         super().__init__()
         self.by_name = nn.ModuleDict(
-            {name: READOUTS[result.rank](hypers) for name, result in hypers.results.items()}
+            {PREFIX + name: READOUTS[r.rank](hypers) for name, r in hypers.results.items()}
         )
+
+    @torch.jit.unused
+    def parameters_of(self, name: str) -> list[nn.Parameter]:
+        """Return the parameters of one result's readout."""
+        return list(self.by_name[PREFIX + name].parameters())
 
     def forward(
         self,
@@ -110,15 +122,15 @@ class ResultReadouts(nn.Module):
             piece: Edges evaluated at once.
         """
         found: dict[str, Tensor] = {}
-        for name, readout in self.by_name.items():
+        for key, readout in self.by_name.items():
             value = readout(nodes).to(torch.float64)
             for start in range(0, edges.shape[0], piece):
                 end = min(start + piece, edges.shape[0])
                 r = vectors[start:end]
                 directions = r / torch.linalg.vector_norm(r, dim=1, keepdim=True)
                 of_edges = readout.of_edges(  # type: ignore[operator]
-                    edges[start:end], switch[start:end].to(nodes.dtype), directions.to(nodes.dtype)
+                    edges[start:end], switch[start:end], directions
                 )
-                value = value.index_add(0, centre[start:end], of_edges.to(torch.float64))
-            found[name] = value
+                value = value.index_add(0, centre[start:end], of_edges)
+            found[key[3:]] = value  # TorchScript cannot take the length of PREFIX
         return found

@@ -16,6 +16,7 @@ from pet_mlip.errors import UserError
 from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.results import Result
 from pet_mlip.train.checkpoint import load_checkpoint, read_checkpoint
+from pet_mlip.train.loss import Loss
 from pet_mlip.train.output import LOG, log_table
 from pet_mlip.train.predictions import errors_table, predict_energies
 from pet_mlip.train.refit import refit_baseline
@@ -114,6 +115,14 @@ def pretrained_potential(config: Config, data: DataSets, first: bool = True) -> 
     potential = empty_potential(config, choose_species(before.species, data.species, config))
     transfer_weights(before, potential)
     new = [name for name in potential.result_names if name not in before.result_names]
+    weights = config.training.loss.results
+    for name in before.result_names:
+        if weights.get(name, 1.0) == 0 and "backbone" not in config.training.freeze:
+            LOG.warning(
+                "%s has weight 0: its readout stays as it is while the features that it reads "
+                "change, so that the new model's %s will be wrong.",
+                *(name, name),
+            )
     set_result_baselines(potential, new, data)
     log_modes(before.symmetrization, config.symmetrization)
     energies = predict_energies(potential, config, data.training)
@@ -121,7 +130,8 @@ def pretrained_potential(config: Config, data: DataSets, first: bool = True) -> 
     scale = energy_scale(data, fit_baseline(data.training.structures))
     if first:
         starts = {"checkpoint": before, "this start": potential}
-        log_table(errors_table(starts, config, data.validation, scale))
+        loss = Loss(config.training.loss, scale, potential.scales_of_results())
+        log_table(errors_table(starts, config, data.validation, loss))
     return Start(potential, scale)
 
 

@@ -72,6 +72,7 @@ class TrainingModule(pl.LightningModule):
         self._begun = (0.0, -2)  # elapsed time and number of the step that began last
         self._loss_sum: Tensor | None = None
         self._indices: Tensor | None = None
+        self._counts: dict[str, int] = {}  # of labels in the global batch
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimiser, in the state of the checkpoint if there is one."""
@@ -144,7 +145,7 @@ class TrainingModule(pl.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Loss of a batch, such that the mean over processes is the loss of the global batch."""
-        self._indices = batch.index
+        self._indices, self._counts = batch.index, label_counts(batch.totals)
         before, step = self._begun
         self.synchronize()
         progress = self.progress
@@ -221,12 +222,24 @@ class TrainingModule(pl.LightningModule):
 
     def configure_gradient_clipping(self, optimizer: Any, **_: Any) -> None:  # type: ignore[override]
         """Clip by norm, and stop before a gradient that is no number reaches the weights."""
+        self._forget_absent_results()
         limit = self.config.gradient_clip or float("inf")
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = float(nn.utils.clip_grad_norm_(parameters, limit, foreach=True))
         if not np.isfinite(norm):
             raise UserError(self._not_finite())
         self.progress.gradient_sum += norm
+
+    def _forget_absent_results(self) -> None:
+        """Leave readouts of results alone that no structure of the global batch has a label for.
+
+        Their gradients are zero. Muon would take steps of full size for them, by momentum alone.
+        """
+        absent = [name for name in self.potential.result_names if not self._counts.get(name, 0)]
+        for name in absent:
+            for readouts in self.potential.pet.result_readouts:
+                for parameter in readouts.parameters_of(name):  # type: ignore[operator]
+                    parameter.grad = None
 
     def _not_finite(self) -> str:
         names = self.loaders.names(self._indices.tolist() if self._indices is not None else [])

@@ -15,7 +15,7 @@ from pet_mlip.data.dataset import AtomsDataset
 from pet_mlip.data.sampler import AtomBudgetBatchSampler
 from pet_mlip.engine.derivatives import predict
 from pet_mlip.engine.potential import Potential
-from pet_mlip.train.loss import DERIVED, ErrorSums, Loss, compare
+from pet_mlip.train.loss import ErrorSums, Loss, compare
 from pet_mlip.train.memory import MemoryBudget
 
 
@@ -40,7 +40,7 @@ def predict_energies(potential: Potential, config: Config, dataset: AtomsDataset
 
 
 def errors_table(
-    potentials: dict[str, Potential], config: Config, dataset: AtomsDataset, scale: float
+    potentials: dict[str, Potential], config: Config, dataset: AtomsDataset, loss: Loss
 ) -> Table:
     """Errors of potentials in their own inference modes, over the structures that they know.
 
@@ -48,21 +48,20 @@ def errors_table(
         potentials: With their titles.
         config: Batch limits, loss, device.
         dataset: The validation set.
-        scale: Of the loss in eV.
+        loss: Of the training to come.
     """
-    loss = Loss(config.training.loss, scale)
     table = Table(
         title="Before the first step: RMSE on the validation set in meV/atom, meV/Å, meV/Å³",
         title_justify="left",
     )
     for name in ("", "ensemble"):
         table.add_column(name)
-    for name in ("structures", *DERIVED):
+    for name in ("structures", *loss.targets):
         table.add_column(name, justify="right")
     for title, potential in potentials.items():
         known = known_structures(potential, dataset)
         found = errors(potential, config, known, loss) if len(known) else {}
-        values = [found.get(f"{target}_rmse", math.nan) for target in DERIVED]
+        values = [found.get(f"{target}_rmse", math.nan) for target in loss.targets]
         cells = ["-" if math.isnan(x) else f"{x:.4g}" for x in values]
         table.add_row(title, potential.symmetrization.ensemble, str(len(known)), *cells)
     return table

@@ -81,6 +81,7 @@ class _Run:
         check_results(self.config)
         data = load_data(self.config, self.console)
         self.config = resolve(self.config, data)
+        check_results(self.config)  # once more: a default weight may be gone
         if content is not None:
             before = content.get("data")
             check_same_training(self.config, content["config"], before is not None)

@@ -155,8 +155,8 @@ def check_results(config: Config) -> None:
             )
     if loss.energy == loss.forces == loss.stress == 0 and not wanted_results(config):
         raise UserError(
-            "training.loss: energy, forces and stress have weight 0, and no result of "
-            "model.results has another, so that nothing would be learned."
+            "training.loss: energy, forces and stress have weight 0 (or no structure has a "
+            "stress), and no result of model.results has another: nothing would be learned."
         )
 
 

@@ -26,15 +26,19 @@ def model(tmp_path_factory):
 
 def test_info_lists_what_a_model_predicts(run_json):
     facts = run_json("info", "model.pt")["model"]
-    assert facts["results"] == ["energy [eV]: scalar of the structure, with forces and stress"]
+    assert facts["results"] == ["energy (eV): scalar of the structure, with forces and stress"]
 
 
 def test_info_lists_other_results(run_json, model):
     assert run_json("info", model)["model"]["results"][1:] == [
-        "dipole [e*angstrom]: vector of the structure",
-        "charges [e]: scalar of each atom",
-        "shielding [ppm]: symmetric tensor of each atom",
+        "dipole (e*angstrom): vector of the structure",
+        "charges (e): scalar of each atom",
+        "shielding (ppm): symmetric tensor of each atom",
     ]
+
+
+def test_units_are_shown_in_the_terminal(run, model):
+    assert "dipole (e*angstrom): vector" in run("info", model)[1]
 
 
 def test_errors_and_predictions_of_results(run_json, model, tmp_path):
@@ -67,7 +71,8 @@ def test_errors_and_predictions_of_results(run_json, model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("key", "sentence"), [("dipole", "write NAME=KEY"), ("magmoms=m", "has no result magmoms")]
+    ("key", "sentence"),
+    [("dipole", "write NAME=KEY"), ("=d", "no result"), ("magmoms=m", "has no result magmoms")],
 )
 def test_keys_of_results_that_are_wrong(run, model, key, sentence):
     code, _, err = run("eval", model, "data.xyz", "--result-key", key)

@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
+from pydantic import ValidationError
 
 from pet_mlip.data.batch import collate, label_totals, make_sample
 from pet_mlip.data.checks import structure_problem
@@ -24,7 +25,7 @@ DECLARED = {
     "polarizability": KNOWN["polarizability"],
     "charges": KNOWN["charges"],
     "shielding": Result(rank=2, per_atom=True, unit="ppm"),
-    "spin": Result(rank=1, per_atom=True),
+    "moment": Result(rank=1, per_atom=True),
     "gap": Result(rank=0, unit="eV"),
 }
 KEYS = LabelKeys(results=DECLARED)
@@ -40,7 +41,7 @@ def labels(n: int, seed: int = 0) -> dict[str, np.ndarray]:
         "polarizability": tensors[0],
         "charges": rng.normal(size=n),
         "shielding": tensors[1:],
-        "spin": rng.normal(size=(n, 3)),
+        "moment": rng.normal(size=(n, 3)),
         "gap": np.array(rng.normal()),
     }
 
@@ -60,7 +61,7 @@ def test_results_are_read_as_declared():
     atoms, given = water()
     structure = structure_from_atoms(atoms, KEYS)
     assert structure.results.keys() == {"dipole", "polarizability", "gap"}
-    assert structure.atomic_results.keys() == {"charges", "shielding", "spin"}
+    assert structure.atomic_results.keys() == {"charges", "shielding", "moment"}
     for name, values in {**structure.results, **structure.atomic_results}.items():
         np.testing.assert_array_equal(values, given[name])
     assert not structure_from_atoms(atoms).results
@@ -113,7 +114,7 @@ def test_six_numbers_of_a_tensor_need_an_order(tmp_path):
         ),
         ("polarizability", np.arange(9.0).reshape(3, 3), "polarizability is not symmetric"),
         ("gap", np.ones(2), r"declared with shape \(\) here"),
-        ("charges", 1.0, "rank 0, of atoms"),
+        ("charges", 1.0, "stands in the file with a value of the structure"),
         ("dipole", "large", "which is not numbers"),
     ],
 )
@@ -122,6 +123,46 @@ def test_labels_of_another_shape_are_refused(name, value, sentence):
     atoms.info[name] = value
     with pytest.raises(UserError, match=sentence):
         structure_from_atoms(atoms, KEYS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("dipole", np.ones(3)), ("polarizability", np.ones((3, 3))), ("gap", np.ones(3))],
+)
+def test_labels_of_atoms_are_none_of_a_structure(name, value):
+    """Water has three atoms, and three components have vectors."""
+    atoms = molecule("H2O")
+    atoms.set_array(name, value)
+    with pytest.raises(UserError, match="a value of each atom, but"):
+        structure_from_atoms(atoms, KEYS)
+
+
+@pytest.mark.parametrize(("name", "value"), [("moment", np.ones((3, 3))), ("charges", np.ones(3))])
+def test_labels_of_a_structure_are_none_of_its_atoms(name, value):
+    atoms = molecule("H2O")
+    atoms.info[name] = value
+    with pytest.raises(UserError, match="a value of the structure, but"):
+        structure_from_atoms(atoms, KEYS)
+
+
+def test_round_off_does_not_make_a_tensor_asymmetric():
+    atoms = molecule("H2O")
+    atoms.info["polarizability"] = np.array([[0, 1e-15, 0], [0, 0, 0], [0, 0, 0]])
+    assert structure_from_atoms(atoms, KEYS).results["polarizability"].shape == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ([{"dipole": {"unit": "debye"}}], "a list takes names only"),
+        ({"x": {"rank": True}}, "rank is a number"),
+        (["spin"], "means something else already"),
+        ({"x": 1}, "takes rank, per_atom and unit"),
+    ],
+)
+def test_declarations_that_are_wrong(value, sentence):
+    with pytest.raises(ValidationError, match=sentence):
+        PETHypers(results=value)
 
 
 def test_a_result_that_is_not_finite_is_a_mistake():
@@ -142,11 +183,11 @@ def test_batches_know_what_is_missing():
     assert batch.atomic_results["shielding"].shape == (5, 3, 3)
     assert batch.atomic_results["charges"][:2].isnan().all()
     part = batch.part(1, 2)
-    torch.testing.assert_close(part.atomic_results["spin"], torch.from_numpy(given["spin"]))
+    torch.testing.assert_close(part.atomic_results["moment"], torch.from_numpy(given["moment"]))
     assert part.results["dipole"].shape == (1, 3)
     assert batch.totals == label_totals([without, with_labels])
     assert batch.totals.results == {
-        "dipole": 3, "polarizability": 9, "gap": 1, "charges": 3, "shielding": 27, "spin": 9,
+        "dipole": 3, "polarizability": 9, "gap": 1, "charges": 3, "shielding": 27, "moment": 9,
     }  # fmt: skip
 
 
@@ -170,7 +211,7 @@ def test_baselines_take_what_the_composition_gives():
     assert fit("charges").values == pytest.approx({1: 0.4, 8: -0.8})
     assert fit("gap").scale == fit("charges").scale == 1.0  # nothing is left to learn
     assert fit("dipole") == ({1: 0.0, 8: 0.0}, pytest.approx(0.1))
-    assert fit("spin") == ({1: 0.0, 8: 0.0}, 1.0)
+    assert fit("moment") == ({1: 0.0, 8: 0.0}, 1.0)
 
 
 def test_names_complete_declarations():

@@ -5,7 +5,7 @@ import torch
 from ecse_tools import unit_vectors
 from torch.autograd import gradcheck, gradgradcheck
 
-from pet_mlip.ecse.switches import adaptive_radius, quintic, quintic_slope
+from pet_mlip.ecse.switches import adaptive_radius, quintic, quintic_and_slope
 
 
 def test_quintic():
@@ -20,7 +20,9 @@ def test_quintic():
 def test_quintic_is_twice_continuously_differentiable():
     x = torch.linspace(-0.5, 1.5, 4001, dtype=torch.float64, requires_grad=True)
     (slope,) = torch.autograd.grad(quintic(x).sum(), x, create_graph=True)
-    torch.testing.assert_close(slope, quintic_slope(x))
+    value, expected = quintic_and_slope(x.detach())
+    torch.testing.assert_close(slope, expected)
+    torch.testing.assert_close(value, quintic(x).detach())
     (curvature,) = torch.autograd.grad(slope.sum(), x)
     assert curvature.diff().abs().max() < 70 * 5e-4  # the third derivative is at most 60
 
@@ -43,6 +45,30 @@ def test_radius_solves_its_equation(width, n):
         atol=1e-13,
         rtol=0,
     )
+
+
+@pytest.mark.parametrize("count", [1e-3, 1e-6, 1e-9, 1e-12])
+def test_radius_of_neighbours_that_hardly_count(count):
+    """The root lies just below the largest radius."""
+    distance = torch.tensor([[1.0, 2.0, 3.0]], dtype=torch.float64)
+    radius = adaptive_radius(distance, torch.full_like(distance, count), 0.5, 5.0)
+    expected = 5.0 * (1.0 - 3 * count) ** (1 / 3)
+    torch.testing.assert_close(radius, torch.full_like(radius, expected), rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("derivatives", [1, 2])
+def test_first_derivatives_are_the_same_however_many_are_exact(derivatives):
+    distance, count = (x.requires_grad_(True) for x in neighbours(6, 2))
+    found = adaptive_radius(distance, count, 0.5, 5.0, derivatives)
+    exact = adaptive_radius(distance, count, 0.5, 5.0)
+    assert torch.equal(found, exact) or (found - exact).abs().max() < 1e-14
+    given = torch.linspace(-1, 1, len(found), dtype=torch.float64)
+    for a, b in zip(
+        torch.autograd.grad(found, [distance, count], given),
+        torch.autograd.grad(exact, [distance, count], given),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
 def test_radius_without_neighbours_is_the_largest():

@@ -16,7 +16,7 @@ RESULTS = {
     "polarizability": None,
     "charges": None,
     "shielding": {"rank": 2, "per_atom": True, "unit": "ppm"},
-    "spin": {"rank": 1, "per_atom": True},
+    "moment": {"rank": 1, "per_atom": True},
 }
 PERIODIC = ["silicon", "skewed", "slab", "wire", "self-images"]
 
@@ -72,7 +72,7 @@ def test_results_are_sums_of_readouts(name):
     assert len(seen["centre"]) <= graph_of(atoms).edge_vectors.shape[0]
     species = [potential.species.index(z) for z in atoms.numbers]
     for k, (key, result) in enumerate(potential.pet_hypers.results.items()):
-        readout, values = readouts[key], []
+        readout, values = readouts["of_" + key], []
         for i in range(len(atoms)):
             value = torch.zeros(result.shape, dtype=torch.float64)
             eye = torch.eye(3, dtype=torch.float64)
@@ -149,7 +149,7 @@ def test_results_of_a_domain_are_those_of_the_whole(featurizer, chunk_size):
             -1
         ]
         own = domain.source[: domain.topology.atoms_within[0]]
-        for key in ("charges", "shielding", "spin"):
+        for key in ("charges", "shielding", "moment"):
             torch.testing.assert_close(found[key], expected[key][own], rtol=0, atol=1e-11)
         if domain is whole:
             total = found["dipole"].sum(dim=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from pet_mlip.export import read_metadata
 from pet_mlip.results import Result
 from pet_mlip.train import load_checkpoint, run_training
 from pet_mlip.train.loss import ErrorSums, Loss, compare, label_counts
+from pet_mlip.train.module import TrainingModule
 from pet_mlip.train.output import MetricsTable
 
 CHARGES = {1: 0.4, 6: -0.5, 8: -0.8}
@@ -176,7 +178,7 @@ def test_a_pretrained_potential_gets_a_dipole(data: Path, folder: Path, tmp_path
         ("loss", {"results": {"dipol": 1.0}}, "training.loss.results names dipol"),
         ("loss", {"results": {"dipole": 0, "twist": 0}}, "nothing would be learned"),
         ("keys", {"results": {"charges": "q"}}, "data.keys.results names charges"),
-        ("keys", {"results": {"dipole": "dft_dipole"}}, "has dipole, which model.results declares"),
+        ("keys", {"results": {"dipole": "dft_dipole"}}, "has dipole, which model.results or the"),
     ],
 )
 def test_mistakes_are_refused(
@@ -189,6 +191,42 @@ def test_mistakes_are_refused(
         config["data"]["keys"] = value
     with pytest.raises(UserError, match=sentence):
         run_training(validate(config, "test"), tmp_path)
+
+
+@pytest.mark.usefixtures("without_report")
+def test_readouts_without_a_label_in_the_batch_take_no_step(folder: Path, tmp_path: Path) -> None:
+    """Muon would step by momentum, with full size, as long as gradients are zero."""
+    first, *others = read(folder / "train.xyz", ":")
+    for atoms in others:
+        atoms.calc = None
+        atoms.info.pop("dipole", None)
+    write(tmp_path / "train.xyz", [first, *others])
+    config = tree(folder)
+    config["data"]["train"] = str(tmp_path / "train.xyz")
+    config["training"] |= {"epochs": 3, "batch_size": 4, "ema_decay": 0, "weight_decay": 0}
+    moved = {}
+
+    class Watched(TrainingModule):
+        def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+            before = copy.deepcopy(self.potential.pet.result_readouts.state_dict())
+            super().optimizer_step(*args, **kwargs)
+            after = self.potential.pet.result_readouts.state_dict()
+            moved.setdefault(self._counts.get("dipole", 0), []).append(
+                [
+                    name in key and not torch.equal(before[key], after[key])
+                    for name in ("of_dipole", "of_twist")
+                    for key in before
+                ]
+            )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pet_mlip.train.run.TrainingModule", Watched)
+        run_training(validate(config, "test"), tmp_path / "run")
+    half = len(moved[3][0]) // 2
+    assert len(moved[3]) == 3 and len(moved[0]) > 10
+    assert all(any(step[:half]) for step in moved[3])
+    assert not any(any(step[:half]) for step in moved[0])
+    assert all(any(step[half:]) for step in moved[0][:10])
 
 
 def test_the_loss_compares_sums_per_atom_on_their_scale() -> None:
