@@ -7,6 +7,7 @@
 #include "error.h"
 #include "force.h"
 #include "memory.h"
+#include "modify.h"
 #include "neigh_list.h"
 #include "neighbor.h"
 #include "pet_elements.h"
@@ -79,9 +80,10 @@ void PairPET::coeff(int narg, char **arg) {
     error->all(FLERR, "pair_coeff of pair_style pet must start with * *");
   Coefficients coefficients{arg[2], {arg + 3, arg + narg}};
   Loaded loaded = load(settings_, coefficients);
-  coefficients_ = std::move(coefficients);
+  std::swap(coefficients_, coefficients);
   source_ = "pair_coeff";
-  take_over(std::move(loaded));
+  declare(loaded.model->metadata());
+  loaded_ = std::move(loaded);
   is_set_up_ = false;
   set_flags(coefficients_.elements);
   announce();
@@ -119,12 +121,17 @@ PairPET::Loaded PairPET::load(const Settings &settings, const Coefficients &coef
   return loaded;
 }
 
-// The results that 'fix pair' and 'compute pair' ask for are those of this model from now on.
-void PairPET::take_over(Loaded loaded) {
-  loaded_ = std::move(loaded);
-  results_.declare(loaded_.model->metadata().results);
-  nextra = static_cast<int>(results_.sums().size());
-  pvector = results_.sums().data();
+// The results that 'fix pair' and 'compute pair' ask for are those of this model from now on. What
+// is there of these has its columns, whatever another model predicts.
+void PairPET::declare(const pet::Metadata &metadata) {
+  if (results_.differ(metadata.results) && (!modify->get_fix_by_style("^pair$").empty() ||
+                                            !modify->get_compute_by_style("^pair$").empty()))
+    error->all(FLERR, "pair_style pet: {} predicts other results than the model before it, which "
+                      "fix pair or compute pair read; remove these with unfix and uncompute first",
+               coefficients_.path);
+  results_.declare(metadata.results);
+  nextra = results_.n_sums();
+  pvector = results_.sums();
 }
 
 // Say what was loaded.
@@ -221,7 +228,8 @@ void PairPET::init_style() {
     problem = agree(problem);
     if (!problem.empty())
       error->all(FLERR, "pair_style pet: {}", problem);
-    take_over(load(settings_, coefficients_));
+    loaded_ = load(settings_, coefficients_);
+    declare(loaded_.model->metadata());
     announce();
   }
   if (strcmp(update->unit_style, "metal") == 0)
@@ -492,6 +500,9 @@ void PairPET::check_finite(const pet::Result &result) const {
 
 // Of own atoms, in the model's units; those that are not the model's have zeros.
 void *PairPET::extract_peratom(const char *name, int &columns) {
+  if (!results_.is_declared())
+    error->all(FLERR, "pair_style pet does not know yet what its model predicts; give pair_coeff "
+                      "with the model's file before fix pair");
   return results_.find(name, columns);
 }
 

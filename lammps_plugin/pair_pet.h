@@ -103,7 +103,7 @@ private:
   void allocate();
   void set_flags(const std::vector<std::string> &elements);
   Loaded load(const Settings &settings, const Coefficients &coefficients);
-  void take_over(Loaded loaded);
+  void declare(const pet::Metadata &metadata);
   void announce();
   std::string choose_device(int rank_of_machine, const std::string &wanted) const;
   std::string devices_of_ranks() const;

@@ -166,6 +166,12 @@ void PairPET::read_restart(FILE *fp) {
     refuse_restart(fmt::format("elements of {} atom types, but there are {}",
                                coefficients_.elements.size(), atom->ntypes));
   set_flags(coefficients_.elements);
+  // fix pair and compute pair may come before the model is loaded.
+  try {
+    declare(pet::read_metadata(coefficients_.path));
+  } catch (const pet::Error &) {
+    // The run says what is wrong with the file, unless pair_coeff names another one.
+  }
 }
 
 int PairPET::read_int(FILE *fp) {

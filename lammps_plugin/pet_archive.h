@@ -20,6 +20,10 @@ public:
 struct Declaration {
   std::string name;
   int rank = 0; // 0: scalar, 1: vector, 2: symmetric tensor
+
+  bool operator==(const Declaration &other) const {
+    return name == other.name && rank == other.rank;
+  }
 };
 
 struct Metadata {

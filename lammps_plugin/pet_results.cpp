@@ -16,13 +16,22 @@ constexpr size_t symmetric[] = {0, 4, 8, 1, 2, 5};
 
 void Results::declare(const std::vector<Declaration> &declarations) {
   fields_.clear();
-  size_t n_sums = 0;
+  n_sums_ = 0;
   for (const auto &declared : declarations) {
     fields_.push_back({declared, columns_of_rank[declared.rank], {}, {}});
-    n_sums += columns_of_rank[declared.rank];
+    n_sums_ += static_cast<int>(columns_of_rank[declared.rank]);
   }
-  sums_.resize(std::max(n_sums, sums_.size()));
+  sums_.resize(std::max<size_t>(n_sums_, sums_.size()));
+  is_declared_ = true;
   clear(0);
+}
+
+bool Results::differ(const std::vector<Declaration> &declarations) const {
+  return is_declared_ &&
+         !std::equal(fields_.begin(), fields_.end(), declarations.begin(), declarations.end(),
+                     [](const Field &field, const Declaration &declared) {
+                       return field.declared == declared;
+                     });
 }
 
 void Results::clear(size_t n_atoms) {

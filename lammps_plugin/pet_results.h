@@ -13,7 +13,9 @@ class Results {
 public:
   // Start anew with the results of a model.
   void declare(const std::vector<Declaration> &declarations);
-  bool empty() const { return fields_.empty(); }
+  bool is_declared() const { return is_declared_; }
+  // Whether these are others than those declared before.
+  bool differ(const std::vector<Declaration> &declarations) const;
   // Values of this many atoms, all zero, and sums that are zero.
   void clear(size_t n_atoms);
   // Take over what the model said: its own atom k is the atom atoms[k].
@@ -21,8 +23,9 @@ public:
   // What Pair::extract_peratom returns: double * and 0 columns, or double ** and 3 or 6; null for a
   // name that the model does not have.
   void *find(const std::string &name, int &columns);
-  // Sums over the atoms of this rank, of all results one after the other.
-  std::vector<double> &sums() { return sums_; }
+  // Sums over the atoms of this rank, of all results one after the other, and how many there are.
+  double *sums() { return sums_.data(); }
+  int n_sums() const { return n_sums_; }
 
 private:
   struct Field {
@@ -32,7 +35,10 @@ private:
     std::vector<double *> rows; // where each atom's begin
   };
   std::vector<Field> fields_;
-  std::vector<double> sums_; // never becomes shorter: LAMMPS keeps its size
+  // Never shorter than before: a compute pair that is there keeps reading as many.
+  std::vector<double> sums_ = std::vector<double>(64);
+  int n_sums_ = 0;
+  bool is_declared_ = false;
 };
 
 } // namespace pet

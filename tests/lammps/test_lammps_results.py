@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from ase.build import bulk
-from lammps_models import CUTOFF, ELEMENTS
+from lammps_models import CUTOFF, ELEMENTS, save
 from simulation import Lammps, oriented, write_data
 
 from pet_mlip import PETCalculator
@@ -18,6 +18,7 @@ RESULTS = {
     "dipole": None,
     "shielding": {"rank": 2, "per_atom": True, "unit": "ppm"},
 }
+PAIR = "pair_style pet\npair_coeff * * model.pt Si O"
 VOIGT = ([0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2])
 
 
@@ -75,8 +76,7 @@ def test_results_are_those_of_the_calculator(lmp, model, ranks, newton):
     """Also after steps, in which atoms have moved and changed their places in memory."""
     atoms = crystal()
     write_data(lmp.folder, atoms, ELEMENTS)
-    pair = "pair_style pet\npair_coeff * * model.pt Si O"
-    run = lmp(DECK.format(newton=newton, pair=pair, steps=12), ranks=ranks)
+    run = lmp(DECK.format(newton=newton, pair=PAIR, steps=12), ranks=ranks)
     first, last = run.dumps
     for row, dump in ((run.thermo[0], first), (run.thermo[-1], last)):
         atoms.positions = dump[:, 1:4]
@@ -106,6 +106,36 @@ pair_coeff * * zero"""
 
 def test_a_name_that_the_model_does_not_have(lmp):
     write_data(lmp.folder, crystal(), ELEMENTS)
-    pair = "pair_style pet\npair_coeff * * model.pt Si O"
-    deck = DECK.format(newton="on", pair=pair, steps=1).replace("pet charges", "pet magmoms")
+    deck = DECK.format(newton="on", pair=PAIR, steps=1).replace("pet charges", "pet magmoms")
     assert "cannot extract property magmoms" in lmp.fails(deck)
+
+
+def test_after_a_restart_before_the_model_is_loaded(lmp):
+    """fix pair and compute pair ask for numbers of columns when they are defined."""
+    write_data(lmp.folder, crystal(), ELEMENTS)
+    deck = DECK.format(newton="on", pair=PAIR, steps=1).replace("velocity all create 600 4928", "")
+    expected = lmp(deck.replace("run 1", "write_restart r.bin\nrun 1"))
+    found = lmp(deck.replace("read_data a.data", "read_restart r.bin").replace(PAIR, ""))
+    np.testing.assert_allclose(found.dumps, expected.dumps, rtol=0, atol=1e-12)
+    assert found.thermo[0]["c_sums[2]"] == pytest.approx(expected.thermo[0]["c_sums[2]"])
+
+
+def test_before_the_model_is_named(lmp):
+    write_data(lmp.folder, crystal(), ELEMENTS)
+    deck = DECK.format(newton="on", pair="pair_style pet", steps=1)
+    assert "give pair_coeff with the model's file before fix pair" in lmp.fails(deck)
+
+
+def test_another_model_may_not_change_what_is_read(lmp):
+    write_data(lmp.folder, crystal(), ELEMENTS)
+    save(lmp.folder / "other.pt", "plain")
+    deck = DECK.format(newton="on", pair=PAIR, steps=1)
+    again = "pair_coeff * * other.pt Si O\nrun 1\n"
+    assert "other.pt predicts other results than the model before it" in lmp.fails(deck + again)
+    without = "unfix q\nunfix v\nunfix t\nundump d\nthermo_style one\nuncompute sums\n"
+    lmp(deck + without + again)
+    # The style itself may be another one in between.
+    lmp(
+        deck + "undump d\nunfix q\nunfix v\nunfix t\npair_style zero 3.4\npair_coeff * *\n"
+        "thermo_style one\nuncompute sums\nrun 0\npair_style pet\n" + again
+    )

@@ -226,7 +226,7 @@ def test_readouts_without_a_label_in_the_batch_take_no_step(folder: Path, tmp_pa
     assert len(moved[3]) == 3 and len(moved[0]) > 10
     assert all(any(step[:half]) for step in moved[3])
     assert not any(any(step[:half]) for step in moved[0])
-    assert all(any(step[half:]) for step in moved[0][:10])
+    assert sum(any(step[half:]) for step in moved[0]) > 10
 
 
 def test_the_loss_compares_sums_per_atom_on_their_scale() -> None:
