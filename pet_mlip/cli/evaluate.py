@@ -82,7 +82,7 @@ def evaluate(
     ] = None,
     stress_order: Annotated[
         str | None,
-        typer.Option(help="Order of stresses and virials of 6 numbers in files: voigt or vasp."),
+        typer.Option(help="Order of tensors of 6 numbers in files: voigt or vasp."),
     ] = None,
     max_atoms: Annotated[int, typer.Option(min=1, help="Atoms evaluated at once.")] = 2000,
     charge_key: StateKey = "charge",

@@ -52,8 +52,8 @@ class UnitsConfig(Section):
     )
     stress_order: Literal["voigt", "vasp"] | None = Field(
         None,
-        description="Order of stresses and virials that stand as 6 numbers in a file: voigt, xx yy "
-        "zz yz xz xy, or vasp, xx yy zz xy yz zx. Needed where a file does not say.",
+        description="Order of stresses and other tensors that stand as 6 numbers in a file: voigt, "
+        "xx yy zz yz xz xy, or vasp, xx yy zz xy yz zx. Needed where a file does not say.",
     )
     stress_sign: Literal[1, -1] = Field(
         1, description="-1 for stresses that are positive under compression (VASP); ASE's are not."
