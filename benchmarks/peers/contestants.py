@@ -12,7 +12,7 @@ from pet_mlip.errors import UserError
 
 # Nothing heavy is imported here: the memory of a process is that of its contestant alone.
 
-PLAIN, ECSE = "none", "axis_plane"
+PLAIN, ECSE = "none", "closest_pairs"
 METATRAIN, KOKKOS = "metatrain.pt", "kokkos"
 
 Load = Callable[[Path, str], Any]

@@ -61,7 +61,7 @@ class SymmetrizationHypers(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     ensemble: Literal["none", "closest_pairs", "axis_plane"] = Field(
-        "axis_plane",
+        "closest_pairs",
         description="Frame ensemble: none (the plain, unsymmetrized model), closest_pairs, "
         "or axis_plane.",
     )
@@ -85,7 +85,7 @@ class SymmetrizationHypers(BaseModel):
         if self.ensemble == "none" and self.train == "full":
             raise ValueError(
                 "train: full takes the frames of an ensemble, but ensemble is none; choose "
-                "train: structure, or ensemble: axis_plane"
+                "train: structure, or ensemble: closest_pairs"
             )
         if self.ensemble != "none" and self.train == "structure":
             raise ValueError(

@@ -113,7 +113,7 @@ def test_errors_before_the_first_step(data: Path, plain: Path, tmp_path: Path) -
     cells = [cell.strip() for cell in beginning.split("│")]
     (first,) = MetricsTable(tmp_path / "metrics.csv").rows()  # a step of 1e-9 changes nothing
     assert float(cells[5]) == pytest.approx(first["forces_rmse"], rel=1e-3)
-    assert cells[2] == "axis_plane" and "the checkpoint has none (trained with structure)" in log
+    assert cells[2] == "closest_pairs" and "the checkpoint has none (trained with structure)" in log
 
 
 @pytest.mark.usefixtures("without_report")
