@@ -14,8 +14,9 @@ from pet_mlip.errors import UserError
 from pet_mlip.files import replacing
 
 KIND = "pet_mlip checkpoint"
-FORMAT_VERSION = 2
-"""2: the average over frames is taken in the embedding, and parameters have other names."""
+FORMAT_VERSION = 3
+"""2: the average over frames is taken in the embedding, and parameters have other names. 3: the pairs
+of `closest_pairs` cost something else, and there are results beside the energy."""
 
 
 def write_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
@@ -56,8 +57,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         converted = "converted_from" in content.get("summary", {})
         remedy = "convert metatrain's checkpoint again" if converted else "train again"
         raise UserError(
-            f"{path} was written by a version of pet_mlip before the average over frames moved "
-            f"into the embedding, and holds another network than this version's; {remedy}."
+            f"{path} was written by an earlier version of pet_mlip, whose network or whose frames "
+            f"are others than this version's; {remedy}."
         )
     return content
 
