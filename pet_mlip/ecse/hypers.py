@@ -31,7 +31,7 @@ class ClosestPairsHypers(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    width: float = Field(0.4, gt=0, description="Range of cost in Å over which a frame fades out.")
+    width: float = Field(0.8, gt=0, description="Range of cost in Å over which a frame fades out.")
     axis_cost: float = Field(
         2.0,
         ge=1,
