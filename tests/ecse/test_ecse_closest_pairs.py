@@ -45,7 +45,7 @@ def test_derivatives_of_the_level_are_exact():
 
 @pytest.mark.parametrize("crystal, most", [("Cu", 240), ("Si", 24), ("W", 240)])
 def test_few_frames_in_perfect_crystals(crystal, most):
-    """No fewer than the operations of the site (48, 24, 48) can be exact; smooth switches take more."""
+    """No fewer than the operations of the site (48, 24, 48) are exact; smooth ones are more."""
     atoms = ase.build.bulk(crystal)
     graph = batch_from_atoms([atoms], CUTOFF).graph
     centre = graph.edge_index[0]
