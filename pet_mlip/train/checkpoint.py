@@ -15,8 +15,8 @@ from pet_mlip.files import replacing
 
 KIND = "pet_mlip checkpoint"
 FORMAT_VERSION = 3
-"""2: the average over frames is taken in the embedding, and parameters have other names. 3: pairs of
-`closest_pairs` cost something else, and there are results beside the energy."""
+"""2: the average over frames is taken in the embedding, and parameters have other names. 3: the
+pairs of `closest_pairs` have another cost, and there are results beside the energy."""
 
 
 def write_checkpoint(path: str | Path, content: dict[str, Any]) -> None:

@@ -111,8 +111,8 @@ def test_other_files(tmp_path: Path, potential: Potential) -> None:
 def test_checkpoints_of_another_network(
     tmp_path: Path, potential: Potential, converted: bool
 ) -> None:
-    """As written before the average over frames moved into the embedding."""
-    old = content(potential) | {"format_version": 1}
+    """As written before the average over frames moved into the embedding, and by format 2."""
+    old = content(potential) | {"format_version": 2}
     if converted:
         old["summary"] = {"converted_from": {"file": "pet.ckpt"}}
     write_checkpoint(tmp_path / "old.ckpt", old)
