@@ -57,6 +57,10 @@ class LossConfig(Section):
         "those not named have 1. Results of structures are compared per atom.",
     )
 
+    def weight_of_result(self, name: str) -> float:
+        """Weight of a result that is no energy: 1 if none is given."""
+        return self.results.get(name, 1.0)
+
 
 class TrainingConfig(Section):
     """How the weights are optimised, for how long, and on what."""

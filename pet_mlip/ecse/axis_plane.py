@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from pet_mlip.ecse.frames import Frames
+from pet_mlip.ecse.frames import Frames, order_frames
 from pet_mlip.ecse.hypers import AxisPlaneHypers
 from pet_mlip.ecse.switches import adaptive_radius, quintic
 from pet_mlip.graph.environment import Environment
@@ -86,12 +86,7 @@ class AxisPlane(nn.Module):
             ]
         )
         atom = torch.cat([pair_atom[of_right], pair_atom[of_left], axis_atom[of_axis], isolated])
-        order = torch.argsort(atom, stable=True)
-        return Frames(
-            atom.index_select(0, order),
-            matrix.index_select(0, order),
-            weight.index_select(0, order),
-        )
+        return order_frames(atom, matrix, weight)
 
     def score_planes(
         self, axis: Tensor, axis_atom: Tensor, environment: Environment

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from pet_mlip.ecse.axes import nearest_axes
-from pet_mlip.ecse.frames import Frames
+from pet_mlip.ecse.frames import Frames, order_frames
 from pet_mlip.ecse.hypers import ClosestPairsHypers
 from pet_mlip.ecse.switches import (
     adaptive_radius,
@@ -98,12 +98,7 @@ class ClosestPairs(nn.Module):
                 torch.ones_like(nothing[:, 0, 0]),
             ]
         )
-        order = torch.argsort(atoms, stable=True)
-        return Frames(
-            atoms.index_select(0, order),
-            matrix.index_select(0, order),
-            weight.index_select(0, order),
-        )
+        return order_frames(atoms, matrix, weight)
 
     def candidates(
         self, unit: Tensor, asymmetry: Tensor, environment: Environment

@@ -238,8 +238,8 @@ def _predict_what_works(
     evaluation: Evaluation,
 ) -> tuple[list[Structure], list[dict[str, Any]]]:
     """Structures and predictions of a group; one after the other if something is wrong in it."""
-    others = [r for r in calculator.implemented_properties if r in calculator.declared]
-    properties = (*(DERIVED if everything else labelled_properties(group)), *others)
+    derived = DERIVED if everything else labelled_properties(group)
+    properties = (*derived, *calculator.declared)
     batch = [structure.to_atoms() for structure in group]
     try:
         return group, calculator.compute_batch(batch, properties, max_atoms)

@@ -173,7 +173,9 @@ def make_blocks(
     """
     n_atoms = inputs.reach.atoms[0]
     n_neighbors = count_each(inputs.centre, n_atoms)
+    first_edge = n_neighbors.cumsum(0) - n_neighbors
     n_frames = count_frames(frames, n_atoms)
+    first_frame = n_frames.cumsum(0) - n_frames
     # Each atom has a frame, so as many frames as atoms means exactly one each, of weight one.
     single = frames.atom.shape[0] == n_atoms
     log_switch = log_of(inputs.switch).to(dtype)
@@ -186,7 +188,7 @@ def make_blocks(
     keep_rotated = torch.is_grad_enabled() or len(shares) == 1
     for share in shares:
         n, n_places = share.atoms.shape[0], share.width
-        edges = pad_share(share, n_neighbors)
+        edges = pad_share(share, n_neighbors, first_edge)
         logs = log_switch.index_select(0, edges.padded).reshape(n, n_places)
         if edges.empty.shape[0] > 0:
             logs = logs.masked_fill(edges.empty.squeeze(2), -float("inf"))
@@ -195,7 +197,7 @@ def make_blocks(
         weight, rotated = log_switch[:0], log_switch[:0]
         tiles: list[Tile] = []
         if not plain:
-            own = select_frames(share, frames, n_frames)
+            own = select_frames(share, frames, n_frames, first_frame)
             if not single:
                 weight = frames.weight.index_select(0, own.frames).to(dtype)
                 n_rows = max(numbers // max(n_places * width, 1), 1)
@@ -225,21 +227,21 @@ def make_blocks(
 
 
 def log_of(switch: Tensor) -> Tensor:
-    """Return the log of the cutoff function, minus infinity where it is zero, without gradient."""
+    """Return the log of the cutoff function, minus infinity (and constant) where it is zero."""
     present = switch.detach() > 0.0
     log = torch.where(present, switch, torch.ones_like(switch)).log()
     return log.masked_fill(~present, -float("inf"))
 
 
-def pad_share(share: Share, n_neighbors: Tensor) -> Padded:
+def pad_share(share: Share, n_neighbors: Tensor, first_edge: Tensor) -> Padded:
     """Give each edge of a block its place.
 
     Args:
         share: Of the centres.
         n_neighbors: Edges of each centre, (N,) int64; edges are ordered by centre.
+        first_edge: Of each centre, (N,) int64.
     """
     atoms, n, n_places, n_edges = share.atoms, share.atoms.shape[0], share.width, share.n_edges
-    first_edge = n_neighbors.cumsum(0) - n_neighbors
     count, first = n_neighbors.index_select(0, atoms), first_edge.index_select(0, atoms)
     slot = torch.arange(n_places, device=atoms.device)
     padded = (first[:, None] + slot[None, :]).reshape(-1)
@@ -256,15 +258,15 @@ def pad_share(share: Share, n_neighbors: Tensor) -> Padded:
     return Padded(edges, places, padded, empty)
 
 
-def select_frames(share: Share, frames: Frames, n_frames: Tensor) -> OfFrames:
+def select_frames(share: Share, frames: Frames, n_frames: Tensor, first_frame: Tensor) -> OfFrames:
     """Find the frames of a block's atoms.
 
     Args:
         share: Of the centres.
         frames: Of all centres.
         n_frames: Of each centre, (N,) int64.
+        first_frame: Of each centre, (N,) int64.
     """
-    first_frame = n_frames.cumsum(0) - n_frames
     owner = torch.arange(share.atoms.shape[0], device=share.atoms.device)
     of_atoms = n_frames.index_select(0, share.atoms)
     owner = torch.repeat_interleave(owner, of_atoms, output_size=share.n_frames)

@@ -115,9 +115,11 @@ def pretrained_potential(config: Config, data: DataSets, first: bool = True) -> 
     potential = empty_potential(config, choose_species(before.species, data.species, config))
     transfer_weights(before, potential)
     new = [name for name in potential.result_names if name not in before.result_names]
-    weights = config.training.loss.results
     for name in before.result_names:
-        if weights.get(name, 1.0) == 0 and "backbone" not in config.training.freeze:
+        if (
+            config.training.loss.weight_of_result(name) == 0
+            and "backbone" not in config.training.freeze
+        ):
             LOG.warning(
                 "%s has weight 0: its readout stays as it is while the features that it reads "
                 "change, so that the new model's %s will be wrong.",

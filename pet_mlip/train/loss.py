@@ -44,7 +44,7 @@ class Loss:
         self.scale = scale
         self.scales = {**dict.fromkeys(DERIVED, scale), **(result_scales or {})}
         weights = {target: getattr(config, target) for target in DERIVED}
-        weights |= {name: config.results.get(name, 1.0) for name in result_scales or {}}
+        weights |= {name: config.weight_of_result(name) for name in result_scales or {}}
         self.weights = {target: weight for target, weight in weights.items() if weight > 0}
 
     @property

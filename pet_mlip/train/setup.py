@@ -131,8 +131,8 @@ def wanted_labels(config: Config) -> list[str]:
 
 def wanted_results(config: Config) -> list[str]:
     """Results that are no energies, and that the loss cannot do without."""
-    weights = config.training.loss.results
-    return [name for name in config.model.results if weights.get(name, 1.0) > 0]
+    loss = config.training.loss
+    return [name for name in config.model.results if loss.weight_of_result(name) > 0]
 
 
 def check_results(config: Config) -> None:
