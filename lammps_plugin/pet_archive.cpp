@@ -19,7 +19,7 @@ namespace {
 
 using caffe2::serialize::PyTorchStreamReader;
 
-constexpr int our_format = 7;
+constexpr int our_format = 8;
 const std::string lines_record = "extra/pet_mlip.txt";
 const std::string json_record = "extra/pet_mlip.json";
 

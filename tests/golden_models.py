@@ -33,6 +33,7 @@ SMALL: dict[str, Any] = {
     "num_attention_layers": 2,
     "num_gnn_layers": 2,
     "num_radial": 3,
+    "density_channels": 0,
 }
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "default": {},
@@ -48,6 +49,13 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "adaptive_solver": {"num_neighbors_adaptive": 6.0, "adaptive_cutoff_method": "solver"},
     "zbl": {"zbl": True},
     "conditioned": {"system_conditioning": True},
+    "density": {"density_channels": 3, "density_degree": 3},
+    "density_residual": {
+        "density_channels": 2,
+        "featurizer_type": "residual",
+        "transformer_type": "PostLN",
+        "num_gnn_layers": 3,
+    },
 }
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from pet_mlip.convert.hypers import AS_METATRAIN, OURS_ALONE
 from pet_mlip.convert.weights import metatrain_name
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.engine.potential import Potential
@@ -120,7 +121,7 @@ def dataset(targets, length_unit="angstrom", species=SPECIES):
 def random_potential(seed=0, **hypers):
     """A small random potential that a checkpoint of metatrain could hold."""
     sizes = {"d_pet": 8, "d_node": 12, "d_head": 6, "d_feedforward": 10, "num_heads": 2}
-    sizes |= {"cutoff": 3.5, "num_attention_layers": 1, "num_radial": 0, **hypers}
+    sizes |= {"cutoff": 3.5, "num_attention_layers": 1, **AS_METATRAIN, **hypers}
     plain = SymmetrizationHypers(ensemble="none", train="structure")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -161,8 +162,7 @@ def baseline_state(potential, head="energy"):
 
 def metatrain_hypers(potential):
     """The hyperparameters of version 16."""
-    ours = potential.pet_hypers.model_dump()
-    ours.pop("num_radial")
+    ours = potential.pet_hypers.model_dump(exclude=OURS_ALONE)
     return {**ours, "long_range": LONG_RANGE}
 
 

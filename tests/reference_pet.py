@@ -8,6 +8,14 @@ import torch
 from torch.nn.functional import layer_norm, linear, rms_norm, silu
 
 
+def legendre(x, degree):
+    """P_0 to P_L of x, by Bonnet's recursion."""
+    found = [torch.ones_like(x), x]
+    for n in range(1, degree):
+        found.append(((2 * n + 1) * x * found[n] - n * found[n - 1]) / (n + 1))
+    return found[: degree + 1]
+
+
 def reference_energies(potential, graph):
     """Atomic energies in eV, (N,), differentiable as often as the frames are."""
     hypers = potential.pet_hypers
@@ -41,7 +49,8 @@ def reference_energies(potential, graph):
         shape = (len(tokens), 3, hypers.num_heads, hypers.d_pet // hypers.num_heads)
         query, key, value = affine(f"{name}.input_linear", tokens).reshape(shape).unbind(1)
         scores = torch.einsum("ihd,jhd->hij", query, key) / shape[-1] ** 0.5
-        exponential = switch * torch.exp(scores / hypers.attention_temperature)
+        scores = scores / hypers.attention_temperature
+        exponential = switch * torch.exp(scores - scores.amax(dim=2, keepdim=True))
         mixing = exponential / exponential.sum(dim=2, keepdim=True)
         mixed = torch.einsum("hij,jhd->ihd", mixing, value).reshape(len(tokens), -1)
         return affine(f"{name}.output_linear", mixed)
@@ -64,18 +73,36 @@ def reference_energies(potential, graph):
         node = node + affine(f"{name}.center.expansion", center)
         return node + mlp(f"{name}.center.mlp", norm(f"{name}.center.norm", node)), edges
 
+    def density(name, hidden, own):
+        """What each edge is told of the others, pair by pair of edges."""
+        if hypers.density_channels == 0:
+            return 0.0
+        functions = affine(f"{name}.density.collect", silu(hidden))
+        of_other, of_own = functions.chunk(2, dim=1)
+        unit = inputs.vectors[own] / torch.linalg.vector_norm(inputs.vectors[own], dim=1)[:, None]
+        polynomials = torch.stack(legendre(unit @ unit.T, hypers.density_degree), dim=2)
+        seen = torch.einsum("k,kc,jkl->jcl", inputs.switch[own], of_other, polynomials)
+        return affine(f"{name}.density.spread", (of_own[:, :, None] * seen).flatten(1))
+
     def embed(name, first, atom, own, messages):
         """Tokens of the atom's edges: the only place where directions enter."""
         species, distance = inputs.neighbor_species[own], inputs.distance[own, None]
         radial = potential.radial(inputs.distance[own]) @ weights[f"{name}.radial_embedder"].T
-        hidden = 0.0
-        for frame in torch.nonzero(frames.atom == atom)[:, 0]:
-            coordinates = torch.cat([inputs.vectors[own] @ frames.matrix[frame], distance], dim=1)
-            parts = [affine(f"{name}.edge_embedder", coordinates) + radial]
+
+        def before_activation(coordinates):
+            parts = [affine(f"{name}.edge_embedder", torch.cat([coordinates, distance], dim=1))]
+            parts[0] = parts[0] + radial
             if not first:
                 parts.append(weights[f"{name}.neighbor_embedder.weight"][species])
             parts.append(messages[own])
-            token = silu(affine(f"{name}.compress_in", torch.cat(parts, dim=1)))
+            return affine(f"{name}.compress_in", torch.cat(parts, dim=1))
+
+        without_directions = before_activation(torch.zeros_like(inputs.vectors[own]))
+        of_angles = density(name, without_directions, own)
+        hidden = 0.0
+        for frame in torch.nonzero(frames.atom == atom)[:, 0]:
+            coordinates = inputs.vectors[own] @ frames.matrix[frame]
+            token = silu(before_activation(coordinates) + of_angles)
             hidden = hidden + frames.weight[frame] * token
         return affine(f"{name}.compress_out", hidden)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from pet_mlip.convert.hypers import AS_METATRAIN, OURS_ALONE
 from pet_mlip.convert.weights import metatrain_name
 from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
@@ -26,12 +27,13 @@ def write_kokkos(prefix: Path, potential: Potential) -> None:
     """
     hypers = potential.pet_hypers
     exact = hypers.num_neighbors_adaptive is not None and hypers.adaptive_cutoff_method == "exact"
-    if potential.symmetrization.ensemble != "none" or hypers.zbl or hypers.num_radial or exact:
+    ours = any(getattr(hypers, name) != value for name, value in AS_METATRAIN.items())
+    if potential.symmetrization.ensemble != "none" or hypers.zbl or ours or exact:
         raise UserError(
-            "pet-kokkos has no ensembles, no ZBL repulsion, no radial functions and no exact "
-            "adaptive cutoffs: give it a plain PET as metatrain has it."
+            "pet-kokkos has no ensembles, no ZBL repulsion, no radial functions, no neighbour "
+            "density and no exact adaptive cutoffs: give it a plain PET as metatrain has it."
         )
-    described = hypers.model_dump(exclude={"num_radial"})
+    described = hypers.model_dump(exclude=OURS_ALONE)
     described["head_dim"] = hypers.d_pet // hypers.num_heads
     if hypers.num_neighbors_adaptive is None:
         described["adaptive_cutoff_method"] = "solver"  # "exact", our default, is not known

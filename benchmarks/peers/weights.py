@@ -12,6 +12,7 @@ import torch
 from benchmarks.peers.contestants import KOKKOS, METATRAIN, PLAIN, exported_path
 from benchmarks.peers.kokkos import write_kokkos
 from benchmarks.peers.structures import ELEMENTS
+from pet_mlip.convert.hypers import AS_METATRAIN
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.engine.potential import Potential
 from pet_mlip.export import save_model
@@ -80,7 +81,7 @@ def metatrain_potential(folder: Path, shape: dict[str, Any], seed: int) -> Poten
 def own_potential(shape: dict[str, Any], seed: int) -> Potential:
     """Random weights of metatrain's default architecture."""
     torch.manual_seed(seed)
-    hypers = PETHypers(**{"d_node": 256, "num_radial": 0} | shape)
+    hypers = PETHypers(**{"d_node": 256} | AS_METATRAIN | shape)
     symmetrization = SymmetrizationHypers(ensemble=PLAIN, train="structure")
     return Potential(ELEMENTS, hypers, symmetrization)
 

@@ -11,7 +11,9 @@ from pet_mlip.convert.unpickling import Placeholder
 from pet_mlip.errors import UserError
 from pet_mlip.graph.hypers import PETHypers
 
-OURS_ALONE = {"num_radial"}
+OURS_ALONE = {"num_radial", "density_channels", "density_degree"}
+AS_METATRAIN = {"num_radial": 0, "density_channels": 0}
+"""What of our own is switched off in metatrain's network."""
 # What can be switched off, and the settings that then have no effect.
 SWITCHES = {
     "num_neighbors_adaptive": ("adaptive_cutoff_method", "cutoff_width_adaptive"),
@@ -47,7 +49,7 @@ def convert_hypers(hypers: dict[str, Any], target: Target) -> PETHypers:
             "may know them"
         )
     try:
-        return PETHypers(**hypers, num_radial=0)
+        return PETHypers(**hypers, **AS_METATRAIN)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

@@ -12,6 +12,7 @@ from pet_mlip.engine.pull_back import pull_back
 from pet_mlip.graph.chunks import Chunk, slice_edges, split
 from pet_mlip.graph.environment import build_environment
 from pet_mlip.graph.graph import Graph, count_each, pad_edges
+from pet_mlip.graph.harmonics import Harmonics
 from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.graph.inputs import Inputs
 from pet_mlip.graph.preparation import Preparation
@@ -68,6 +69,7 @@ class Potential(nn.Module):
         self.preparation = Preparation(self.species, pet)
         self.cutoff = self.preparation.cutoff
         self.radial = RadialBasis(pet.num_radial, pet.cutoff)
+        self.harmonics = Harmonics(pet.density_degree if pet.density_channels > 0 else -1)
         self.pet = PET(pet, len(self.species))
         self.ensemble = make_ensemble(pet.cutoff, symmetrization, derivatives=1)
         self.plain = symmetrization.ensemble == "none"
@@ -98,9 +100,9 @@ class Potential(nn.Module):
         frames = self.find_frames(inputs, pieces, plain) if frames is None else frames
         weights = torch.ones_like(inputs.repulsion)
         radial = self.radial_features(inputs.distance)
-        energies, _, _ = self.pet(
-            inputs, radial, frames, plain, weights, False, 0, self._block_size(radial, 0)
-        )
+        size = self._block_size(radial, 0)
+        harmonics = self.harmonics(inputs.vectors, radial.dtype, size)
+        energies, _, _ = self.pet(inputs, radial, harmonics, frames, plain, weights, False, 0, size)
         return self._add_baseline(energies, inputs)
 
     def evaluate(
@@ -165,7 +167,10 @@ class Potential(nn.Module):
             outputs += [inputs.vectors, inputs.distance, inputs.switch]
             given += through
         outputs += [inputs.vectors, inputs.switch]
-        given += [gradient.vectors, gradient.switch]
+        of_directions = self.harmonics.vjp(
+            gradient.harmonics, fixed.vectors, self._block_size(radial, chunk_size)
+        )
+        given += [gradient.vectors + of_directions, gradient.switch]
         of_leaves = pull_back(outputs, given, leaves, training)
         return Evaluation(energies, of_leaves, n_frames, results)
 
@@ -180,15 +185,17 @@ class Potential(nn.Module):
         chunk_size: int,
     ) -> tuple[Tensor, dict[str, Tensor], GeometryGradient]:
         """Evaluate energies in eV, other results, the gradient over what the network reads."""
+        block_size = self._block_size(radial, chunk_size)
         energies, results, gradient = self.pet(
             inputs,
             radial,
+            self.harmonics(inputs.vectors, radial.dtype, block_size),
             frames,
             plain,
             weights * self.scale,
             compute_gradient,
             chunk_size,
-            self._block_size(radial, chunk_size),
+            block_size,
         )
         return self._add_baseline(energies, inputs), self._in_units(results, inputs), gradient
 

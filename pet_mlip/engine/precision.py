@@ -4,13 +4,12 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import nn
 
 from pet_mlip.errors import UserError
-from pet_mlip.network.layer import GNNLayer
 
 Precision = Literal["float64", "float32", "tf32", "bf16-mixed"]
 """What the numbers of the network are.
@@ -54,8 +53,9 @@ def set_precision(network: nn.Module, precision: Precision) -> None:
     network.to(dtype_of(precision))
     if precision not in ROUNDING:
         return
-    for layer in cast(nn.Module, network.layers).children():
-        cast(GNNLayer, layer).rounding = True
+    for module in cast(nn.Module, network.layers).modules():
+        if hasattr(module, "rounding"):
+            cast(Any, module).rounding = True
     if precision == "bf16-mixed":
         for part in (network.layers, network.exchanges):
             for module in cast(nn.Module, part).modules():

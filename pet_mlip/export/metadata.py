@@ -13,7 +13,7 @@ from pet_mlip.engine.precision import Precision
 from pet_mlip.errors import UserError
 from pet_mlip.graph.hypers import PETHypers
 
-FORMAT_VERSION = 7
+FORMAT_VERSION = 8
 METADATA_NAME = "pet_mlip.json"
 LINES_NAME = "pet_mlip.txt"
 REFERENCES = [

@@ -72,6 +72,15 @@ class PETHypers(BaseModel):
         description="Radial Bessel functions of the distance beside the distance itself in the "
         "edge embedding; 0 as in metatrain. A few resolve bond lengths from the first step on.",
     )
+    density_channels: int = Field(
+        16,
+        ge=0,
+        description="Channels of the neighbour density, through which each neighbour sees the "
+        "angles to all others: learns in fewer steps and from fewer data. 0 as in metatrain.",
+    )
+    density_degree: int = Field(
+        4, ge=0, le=8, description="Largest degree of the Legendre polynomials of these angles."
+    )
     results: Results = Field(
         default_factory=dict,
         description="What the model predicts besides the energy: names such as [dipole, charges] "

@@ -11,10 +11,12 @@ from pet_mlip.network.blocks import Block
 
 
 class NetworkGradient(NamedTuple):
-    """Sums of contributions over E edges and P frames, float64 but for the first two."""
+    """Sums of contributions over E edges and P frames, float64 but for the first three."""
 
     radial: Tensor
     """Over distance and radial functions of each edge, (E, 1 + size), in the network's dtype."""
+    harmonics: Tensor
+    """Over the spherical harmonics of each edge's direction, (E, size), so too."""
     log_switch: Tensor
     """Over the log of the cutoff function of each edge, through attention, (E,), so too."""
     switch: Tensor
@@ -28,10 +30,12 @@ class NetworkGradient(NamedTuple):
 
 
 class GeometryGradient(NamedTuple):
-    """Gradient over the geometry of E edges and of their P frames, float64 but for the first."""
+    """Gradient over the geometry of E edges and of their P frames, float64 but the first two."""
 
     radial: Tensor
     """Over distance and radial functions, (E, 1 + size), in the network's dtype."""
+    harmonics: Tensor
+    """(E, size), so too."""
     vectors: Tensor
     """(E, 3)."""
     switch: Tensor
@@ -42,10 +46,13 @@ class GeometryGradient(NamedTuple):
     """(P,)."""
 
 
-def zero_gradient(inputs: Inputs, radial: Tensor, frames: Frames) -> NetworkGradient:
+def zero_gradient(
+    inputs: Inputs, radial: Tensor, harmonics: Tensor, frames: Frames
+) -> NetworkGradient:
     """Start with zeros everywhere."""
     return NetworkGradient(
         torch.zeros_like(radial),
+        torch.zeros_like(harmonics),
         torch.zeros_like(radial[:, 0]),
         torch.zeros_like(inputs.switch),
         torch.zeros_like(inputs.vectors),
@@ -88,5 +95,10 @@ def to_geometry(gradient: NetworkGradient, inputs: Inputs) -> GeometryGradient:
     safe = torch.where(inputs.switch > 0.0, inputs.switch, torch.ones_like(inputs.switch))
     grad_switch = gradient.switch + gradient.log_switch.to(torch.float64) / safe
     return GeometryGradient(
-        gradient.radial, gradient.vectors, grad_switch, gradient.matrix, gradient.weight
+        gradient.radial,
+        gradient.harmonics,
+        gradient.vectors,
+        grad_switch,
+        gradient.matrix,
+        gradient.weight,
     )

@@ -8,11 +8,16 @@ from torch import Tensor, nn
 
 from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.network.blocks import Block
+from pet_mlip.network.density import Density, NoDensity
 from pet_mlip.network.frame_average import average_frames, average_frames_vjp
 from pet_mlip.network.functions import silu, silu_vjp
 from pet_mlip.network.linear import Linear
 from pet_mlip.network.products import add_product
 from pet_mlip.network.transformer import Saved, TransformerLayer
+
+FIRST_DIRECTIONS = 0.1
+"""Initial weights of directions, less than usual by this factor: the neighbour density knows the
+angles, and what only the frames show starts as a correction (benchmarks/README.md)."""
 
 
 class EmbeddingMaps(NamedTuple):
@@ -34,6 +39,8 @@ class LayerSaved(NamedTuple):
     tokens: Tensor
     """Hidden values before their activation, (n, M, D); what all frames share of them, if any."""
     layers: list[Saved]
+    density: list[Tensor]
+    """Of the neighbour density."""
 
 
 class LayerGradient(NamedTuple):
@@ -45,6 +52,8 @@ class LayerGradient(NamedTuple):
     """Of each place, (n * M, D); nothing in the first layer, whose messages are constant."""
     radial: Tensor
     """Distance and radial functions of each place, (n * M, 1 + size)."""
+    harmonics: Tensor
+    """Of each place, (n * M, size)."""
     rotated: Tensor
     """(P * M, 3)."""
     log_switch: Tensor
@@ -56,8 +65,9 @@ class LayerGradient(NamedTuple):
 class GNNLayer(nn.Module):
     """Embed the neighbours as tokens, averaged over the frames, and transform these.
 
-    A neighbour's token is W_2 <silu(W_1 [edge(r_j R, |r_j|), species_j, message_j])> + b_2 with the
-    average < > over the frames R of the centre: the only place where directions enter.
+    A neighbour's token is W_2 <silu(W_1 [edge(r_j R, |r_j|), species_j, message_j] + b_j)> + b_2
+    with the average < > over the frames R of the centre, the only place where directions enter, and
+    with what the neighbour density tells of angles, b_j (`pet_mlip.network.density`).
     """
 
     def __init__(self, hypers: PETHypers, n_species: int, first: bool) -> None:
@@ -69,6 +79,9 @@ class GNNLayer(nn.Module):
         self.edge_embedder = nn.Linear(4, width)
         # Without radial functions, and in the first layer, where the message is the neighbour's
         # species embedding already, there is nothing to embed: those weights are empty.
+        if hypers.density_channels > 0:
+            with torch.no_grad():
+                self.edge_embedder.weight[:, :3] *= FIRST_DIRECTIONS
         bound = 1.0 / math.sqrt(max(hypers.num_radial, 1))
         radial = torch.empty(width, hypers.num_radial).uniform_(-bound, bound)
         self.radial_embedder = nn.Parameter(radial, requires_grad=hypers.num_radial > 0)
@@ -76,6 +89,9 @@ class GNNLayer(nn.Module):
         self.neighbor_embedder.requires_grad_(not first)
         self.compress_in = nn.Linear((2 if first else 3) * width, width)
         self.compress_out = Linear(width, width)
+        self.density: Density | NoDensity = (
+            Density(hypers) if hypers.density_channels > 0 else NoDensity()
+        )
         self.layers = nn.ModuleList(
             TransformerLayer(hypers) for _ in range(hypers.num_attention_layers)
         )
@@ -109,6 +125,7 @@ class GNNLayer(nn.Module):
         messages: Tensor,
         neighbor_species: Tensor,
         radial: Tensor,
+        harmonics: Tensor,
         rotated: Tensor,
         block: Block,
         maps: EmbeddingMaps,
@@ -120,6 +137,7 @@ class GNNLayer(nn.Module):
             messages: Messages of all edges, (E, D).
             neighbor_species: Of all edges, (E,) int64.
             radial: Distance and radial functions of all edges, (E, 1 + size).
+            harmonics: Of the directions of all edges, (E, size).
             rotated: Of the block; see `pet_mlip.network.blocks.rotate`.
             block: Of some environments.
             maps: See `maps`.
@@ -139,9 +157,9 @@ class GNNLayer(nn.Module):
             else:
                 tokens.add_(torch.matmul(own, maps.messages))
         own = radial.index_select(0, block.padded)
-        tokens = add_product(tokens, own, maps.radial, self.rounding)
+        tokens = add_product(tokens, own, maps.radial, self.rounding).view(shape)
+        tokens, of_density = self.density(tokens, switch_of(block), harmonics_of(block, harmonics))
         if block.weight.shape[0] > 0:
-            tokens = tokens.view(shape)
             hidden = average_frames(
                 tokens,
                 maps.coordinates,
@@ -152,6 +170,7 @@ class GNNLayer(nn.Module):
                 self.rounding,
             )
         else:
+            tokens = tokens.view(-1, self.width)
             tokens = add_product(tokens, rotated, maps.coordinates, self.rounding).view(shape)
             hidden = silu(tokens)
         edges = self.compress_out(hidden).to(tokens.dtype)
@@ -160,12 +179,13 @@ class GNNLayer(nn.Module):
         for layer in self.layers:
             nodes, edges, of_layer = layer(nodes, edges, block.log_switch)
             saved.append(of_layer)
-        return nodes, edges, LayerSaved(tokens, saved)
+        return nodes, edges, LayerSaved(tokens, saved, of_density)
 
     def vjp(
         self,
         grad_nodes: Tensor,
         grad_edges: Tensor,
+        harmonics: Tensor,
         rotated: Tensor,
         block: Block,
         maps: EmbeddingMaps,
@@ -177,6 +197,7 @@ class GNNLayer(nn.Module):
             grad_nodes: Gradient over the node features out of the layer, (n, D_node).
             grad_edges: That over the edge features in each place, (n, M, D), zero where empty;
                 overwritten.
+            harmonics: As in `forward`.
             rotated: As in `forward`.
             block: The block.
             maps: See `maps`.
@@ -204,15 +225,36 @@ class GNNLayer(nn.Module):
                 block.tiles,
                 self.rounding,
             )
-            grad_tokens = grad_tokens.reshape(-1, self.width)
         else:
-            grad_tokens = silu_vjp(grad_hidden, saved.tokens).reshape(-1, self.width)
-            grad_rotated = grad_tokens @ maps.coordinates.t()
+            grad_tokens = silu_vjp(grad_hidden, saved.tokens)
+            grad_rotated = grad_tokens.reshape(-1, self.width) @ maps.coordinates.t()
+        grad_tokens, of_logs, grad_harmonics = self.density.vjp(
+            grad_tokens, switch_of(block), harmonics_of(block, harmonics), saved.density
+        )
+        grad_tokens = grad_tokens.reshape(-1, self.width)
+        grad_logs = grad_logs + torch.nn.functional.pad(of_logs, [1, 0])
         grad_messages = grad_tokens[:0]
         if not self.first:
             of_messages = torch.matmul(grad_tokens.to(maps.messages.dtype), maps.messages.t())
             grad_messages = of_messages.to(grad_tokens.dtype)
         grad_radial = grad_tokens @ maps.radial.t()
         return LayerGradient(
-            grad_nodes, grad_messages, grad_radial, grad_rotated, grad_logs, grad_weight
+            grad_nodes,
+            grad_messages,
+            grad_radial,
+            grad_harmonics.flatten(0, 1),
+            grad_rotated,
+            grad_logs,
+            grad_weight,
         )
+
+
+def switch_of(block: Block) -> Tensor:
+    """Return the cutoff function of each place, (n, M, 1)."""
+    return block.log_switch[:, 1:].exp().unsqueeze(2)
+
+
+def harmonics_of(block: Block, harmonics: Tensor) -> Tensor:
+    """Return the harmonics of each place, (n, M, size) of (E, size)."""
+    n_atoms, n_tokens = block.log_switch.shape
+    return harmonics.index_select(0, block.padded).view(n_atoms, n_tokens - 1, harmonics.shape[1])

@@ -83,6 +83,7 @@ class PET(nn.Module):
         self,
         inputs: Inputs,
         radial: Tensor,
+        harmonics: Tensor,
         frames: Frames,
         plain: bool,
         weights: Tensor,
@@ -97,6 +98,7 @@ class PET(nn.Module):
         Args:
             inputs: The graph.
             radial: Distance and radial functions of each edge, (E, 1 + size), network's dtype.
+            harmonics: Spherical harmonics of each edge's direction, (E, size), so too.
             frames: Of the centres.
             plain: Whether each centre has one frame, the identity, of weight one.
             weights: w of the last step's atoms, (N,) float64.
@@ -115,7 +117,7 @@ class PET(nn.Module):
             pieces_kept = 0
         elif n_kept == len(blocks):
             pieces_kept = inputs.centre.shape[0] // block_size + 1
-        gradient = zero_gradient(inputs, radial, frames)
+        gradient = zero_gradient(inputs, radial, harmonics, frames)
         trace = Trace([], [], [], [], [], [], [], [])
         n_own, n_read = inputs.reach.atoms[-1], inputs.reach.edges[-1]
         switch, centre = inputs.switch[:n_read], inputs.centre[:n_read]
@@ -132,7 +134,7 @@ class PET(nn.Module):
             trace.nodes.append(nodes)
             trace.messages.append(messages)
             nodes_out, edges, kept = self.run_layer(
-                i, inputs, radial, blocks[:n_kept], blocks[n_kept:], nodes, messages, maps
+                i, inputs, radial, harmonics, blocks, n_kept, nodes, messages, maps
             )
             nodes = self.conditioning(nodes_out, inputs.electronic[: nodes_out.shape[0]])
             trace.edges.append(edges)
@@ -169,7 +171,7 @@ class PET(nn.Module):
                     )
                     results = add_by_name(results, of_layer)
         if compute_gradient:
-            self.backpropagate(inputs, radial, blocks, block_size, trace, gradient)
+            self.backpropagate(inputs, radial, harmonics, blocks, block_size, trace, gradient)
         return energies, results, to_geometry(gradient, inputs)
 
     def run_layer(
@@ -177,8 +179,9 @@ class PET(nn.Module):
         number: int,
         inputs: Inputs,
         radial: Tensor,
-        kept: list[Block],
-        others: list[Block],
+        harmonics: Tensor,
+        blocks: list[Block],
+        n_kept: int,
         nodes: Tensor,
         messages: Tensor,
         maps: EmbeddingMaps,
@@ -189,8 +192,9 @@ class PET(nn.Module):
             number: Of the layer.
             inputs: As in `forward`.
             radial: As in `forward`.
-            kept: Blocks whose activations are kept.
-            others: The other blocks.
+            harmonics: As in `forward`.
+            blocks: All blocks.
+            n_kept: How many of the first keep their activations.
             nodes: Into the layer, of all atoms.
             messages: Into the layer, of all edges.
             maps: Of the layer.
@@ -201,7 +205,7 @@ class PET(nn.Module):
         nodes_out = radial.new_zeros(inputs.reach.atoms[number], self.node_width)
         edges_out = radial.new_zeros(inputs.reach.edges[number], self.width)
         activations: list[LayerSaved] = []
-        for k, block in enumerate(kept + others):
+        for k, block in enumerate(blocks):
             if block.last_layer >= number:
                 for i, layer in enumerate(self.layers):
                     if i == number:
@@ -210,6 +214,7 @@ class PET(nn.Module):
                             messages,
                             inputs.neighbor_species,
                             radial,
+                            harmonics,
                             rotate(block),
                             block,
                             maps,
@@ -219,7 +224,7 @@ class PET(nn.Module):
                         if block.empty.shape[0] > 0:
                             of_edges = of_edges.index_select(0, block.places)
                         edges_out.index_add_(0, block.edges, of_edges)
-                        if k < len(kept):
+                        if k < n_kept:
                             activations.append(saved)
         return nodes_out, edges_out, activations
 
@@ -235,6 +240,7 @@ class PET(nn.Module):
         self,
         inputs: Inputs,
         radial: Tensor,
+        harmonics: Tensor,
         blocks: list[Block],
         block_size: int,
         trace: Trace,
@@ -268,6 +274,7 @@ class PET(nn.Module):
                 number,
                 inputs,
                 radial,
+                harmonics,
                 blocks,
                 trace,
                 grad_nodes,
@@ -281,6 +288,7 @@ class PET(nn.Module):
         number: int,
         inputs: Inputs,
         radial: Tensor,
+        harmonics: Tensor,
         blocks: list[Block],
         trace: Trace,
         grad_nodes: Tensor,
@@ -294,6 +302,7 @@ class PET(nn.Module):
             number: Of the layer.
             inputs: As in `forward`.
             radial: As in `forward`.
+            harmonics: As in `forward`.
             blocks: All blocks.
             trace: What the forward pass kept; other blocks are evaluated once more.
             grad_nodes: Gradient over the nodes out of the layer.
@@ -325,25 +334,28 @@ class PET(nn.Module):
                                 messages,
                                 inputs.neighbor_species,
                                 radial,
+                                harmonics,
                                 rotated,
                                 block,
                                 maps,
                             )
                         found = layer.vjp(  # type: ignore[operator]
-                            of_nodes, of_places, rotated, block, maps, saved
+                            of_nodes, of_places, harmonics, rotated, block, maps, saved
                         )
                         into.index_add_(0, block.atoms, found.nodes)
-                        of_radial = found.radial
+                        of_radial, of_harmonics = found.radial, found.harmonics
                         of_switch = found.log_switch[:, 1:].reshape(-1)
                         of_message = found.messages
                         if block.empty.shape[0] > 0:
                             of_radial = of_radial.index_select(0, block.places)
+                            of_harmonics = of_harmonics.index_select(0, block.places)
                             of_switch = of_switch.index_select(0, block.places)
                             if number > 0:
                                 of_message = of_message.index_select(0, block.places)
                         if number > 0:
                             grad_messages.index_add_(0, block.edges, of_message)
                         gradient.radial.index_add_(0, block.edges, of_radial)
+                        gradient.harmonics.index_add_(0, block.edges, of_harmonics)
                         gradient.log_switch.index_add_(0, block.edges, of_switch)
                         add_rotated(gradient, block, found.rotated, found.weight)
         return into

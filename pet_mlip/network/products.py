@@ -25,3 +25,18 @@ def leading_bits(x: Tensor) -> Tensor:
     """Round float32 numbers to 11 of their 24 significant bits (Dekker's splitting)."""
     scaled = x * 8193.0
     return scaled - (scaled - x)
+
+
+def multiply(x: Tensor, y: Tensor, rounding: bool) -> Tensor:
+    """Compute x y of batches of matrices (B, n, k) and (B, k, m).
+
+    Args:
+        x: (B, n, k).
+        y: (B, k, m).
+        rounding: As in `add_product`.
+    """
+    if rounding:
+        large, large_factor = leading_bits(x), leading_bits(y)
+        x = torch.cat([large, large, x - large], dim=2)
+        y = torch.cat([large_factor, y - large_factor, large_factor], dim=1)
+    return torch.bmm(x, y)

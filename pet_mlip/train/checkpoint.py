@@ -14,9 +14,10 @@ from pet_mlip.errors import UserError
 from pet_mlip.files import replacing
 
 KIND = "pet_mlip checkpoint"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """2: the average over frames is taken in the embedding, and parameters have other names. 3: the
-pairs of `closest_pairs` have another cost, and there are results beside the energy."""
+pairs of `closest_pairs` have another cost, and there are results beside the energy. 4: there is the
+neighbour density."""
 
 
 def write_checkpoint(path: str | Path, content: dict[str, Any]) -> None:

@@ -2,7 +2,8 @@
 
 The token of a neighbour is a function of its position that has every symmetry of the atom's frames
 and their weights. If the frames come in mirror images of equal weight, each token is the same for
-both sides of the plane. docs/theory.md, section "What the tokens resolve", says what follows.
+both sides of the plane. docs/theory.md, section "What the tokens resolve", says what follows, and
+that the neighbour density, which is left out here unless named, knows what they do not.
 """
 
 from itertools import product
@@ -22,9 +23,14 @@ SPLITS = [(1, 1, -1, -1), (1, -1, 1, -1)]
 """Sides of four neighbours at equal heights: as many above as below, in two ways."""
 
 
-def potential_with(name, featurizer="residual", n_layers=1):
+def potential_with(name, featurizer="residual", n_layers=1, density_channels=0):
     return make_potential(
-        name, featurizer, cutoff=CUTOFF, cutoff_width=WIDTH, num_gnn_layers=n_layers
+        name,
+        featurizer,
+        cutoff=CUTOFF,
+        cutoff_width=WIDTH,
+        num_gnn_layers=n_layers,
+        density_channels=density_channels,
     )
 
 
@@ -134,6 +140,19 @@ def test_one_layer_of_one_atom_cannot(name, case):
     assert_mirror_images(name, a)
     potential = potential_with(name)
     assert first_energy(potential, a) == pytest.approx(first_energy(potential, b), abs=1e-12)
+
+
+@pytest.mark.parametrize("case", UNLIKE)
+def test_the_neighbour_density_tells_apart_what_frames_do_not(name, case):
+    a, b = UNLIKE[case]
+    potential = potential_with(name, density_channels=4)
+    assert abs(first_energy(potential, a) - first_energy(potential, b)) > 1e-3
+
+
+def test_the_neighbour_density_sees_sides_that_nobody_else_sees(name):
+    a, b = (scattered(split) for split in SPLITS)
+    potential = potential_with(name, density_channels=4)
+    assert abs(total_energy(potential, a) - total_energy(potential, b)) > 1e-5
 
 
 def coupling(potential, first, second, height=4e-3):

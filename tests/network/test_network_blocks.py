@@ -7,6 +7,7 @@ from torch.autograd import gradcheck
 from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.network.attention import Attention
 from pet_mlip.network.blocks import split_frames
+from pet_mlip.network.density import Density
 from pet_mlip.network.exchange import LearnedExchange, MeanExchange
 from pet_mlip.network.feedforward import FeedForward
 from pet_mlip.network.frame_average import average_frames, average_frames_vjp
@@ -89,6 +90,18 @@ def test_feed_forward(activation):
 def test_attention():
     block = random_weights(Attention(6, 2, 1.3))
     compare(block, block.vjp, [draw(3, 4, 6), draw(3, 4)])
+
+
+def test_density():
+    block = random_weights(Density(PETHypers(density_channels=2, density_degree=1, **SIZES)))
+    hidden, logs, harmonics = draw(3, 5, 6), draw(3, 5), draw(3, 5, 4)
+
+    def forward(hidden, logs, harmonics):
+        switch = logs.exp().unsqueeze(2)
+        found, saved = block(hidden, switch, harmonics)
+        return found, switch, harmonics, saved
+
+    compare(forward, block.vjp, [hidden, logs, harmonics])
 
 
 def test_heads():

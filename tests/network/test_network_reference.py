@@ -39,7 +39,17 @@ def test_energies_and_gradient(architecture, ensemble, structure, block_size):
 
 @pytest.mark.parametrize("ensemble", ["none", *ENSEMBLES])
 @pytest.mark.parametrize(
-    "architecture", ["default", "residual", "post_norm_layer", "pre_norm_layer", "wide", "adaptive"]
+    "architecture",
+    [
+        "default",
+        "residual",
+        "post_norm_layer",
+        "pre_norm_layer",
+        "wide",
+        "adaptive",
+        "density",
+        "density_residual",
+    ],
 )
 def test_gradients_of_a_loss_of_forces(architecture, ensemble):
     """Once through forward and vjp, as training does, and twice through autograd."""

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle_weights import potential_from_backend
 
+from pet_mlip.convert.hypers import AS_METATRAIN
 from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.engine.derivatives import predict
 from pet_mlip.graph.hypers import PETHypers
@@ -116,7 +117,7 @@ def rattled(names, seed):
 
 def assert_parity(hypers, structures, oracle):
     ours = potential_from_backend(
-        oracle, SPECIES, PETHypers(**hypers, cutoff=CUTOFF, num_radial=0), TARGET
+        oracle, SPECIES, PETHypers(**hypers, cutoff=CUTOFF, **AS_METATRAIN), TARGET
     )
     # Both drop the edges beyond the cutoff themselves.
     batch = batch_from_atoms(structures, CUTOFF + 0.4)
@@ -213,5 +214,5 @@ def test_an_unknown_parameter_is_refused():
     oracle.extra = torch.nn.Linear(2, 2)
     with pytest.raises(KeyError, match="extra"):
         potential_from_backend(
-            oracle, SPECIES, PETHypers(**PUBLISHED, cutoff=CUTOFF, num_radial=0), TARGET
+            oracle, SPECIES, PETHypers(**PUBLISHED, cutoff=CUTOFF, **AS_METATRAIN), TARGET
         )
