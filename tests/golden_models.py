@@ -25,6 +25,7 @@ SPECIES = [1, 6, 8, 14]
 ENSEMBLES = ["axis_plane", "closest_pairs"]
 SMALL: dict[str, Any] = {
     "cutoff": 3.5,
+    "cutoff_width": 0.5,
     "d_pet": 8,
     "d_node": 8,
     "d_head": 6,
@@ -49,6 +50,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "adaptive_solver": {"num_neighbors_adaptive": 6.0, "adaptive_cutoff_method": "solver"},
     "zbl": {"zbl": True},
     "conditioned": {"system_conditioning": True},
+    "wide_cutoff": {"cutoff_width": 2.5, "density_channels": 2},
     "density": {"density_channels": 3, "density_degree": 3},
     "density_residual": {
         "density_channels": 2,

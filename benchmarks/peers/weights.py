@@ -81,7 +81,7 @@ def metatrain_potential(folder: Path, shape: dict[str, Any], seed: int) -> Poten
 def own_potential(shape: dict[str, Any], seed: int) -> Potential:
     """Random weights of metatrain's default architecture."""
     torch.manual_seed(seed)
-    hypers = PETHypers(**{"d_node": 256} | AS_METATRAIN | shape)
+    hypers = PETHypers(**{"cutoff": 4.5, "cutoff_width": 0.5, "d_node": 256} | AS_METATRAIN | shape)
     symmetrization = SymmetrizationHypers(ensemble=PLAIN, train="structure")
     return Potential(ELEMENTS, hypers, symmetrization)
 

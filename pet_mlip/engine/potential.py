@@ -164,7 +164,7 @@ class Potential(nn.Module):
             given += [gradient.matrix, gradient.weight]
         else:
             through = self.pull_through_frames(inputs, pieces, frames, gradient, training)
-            outputs += [inputs.vectors, inputs.distance, inputs.switch]
+            outputs += [inputs.vectors, inputs.distance, inputs.frame_switch]
             given += through
         outputs += [inputs.vectors, inputs.switch]
         of_directions = self.harmonics.vjp(
@@ -236,7 +236,7 @@ class Potential(nn.Module):
             return identity_frames(inputs.reach.atoms[0], inputs.vectors.device)
         if len(pieces) == 1:
             return self.frames_of(
-                pieces[0], inputs.centre, inputs.vectors, inputs.distance, inputs.switch
+                pieces[0], inputs.centre, inputs.vectors, inputs.distance, inputs.frame_switch
             )
         atom: list[Tensor] = []
         matrix: list[Tensor] = []
@@ -248,7 +248,7 @@ class Potential(nn.Module):
                     slice_edges(inputs.centre, piece),
                     slice_edges(inputs.vectors, piece),
                     slice_edges(inputs.distance, piece),
-                    slice_edges(inputs.switch, piece),
+                    slice_edges(inputs.frame_switch, piece),
                 )
                 atom.append(found.atom)
                 matrix.append(found.matrix)
@@ -281,7 +281,7 @@ class Potential(nn.Module):
         for piece, end in zip(pieces, frame_ends):  # noqa: B905 (TorchScript)
             vectors = slice_edges(inputs.vectors, piece).detach().requires_grad_(True)
             distance = slice_edges(inputs.distance, piece).detach().requires_grad_(True)
-            switch = slice_edges(inputs.switch, piece).detach().requires_grad_(True)
+            switch = slice_edges(inputs.frame_switch, piece).detach().requires_grad_(True)
             centre = slice_edges(inputs.centre, piece)
             found = self.frames_of(piece, centre, vectors, distance, switch)
             through = pull_back(
@@ -377,6 +377,7 @@ def detach(inputs: Inputs) -> Inputs:
         inputs.vectors.detach(),
         inputs.distance.detach(),
         inputs.switch.detach(),
+        inputs.frame_switch.detach(),
         inputs.repulsion.detach(),
         inputs.reach,
     )

@@ -14,7 +14,7 @@ from pet_mlip.graph.reach import Reach
 class Inputs(NamedTuple):
     """E edges within the cutoff, ordered by centre, species as indices.
 
-    Vectors, distance, switch and repulsion are differentiable in what they were made from.
+    Vectors, distance, switches and repulsion are differentiable in what they were made from.
     """
 
     species: Tensor
@@ -33,10 +33,16 @@ class Inputs(NamedTuple):
     """Length of each edge in Å before any projection, (E,) float64."""
     switch: Tensor
     """Cutoff switch of each edge, (E,) float64."""
+    frame_switch: Tensor
+    """Switch of each edge for the frames, see `EdgeCutoffs.frame_switch`, (E,) float64."""
     repulsion: Tensor
     """Energy of each atom outside the network in eV, (N,) float64; in a domain, of its own."""
     reach: Reach
     """The leading atoms and edges that each layer is evaluated on."""
+
+
+LARGEST_FRAME_WIDTH = 1.0
+"""Largest width in Å over which a neighbour leaves the frames."""
 
 
 class EdgeCutoffs(nn.Module):
@@ -46,6 +52,7 @@ class EdgeCutoffs(nn.Module):
         super().__init__()
         self.cutoff = hypers.cutoff
         self.width = hypers.cutoff_width
+        self.largest_frame_width = LARGEST_FRAME_WIDTH
         self.function: str = hypers.cutoff_function
         self.adaptive = hypers.num_neighbors_adaptive is not None
         self.count = hypers.num_neighbors_adaptive or 0.0
@@ -84,3 +91,17 @@ class EdgeCutoffs(nn.Module):
     def switch(self, distance: Tensor, cutoffs: Tensor) -> Tensor:
         """Cutoff switch of each edge, (E,)."""
         return cutoff_switch(distance, cutoffs, self.width, self.function)
+
+    def frame_switch(self, distance: Tensor, cutoffs: Tensor, switch: Tensor) -> Tensor:
+        """Switch of each edge for the frames, (E,): the cutoff switch, but of limited width.
+
+        A wide cutoff function weakens near neighbours too, which all the same make frames.
+
+        Args:
+            distance: Lengths in Å, (E,) float64.
+            cutoffs: (E,).
+            switch: Cutoff switch of each edge, (E,).
+        """
+        if self.width <= self.largest_frame_width:
+            return switch
+        return cutoff_switch(distance, cutoffs, self.largest_frame_width, self.function)

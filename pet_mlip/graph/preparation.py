@@ -98,6 +98,7 @@ class Preparation(nn.Module):
             pairs = self.repulsion(species[owner], species[neighbor[of_own]], distance[of_own])
             repulsion = repulsion.index_add(0, owner, pairs)
         switch = self.edge_cutoffs.switch(distance, cutoffs)
+        frame_switch = self.edge_cutoffs.frame_switch(distance, cutoffs, switch)
         reverse = topology.reverse
         if not whole or self.zbl or self.edge_cutoffs.adaptive:
             reachable = topology.atoms_within[self.message_range - 1]
@@ -109,6 +110,7 @@ class Preparation(nn.Module):
             centre, neighbor = centre.index_select(0, inside), neighbor.index_select(0, inside)
             vectors, distance = vectors.index_select(0, inside), distance.index_select(0, inside)
             switch = switch.index_select(0, inside)
+            frame_switch = frame_switch.index_select(0, inside)
         if whole or n_own == n_atoms:
             reach = full_reach(self.num_layers, n_atoms, centre.shape[0])
         else:
@@ -122,6 +124,7 @@ class Preparation(nn.Module):
             vectors,
             distance,
             switch,
+            frame_switch,
             repulsion,
             reach,
         )

@@ -55,7 +55,8 @@ def test_errors_are_those_of_the_precision(graph, ensemble, featurizer, variant)
         _, tf32 = energies_and_gradient(potential, graph, "tf32")
     _, mixed = energies_and_gradient(potential, graph, "bf16-mixed")
     assert error(single, exact) < 1e-5
-    assert 1e-4 < error(tf32, exact) < 6e-3
+    # Most of these random networks are off by 2e-3, some, with LayerNorm after the fact, by 8e-3.
+    assert 1e-4 < error(tf32, exact) < 1e-2
     assert error(tf32, exact) < error(mixed, exact) < 6e-2
 
 

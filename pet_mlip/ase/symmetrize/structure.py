@@ -159,6 +159,7 @@ class StructureAverage:
         centre, neighbor = graph.edge_index[0], graph.edge_index[1]
         cutoffs = self.edge_cutoffs(distances, centre, neighbor, n_atoms)
         switch = self.edge_cutoffs.switch(distances, cutoffs)
+        switch = self.edge_cutoffs.frame_switch(distances, cutoffs, switch)
         seen = torch.nonzero(distances.detach() < cutoffs.detach()).squeeze(1)
         padding = pad_edges(centre[seen], n_atoms)
         frames: Frames = self.ensemble(
