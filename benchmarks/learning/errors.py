@@ -73,7 +73,7 @@ def main(contestant: str, model: str, result: str, *files: str) -> None:
     found: dict[str, Any] = {}
     for named in files:
         name, _, file = named.partition("=")
-        found[name] = errors(calculator, ase.io.read(file, ":"))
+        found[name] = errors(calculator, list(ase.io.iread(file)))
     write_text(result, json.dumps(found, indent=1))
 
 
