@@ -6,8 +6,8 @@
 Everyone trains on one core, two trainings at a time, and the budget is the same for all. What
 counts towards it is chosen such that doubts go against this package:
 
-- ours: ``training.max_time`` is the budget. That is wall time, which is never less than processor
-  time, and validations and checkpoints are in it.
+- ours: ``training.max_time`` is the budget, by a clock of processor time. Validations and
+  checkpoints are in it.
 - MACE: the processor time of training steps. Validations, whose part is known from the times that
   MACE writes, come on top.
 - metatrain: the same; it writes no times, and a structure of a validation is taken to cost half

@@ -53,8 +53,8 @@ def errors(calculator: Calculator, structures: list[Atoms]) -> dict[str, float]:
         found["energy"].append(np.array([energy / len(atoms)]))
         found["forces"].append((atoms.get_forces() - atoms.arrays[FORCES]).ravel())
         if STRESS in atoms.info:
-            stress = atoms.get_stress(voigt=False).ravel()
-            found["stress"].append(stress - np.ravel(atoms.info[STRESS]))
+            stress = atoms.get_stress(voigt=False)
+            found["stress"].append((stress - atoms.info[STRESS]).ravel())
     result = {}
     for quantity, differences in found.items():
         if differences:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from benchmarks.learning.report import Results
 from benchmarks.peers.plot import COLORS
@@ -37,6 +38,10 @@ def plot(path: Path, results: Results) -> None:
                 errors = [point["forces"] for point in curve]
                 axes.plot(seconds, errors, ".-", markersize=3, color=color, label=title)
         axes.set(xscale="log", yscale="log", title=name)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(NullFormatter())
         axes.set(xlabel="processor time / s", ylabel="forces, RMSE / meV/Å")
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False)

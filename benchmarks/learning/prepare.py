@@ -117,8 +117,7 @@ def read(path: Path) -> list[Atoms]:
         bare.info[ENERGY] = float(labels["energy"])
         bare.arrays[FORCES] = np.array(labels["forces"], dtype=float)
         if "stress" in labels:
-            # Nine numbers are what all readers take for a matrix.
-            bare.info[STRESS] = atoms.get_stress(voigt=False).reshape(9)
+            bare.info[STRESS] = atoms.get_stress(voigt=False)
         structures.append(bare)
     return structures
 

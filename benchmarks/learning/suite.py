@@ -115,7 +115,8 @@ def run(
                 todo.append((one, contestant))
             else:
                 entries[one.name][contestant.name] = result
-    tasks = {one.name: _task(one, settings) for one in dict.fromkeys(one for one, _ in todo)}
+    unfinished = {one.name: one for one, _ in todo}
+    tasks = {name: _task(one, settings) for name, one in unfinished.items()}
     free: SimpleQueue[int] = SimpleQueue()
     for core in clock.cores():
         free.put(core)

@@ -1,5 +1,8 @@
+import inspect
 import json
+import re
 import sys
+import time
 from threading import Event
 
 import pytest
@@ -7,7 +10,9 @@ import pytest
 from benchmarks.learning import clock, curves
 from benchmarks.learning.clock import Marks, Tail
 from benchmarks.learning.contestants import CONTESTANTS
+from benchmarks.learning.processor_clock import go_by_processor_time
 from pet_mlip.errors import UserError
+from pet_mlip.train import module
 
 OURS = """epoch,step,lr,elapsed,train_loss,energy_rmse,forces_rmse
 1,10,0.004,3.5,0.9,40,200
@@ -74,7 +79,7 @@ def test_marks_are_counted_in_complete_lines(tmp_path):
         assert tail.new() == new
     is_mark = CONTESTANTS["metatrain"].marks.is_mark
     assert is_mark("[2026][INFO] - Starting training") and is_mark("[2026][INFO] - Epoch:    0 | a")
-    assert not is_mark("[2026][INFO] - Base learning rate")
+    assert not is_mark("[2026][INFO] - Starting training from scratch")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processor times are read from /proc")
@@ -101,3 +106,12 @@ def test_what_fails_is_told_with_its_last_words_and_what_is_stopped_ends(tmp_pat
     stop.set()
     with pytest.raises(UserError, match="stopped"):
         clock.run([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path, 0, stop)
+
+
+def test_the_clock_of_our_trainings_is_replaced(monkeypatch):
+    used = re.findall(r"\btime\.\w+", inspect.getsource(module))
+    assert set(used) == {"time.monotonic"}
+    monkeypatch.setattr(module, "time", time)  # and is put back
+    go_by_processor_time()
+    assert module.time.monotonic is time.process_time
+    assert time.monotonic is not time.process_time

@@ -86,7 +86,8 @@ def test_adaptive_cutoffs(converted, method):
     content = old_checkpoint(potential, 11)
     found = converted(content).potential.pet_hypers
     assert found.adaptive_cutoff_method == "grid"
-    assert found.cutoff_width_adaptive == found.cutoff_width == 0.5
+    width = potential.pet_hypers.cutoff_width
+    assert found.cutoff_width_adaptive == found.cutoff_width == width
 
 
 def test_charge_and_spin(converted):

@@ -47,7 +47,7 @@ def small_potential(name: str) -> Potential:
     torch.manual_seed(5)
     symmetrization = SymmetrizationHypers(ensemble=ensemble, train=train)
     potential = Potential([8, 14], pet, symmetrization).set_dtype(torch.float64)
-    potential.set_baseline({8: -400.0, 14: -100.0}, 2.0)
+    potential.set_baseline({8: -400.0, 14: -100.0}, 0.6)
     return potential
 
 

@@ -54,6 +54,7 @@ def test_matrices_between_hidden_features(featurizer: str) -> None:
     in_transformer += ("center.contraction", "center.expansion", "center.mlp.w_in")
     in_transformer += ("center.mlp.w_out",)
     parts = [f"layers.0.{part}" for part in in_transformer] + ["compress_in", "compress_out"]
+    parts += ["density.collect", "density.spread"]
     expected = {f"layers.{k}.{part}.weight" for k in range(2) for part in parts}
     expected |= {"conditioning.project.0.weight", "conditioning.project.2.weight"}
     if featurizer == "feedforward":
