@@ -156,3 +156,20 @@ def test_every_parameter_in_use_has_a_gradient(ensemble):
 def test_impossible_hyperparameters(hypers, words):
     with pytest.raises(ValidationError, match=words):
         PETHypers(**hypers)
+
+
+def test_the_cutoff_switch_is_wide_by_default():
+    assert PETHypers().cutoff_width == 3.5
+    assert PETHypers(cutoff=3.0).cutoff_width == pytest.approx(2.1)
+    assert PETHypers(cutoff=3.0, cutoff_width=0.4).cutoff_width == 0.4
+
+
+@pytest.mark.parametrize("ensemble", ["axis_plane", "closest_pairs"])
+def test_a_wide_cutoff_function_leaves_the_frames_alone(ensemble):
+    """It weakens near neighbours, which make frames all the same."""
+    graph = graph_of(structures()["ethanol"])
+    wide, narrow = (
+        make_potential(ensemble, cutoff_width=width).layer_frames(graph) for width in (2.5, 1.0)
+    )
+    for a, b in zip(wide, narrow, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
