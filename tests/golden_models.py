@@ -35,6 +35,7 @@ SMALL: dict[str, Any] = {
     "num_gnn_layers": 2,
     "num_radial": 3,
     "density_channels": 0,
+    "direction_share": 1.0,
 }
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "default": {},
@@ -51,6 +52,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "zbl": {"zbl": True},
     "conditioned": {"system_conditioning": True},
     "wide_cutoff": {"cutoff_width": 2.5, "density_channels": 2},
+    "few_directions": {"direction_share": 0.4},
     "density": {"density_channels": 3, "density_degree": 3},
     "density_residual": {
         "density_channels": 2,

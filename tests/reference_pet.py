@@ -25,6 +25,8 @@ def reference_energies(potential, graph):
     n_atoms = len(inputs.species)
     residual = hypers.featurizer_type == "residual"
 
+    directed = max(round(hypers.direction_share * hypers.d_pet), 1)
+
     def affine(name, x):
         return linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
 
@@ -102,7 +104,9 @@ def reference_energies(potential, graph):
         hidden = 0.0
         for frame in torch.nonzero(frames.atom == atom)[:, 0]:
             coordinates = inputs.vectors[own] @ frames.matrix[frame]
-            token = silu(before_activation(coordinates) + of_angles)
+            inside = before_activation(coordinates)
+            inside = torch.cat([inside[:, :directed], without_directions[:, directed:]], dim=1)
+            token = silu(inside + of_angles)
             hidden = hidden + frames.weight[frame] * token
         return affine(f"{name}.compress_out", hidden)
 

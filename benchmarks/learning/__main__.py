@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -70,7 +71,7 @@ def learn(
         plot(output / "learning.png", results)
 
     def say(sentence: str) -> None:
-        print(sentence, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{sentence}\n")  # in one piece, since two threads may speak
 
     print(table(run(chosen, taking_part, settings, say, keep)))
 
@@ -84,4 +85,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # When this is terminated, so are the trainings.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     main()

@@ -11,8 +11,8 @@ from pet_mlip.convert.unpickling import Placeholder
 from pet_mlip.errors import UserError
 from pet_mlip.graph.hypers import PETHypers
 
-OURS_ALONE = {"num_radial", "density_channels", "density_degree"}
-AS_METATRAIN = {"num_radial": 0, "density_channels": 0}
+OURS_ALONE = {"num_radial", "density_channels", "density_degree", "direction_share"}
+AS_METATRAIN = {"num_radial": 0, "density_channels": 0, "direction_share": 1.0}
 """What of our own is switched off in metatrain's network."""
 # What can be switched off, and the settings that then have no effect.
 SWITCHES = {

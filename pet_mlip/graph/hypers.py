@@ -88,6 +88,14 @@ class PETHypers(BaseModel):
     density_degree: int = Field(
         4, ge=0, le=8, description="Largest degree of the Legendre polynomials of these angles."
     )
+    direction_share: float = Field(
+        0.25,
+        gt=0,
+        le=1,
+        description="Share of the embedding's hidden channels that see directions, and so are "
+        "averaged over frames; the others know distances, species, messages and angles. 1 as in "
+        "metatrain.",
+    )
     results: Results = Field(
         default_factory=dict,
         description="What the model predicts besides the energy: names such as [dipole, charges] "

@@ -30,7 +30,7 @@ class EmbeddingMaps(NamedTuple):
     radial: Tensor
     """Distance and radial functions, (1 + size, D)."""
     coordinates: Tensor
-    """(3, D)."""
+    """Into the leading hidden channels, which alone see directions, (3, D_directed)."""
 
 
 class LayerSaved(NamedTuple):
@@ -75,6 +75,7 @@ class GNNLayer(nn.Module):
         width = hypers.d_pet
         self.first = first
         self.width = width
+        self.n_directed = max(round(hypers.direction_share * width), 1)
         self.rounding = False
         self.edge_embedder = nn.Linear(4, width)
         # Without radial functions, and in the first layer, where the message is the neighbour's
@@ -116,7 +117,7 @@ class GNNLayer(nn.Module):
             of_species + constant,
             of_message.t().to(self.compress_out.weight.dtype),
             torch.cat([cartesian[:, 3:], radial], dim=1).t(),
-            cartesian[:, :3].t(),
+            cartesian[: self.n_directed, :3].t(),
         )
 
     def forward(
@@ -159,9 +160,10 @@ class GNNLayer(nn.Module):
         own = radial.index_select(0, block.padded)
         tokens = add_product(tokens, own, maps.radial, self.rounding).view(shape)
         tokens, of_density = self.density(tokens, switch_of(block), harmonics_of(block, harmonics))
+        directed, others = tokens[..., : self.n_directed], tokens[..., self.n_directed :]
         if block.weight.shape[0] > 0:
-            hidden = average_frames(
-                tokens,
+            directed = average_frames(
+                directed.contiguous(),
                 maps.coordinates,
                 rotated,
                 block.weight,
@@ -169,9 +171,11 @@ class GNNLayer(nn.Module):
                 block.tiles,
                 self.rounding,
             )
+            hidden = torch.cat([directed, silu(others)], dim=2)
         else:
-            tokens = tokens.view(-1, self.width)
-            tokens = add_product(tokens, rotated, maps.coordinates, self.rounding).view(shape)
+            directed = directed.reshape(-1, self.n_directed)
+            directed = add_product(directed, rotated, maps.coordinates, self.rounding)
+            tokens = torch.cat([directed.view(shape[0], shape[1], self.n_directed), others], dim=2)
             hidden = silu(tokens)
         edges = self.compress_out(hidden).to(tokens.dtype)
         nodes = nodes.index_select(0, block.atoms)
@@ -215,9 +219,9 @@ class GNNLayer(nn.Module):
         grad_hidden = self.compress_out.vjp(grad_edges).to(grad_edges.dtype)
         grad_weight = block.weight
         if block.weight.shape[0] > 0:
-            grad_tokens, grad_rotated, grad_weight = average_frames_vjp(
-                grad_hidden,
-                saved.tokens,
+            of_directed, grad_rotated, grad_weight = average_frames_vjp(
+                grad_hidden[..., : self.n_directed].contiguous(),
+                saved.tokens[..., : self.n_directed].contiguous(),
                 maps.coordinates,
                 rotated,
                 block.weight,
@@ -225,9 +229,14 @@ class GNNLayer(nn.Module):
                 block.tiles,
                 self.rounding,
             )
+            of_others = silu_vjp(
+                grad_hidden[..., self.n_directed :], saved.tokens[..., self.n_directed :]
+            )
+            grad_tokens = torch.cat([of_directed, of_others], dim=2)
         else:
             grad_tokens = silu_vjp(grad_hidden, saved.tokens)
-            grad_rotated = grad_tokens.reshape(-1, self.width) @ maps.coordinates.t()
+            of_directed = grad_tokens[..., : self.n_directed].reshape(-1, self.n_directed)
+            grad_rotated = of_directed @ maps.coordinates.t()
         grad_tokens, of_logs, grad_harmonics = self.density.vjp(
             grad_tokens, switch_of(block), harmonics_of(block, harmonics), saved.density
         )

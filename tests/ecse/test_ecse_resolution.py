@@ -31,6 +31,7 @@ def potential_with(name, featurizer="residual", n_layers=1, density_channels=0):
         cutoff_width=WIDTH,
         num_gnn_layers=n_layers,
         density_channels=density_channels,
+        direction_share=1.0,
     )
 
 

@@ -47,6 +47,7 @@ def test_energies_and_gradient(architecture, ensemble, structure, block_size):
         "pre_norm_layer",
         "wide",
         "adaptive",
+        "few_directions",
         "density",
         "density_residual",
     ],
