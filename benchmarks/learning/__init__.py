@@ -10,8 +10,8 @@ counts towards it is chosen such that doubts go against this package:
   checkpoints are in it.
 - MACE: the processor time of training steps. Validations, whose part is known from the times that
   MACE writes, come on top.
-- metatrain: the same; it writes no times, and a structure of a validation is taken to cost half
-  as much as one of a training step, which is more than it does.
+- metatrain: the same; it writes no times, and a structure of a validation is taken to cost as much
+  as one of a training step, which is more than it does.
 
 The latter two are told a number of epochs: the budget over the processor time of an epoch in a
 short trial, rounded up. Imports, reading, neighbour lists before the first step, and everything

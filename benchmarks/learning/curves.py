@@ -8,9 +8,6 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-VALIDATION_COST = 0.5
-"""What a structure costs in a validation, over what it costs in a training step, at most."""
-
 
 @dataclass(frozen=True)
 class Point:
@@ -85,6 +82,8 @@ def metatrain(
 ) -> list[Point]:
     """Curve from metatrain's ``train.csv``, a row per epoch; validations do not count.
 
+    They are taken to cost as much per structure as training, which is more than they do.
+
     Args:
         text: Names, units, which are meV and Å for targets in eV, and rows of numbers.
         marks: Processor time when training starts, and after each epoch.
@@ -94,7 +93,7 @@ def metatrain(
     """
     names, _, *rows = csv.reader(text.splitlines())
     columns = [_find(names, quantity) for quantity in ("energy", "forces")]
-    part = n_train / (n_train + VALIDATION_COST * n_validation)
+    part = n_train / (n_train + n_validation)
     points = []
     for row, mark in zip(rows, marks[1:], strict=False):
         energy, forces = (float(row[k]) for k in columns)

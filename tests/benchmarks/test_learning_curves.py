@@ -54,7 +54,7 @@ def test_validations_of_mace_do_not_count():
 
 
 def test_validations_of_metatrain_do_not_count():
-    points = curves.metatrain(METATRAIN, [10.0, 20.0, 30.0], n_train=9, n_validation=2, batch=2)
+    points = curves.metatrain(METATRAIN, [10.0, 20.0, 30.0], n_train=9, n_validation=1, batch=2)
     assert [(p.epoch, p.step) for p in points] == [(1, 4), (2, 8)]
     assert [p.cpu for p in points] == pytest.approx([9.0, 18.0])
     assert [(p.energy, p.forces) for p in points] == [(40.5, 400.5), (20.5, 200.5)]
