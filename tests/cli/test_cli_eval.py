@@ -362,4 +362,4 @@ def test_orders_of_stresses(run, run_json, folder, tmp_path):
         run_json(*command, "--stress-order", order)["errors"]["all"]["stress"]["max"]
         for order in ("vasp", "voigt")
     ]
-    assert 100 * largest[0] < 5e-3 < largest[1]
+    assert 100 * largest[0] < 1e-4 < largest[1]
