@@ -169,8 +169,8 @@ void check(const std::string &path, const Metadata &metadata) {
     throw Error(written + ", but this pair style reads format " + std::to_string(our_format) +
                 "; update pet_mlip and build the plugin again");
   if (metadata.format_version < our_format)
-    throw Error(written + ", which this pair style cannot read; export the checkpoint again with "
-                          "'pet-mlip export'");
+    throw Error(written + ", whose network is another than this version's; train again, or "
+                          "convert metatrain's checkpoint again");
   if (!makes_sense(metadata))
     throw Error(path + ": its metadata are damaged; export the model again");
   if (metadata.orientations != "none")

@@ -44,8 +44,9 @@ void set_precision(torch::jit::Module network, const std::string &dtype) {
   network.to(dtype == "float64" ? torch::kFloat64 : torch::kFloat32);
   if (!rounds(dtype))
     return;
-  for (auto layer : network.attr("layers").toModule().children())
-    layer.setattr("rounding", true);
+  for (auto module : network.attr("layers").toModule().modules())
+    if (module.hasattr("rounding"))
+      module.setattr("rounding", true);
   if (dtype == "bf16-mixed")
     for (const auto *const part : {"layers", "exchanges"})
       for (auto module : network.attr(part).toModule().modules())

@@ -52,6 +52,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "zbl": {"zbl": True},
     "conditioned": {"system_conditioning": True},
     "wide_cutoff": {"cutoff_width": 2.5, "density_channels": 2},
+    "wide_adaptive": {"cutoff_width": 2.0, "num_neighbors_adaptive": 6.0, "density_channels": 2},
     "few_directions": {"direction_share": 0.4},
     "density": {"density_channels": 3, "density_degree": 3},
     "density_residual": {

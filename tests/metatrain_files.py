@@ -121,7 +121,8 @@ def dataset(targets, length_unit="angstrom", species=SPECIES):
 def random_potential(seed=0, **hypers):
     """A small random potential that a checkpoint of metatrain could hold."""
     sizes = {"d_pet": 8, "d_node": 12, "d_head": 6, "d_feedforward": 10, "num_heads": 2}
-    sizes |= {"cutoff": 3.5, "num_attention_layers": 1, **AS_METATRAIN, **hypers}
+    sizes |= {"cutoff": 3.5, "num_attention_layers": 1, "cutoff_width": 0.5}
+    sizes |= {**AS_METATRAIN, **hypers}
     plain = SymmetrizationHypers(ensemble="none", train="structure")
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -31,7 +31,8 @@ def write_kokkos(prefix: Path, potential: Potential) -> None:
     if potential.symmetrization.ensemble != "none" or hypers.zbl or ours or exact:
         raise UserError(
             "pet-kokkos has no ensembles, no ZBL repulsion, no radial functions, no neighbour "
-            "density and no exact adaptive cutoffs: give it a plain PET as metatrain has it."
+            "density, no channels without directions and no exact adaptive cutoffs: give it a "
+            "plain PET as metatrain has it."
         )
     described = hypers.model_dump(exclude=OURS_ALONE)
     described["head_dim"] = hypers.d_pet // hypers.num_heads

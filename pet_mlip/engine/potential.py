@@ -101,7 +101,7 @@ class Potential(nn.Module):
         weights = torch.ones_like(inputs.repulsion)
         radial = self.radial_features(inputs.distance)
         size = self._block_size(radial, 0)
-        harmonics = self.harmonics(inputs.vectors, radial.dtype, size)
+        harmonics = self.harmonics(inputs.vectors, inputs.distance, radial.dtype, size)
         energies, _, _ = self.pet(inputs, radial, harmonics, frames, plain, weights, False, 0, size)
         return self._add_baseline(energies, inputs)
 
@@ -157,8 +157,13 @@ class Potential(nn.Module):
             nothing = [torch.zeros_like(leaf) for leaf in leaves]
             return Evaluation(energies, nothing, n_frames, results)
         outputs = [inputs.repulsion, radial, inputs.distance]
-        grad_distance = torch.zeros_like(inputs.distance)
-        given = [weights, gradient.radial, grad_distance]
+        of_directions, of_lengths = self.harmonics.vjp(
+            gradient.harmonics,
+            fixed.vectors,
+            fixed.distance,
+            self._block_size(radial, chunk_size),
+        )
+        given = [weights, gradient.radial, of_lengths]
         if len(pieces) == 1:
             outputs += [frames.matrix, frames.weight]
             given += [gradient.matrix, gradient.weight]
@@ -167,9 +172,6 @@ class Potential(nn.Module):
             outputs += [inputs.vectors, inputs.distance, inputs.frame_switch]
             given += through
         outputs += [inputs.vectors, inputs.switch]
-        of_directions = self.harmonics.vjp(
-            gradient.harmonics, fixed.vectors, self._block_size(radial, chunk_size)
-        )
         given += [gradient.vectors + of_directions, gradient.switch]
         of_leaves = pull_back(outputs, given, leaves, training)
         return Evaluation(energies, of_leaves, n_frames, results)
@@ -189,7 +191,7 @@ class Potential(nn.Module):
         energies, results, gradient = self.pet(
             inputs,
             radial,
-            self.harmonics(inputs.vectors, radial.dtype, block_size),
+            self.harmonics(inputs.vectors, inputs.distance, radial.dtype, block_size),
             frames,
             plain,
             weights * self.scale,

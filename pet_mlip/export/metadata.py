@@ -142,7 +142,8 @@ def _parse(path: Path, text: str) -> Metadata:
     if version < FORMAT_VERSION:
         raise UserError(
             f"{path}: written in format {version} by pet_mlip {content.get('package_version')}, "
-            f"which this version cannot read; export the checkpoint again with `pet-mlip export`."
+            f"whose network is another than this version's; train again, or convert metatrain's "
+            "checkpoint again."
         )
     try:
         metadata = Metadata(**content)

@@ -13,12 +13,13 @@ Polynomial = dict[tuple[int, int, int], float]
 
 
 def harmonic_polynomial(degree: int, order: int) -> Polynomial:
-    """Return Y_lm as a polynomial on the unit sphere.
+    """Return |r|^l Y_lm as a homogeneous polynomial of r = (x, y, z).
 
-    Y_lm is sqrt((l - |m|)! / (l + |m|)!), times sqrt(2) unless m is 0, times the real (m >= 0) or
+    It is sqrt((l - |m|)! / (l + |m|)!), times sqrt(2) unless m is 0, times the real (m >= 0) or
     imaginary part of (x + i y)^|m|, times
 
-        2^-l sum_k (-1)^k C(l, k) C(2 l - 2 k, l) (l - 2 k)! / (l - 2 k - |m|)! z^(l - 2 k - |m|) .
+        2^-l sum_k (-1)^k C(l, k) C(2 l - 2 k, l) (l - 2 k)! / (l - 2 k - |m|)!
+            |r|^(2 k) z^(l - 2 k - |m|) .
 
     Args:
         degree: l.
@@ -32,8 +33,13 @@ def harmonic_polynomial(degree: int, order: int) -> Polynomial:
         of_z = math.comb(degree, k) * math.comb(2 * power + 2 * k, degree) / 2.0**degree
         of_z *= math.factorial(power) / math.factorial(power - m) * math.sqrt(norm)
         for j in range(0 if order >= 0 else 1, m + 1, 2):
-            sign = (-1) ** (k + j // 2)
-            found[m - j, j, power - m] = sign * of_z * math.comb(m, j)
+            factor = (-1) ** (k + j // 2) * of_z * math.comb(m, j)
+            for a in range(k + 1):
+                for b in range(k + 1 - a):
+                    # Of the terms of (x^2 + y^2 + z^2)^k.
+                    ways = math.comb(k, a) * math.comb(k - a, b)
+                    term = (m - j + 2 * a, j + 2 * b, power - m + 2 * (k - a - b))
+                    found[term] = found.get(term, 0.0) + factor * ways
     return found
 
 
@@ -79,48 +85,51 @@ class Harmonics(nn.Module):
         self.register_buffer("values", values, persistent=False)
         self.register_buffer("slopes", slopes, persistent=False)
 
-    def forward(self, vectors: Tensor, dtype: torch.dtype, piece: int) -> Tensor:
-        """Return Y of the directions of vectors (E, 3), (E, (L + 1)^2).
+    def forward(self, vectors: Tensor, distance: Tensor, dtype: torch.dtype, piece: int) -> Tensor:
+        """Return (|r| / d)^l Y_lm of vectors r and their lengths d, (E, (L + 1)^2).
+
+        Where vectors are projected on an axis after their lengths were taken, and may vanish, this
+        is as smooth as they are.
 
         Args:
-            vectors: In Å, float64.
+            vectors: In Å, (E, 3) float64.
+            distance: Lengths in Å before any projection, (E,) float64.
             dtype: Of the result.
             piece: Vectors evaluated at once.
         """
         found = torch.empty(vectors.shape[0], self.size, dtype=dtype, device=vectors.device)
         if self.size > 0:
             for start in range(0, vectors.shape[0], piece):
-                unit, _ = directions(vectors[start : start + piece])
-                found[start : start + piece] = (self.monomials(unit) @ self.values).to(dtype)
+                end = min(start + piece, vectors.shape[0])
+                scaled = vectors[start:end] / distance[start:end].unsqueeze(1)
+                found[start:end] = (self.monomials(scaled) @ self.values).to(dtype)
         return found
 
-    def vjp(self, grad: Tensor, vectors: Tensor, piece: int) -> Tensor:
-        """Compute the gradient over the vectors, (E, 3) float64, from that over Y."""
-        found = torch.zeros_like(vectors)
+    def vjp(
+        self, grad: Tensor, vectors: Tensor, distance: Tensor, piece: int
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the gradient over vectors (E, 3) and distance (E,), float64; see `forward`."""
+        of_vectors, of_distance = torch.zeros_like(vectors), torch.zeros_like(distance)
         if self.size > 0:
             for start in range(0, vectors.shape[0], piece):
-                unit, length = directions(vectors[start : start + piece])
-                monomials = self.monomials(unit)
-                own = grad[start : start + piece].to(torch.float64)
+                end = min(start + piece, vectors.shape[0])
+                length = distance[start:end].unsqueeze(1)
+                scaled = vectors[start:end] / length
+                monomials = self.monomials(scaled)
+                own = grad[start:end].to(torch.float64)
                 of_axes = [((own @ slope) * monomials).sum(dim=1) for slope in self.slopes]
-                of_unit = torch.stack(of_axes, dim=1)
-                along = (of_unit * unit).sum(dim=1, keepdim=True)
-                found[start : start + piece] = (of_unit - along * unit) / length
-        return found
+                of_scaled = torch.stack(of_axes, dim=1) / length
+                of_vectors[start:end] = of_scaled
+                of_distance[start:end] = -(of_scaled * scaled).sum(dim=1)
+        return of_vectors, of_distance
 
-    def monomials(self, unit: Tensor) -> Tensor:
-        """Compute x^a y^b z^c of unit vectors (R, 3), (R, powers)."""
-        powers = [torch.ones_like(unit)]
+    def monomials(self, scaled: Tensor) -> Tensor:
+        """Compute x^a y^b z^c of vectors (R, 3), (R, powers)."""
+        powers = [torch.ones_like(scaled)]
         for _ in range(self.degree):
-            powers.append(powers[-1] * unit)
+            powers.append(powers[-1] * scaled)
         by_axis = torch.stack(powers, dim=2)
         found = by_axis[:, 0].index_select(1, self.exponents[0])
         for axis in range(1, 3):
             found = found * by_axis[:, axis].index_select(1, self.exponents[axis])
         return found
-
-
-def directions(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Return unit vectors (R, 3) and lengths (R, 1) of vectors (R, 3)."""
-    length = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
-    return vectors / length, length

@@ -1,6 +1,6 @@
 """Hyperparameters of PET, under metatrain's names."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -8,6 +8,8 @@ from pet_mlip.results import Results
 
 WIDTH_SHARE = 0.7
 """Default width of the cutoff switch, over the cutoff."""
+ADAPTIVE_WIDTH = 0.5
+"""The same with adaptive cutoffs, in Å."""
 SMALLEST_TRIAL_CUTOFF = 0.5
 """Where the grid of trial cutoffs starts, in Å."""
 
@@ -21,11 +23,12 @@ class PETHypers(BaseModel):
     cutoff_function: Literal["Bump", "Cosine"] = Field(
         "Bump", description="Smooth switch from 1 to 0 over the last cutoff_width of the cutoff."
     )
-    cutoff_width: float = Field(
-        3.5,
+    cutoff_width: float | None = Field(
+        None,
         gt=0,
-        description="Width of the cutoff switch in Å, 0.7 times the cutoff by default. Wide ones "
-        "learn crystals in far fewer steps; published models have 0.5.",
+        description="Width of the cutoff switch in Å; null: 0.7 times the cutoff, or 0.5 Å with "
+        "adaptive cutoffs, which are shorter. Wide ones learn crystals in far fewer steps; "
+        "published models have 0.5.",
     )
     num_neighbors_adaptive: float | None = Field(
         None,
@@ -103,24 +106,15 @@ class PETHypers(BaseModel):
         "{shielding: {rank: 2, per_atom: true, unit: ppm}}. See docs/results.md.",
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _width_of_cutoff(cls, given: Any) -> Any:
-        if isinstance(given, dict) and "cutoff_width" not in given:
-            cutoff = given.get("cutoff")
-            if isinstance(cutoff, int | float) and cutoff > 0:
-                return {**given, "cutoff_width": WIDTH_SHARE * cutoff}
-        return given
-
     @model_validator(mode="after")
     def _consistent(self) -> "PETHypers":
         if self.d_pet % self.num_heads != 0:
             raise ValueError(
                 f"d_pet ({self.d_pet}) must be a multiple of num_heads ({self.num_heads})"
             )
-        if self.cutoff_width > self.cutoff:
+        if self.switch_width > self.cutoff:
             raise ValueError(
-                f"cutoff_width ({self.cutoff_width} Å) must not exceed cutoff ({self.cutoff} Å)"
+                f"cutoff_width ({self.switch_width} Å) must not exceed cutoff ({self.cutoff} Å)"
             )
         if self.adaptive_cutoff_method == "grid" and self.cutoff <= SMALLEST_TRIAL_CUTOFF:
             raise ValueError(
@@ -128,6 +122,15 @@ class PETHypers(BaseModel):
                 f"cutoff ({self.cutoff} Å) must be larger"
             )
         return self
+
+    @property
+    def switch_width(self) -> float:
+        """Width of the cutoff switch in Å."""
+        if self.cutoff_width is not None:
+            return self.cutoff_width
+        if self.num_neighbors_adaptive is not None:
+            return min(ADAPTIVE_WIDTH, self.cutoff)
+        return WIDTH_SHARE * self.cutoff
 
     @property
     def message_range(self) -> int:

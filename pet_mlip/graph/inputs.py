@@ -51,7 +51,7 @@ class EdgeCutoffs(nn.Module):
     def __init__(self, hypers: PETHypers) -> None:
         super().__init__()
         self.cutoff = hypers.cutoff
-        self.width = hypers.cutoff_width
+        self.width = hypers.switch_width
         self.largest_frame_width = LARGEST_FRAME_WIDTH
         self.function: str = hypers.cutoff_function
         self.adaptive = hypers.num_neighbors_adaptive is not None

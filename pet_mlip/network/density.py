@@ -67,14 +67,16 @@ class Density(nn.Module):
         grad_seen = self.spread.vjp(grad).to(hidden.dtype).view_as(seen)
         grad_own = (grad_seen * seen).sum(dim=3)
         grad_seen = (grad_seen * own.unsqueeze(3)).flatten(2)
-        grad_harmonics = torch.bmm(grad_seen, self.by_degree(density).transpose(1, 2))
-        grad_density = torch.bmm(harmonics.transpose(1, 2), grad_seen)
+        grad_harmonics = multiply(grad_seen, self.by_degree(density).transpose(1, 2), self.rounding)
+        grad_density = multiply(harmonics.transpose(1, 2), grad_seen, self.rounding)
         grad_density = grad_density.view(
             density.shape[0], density.shape[1], self.n_channels, self.n_degrees
         )
         grad_density = (grad_density * self.is_of_degree.to(grad.dtype).unsqueeze(1)).sum(dim=3)
-        grad_harmonics = grad_harmonics + torch.bmm(channels * switch, grad_density.transpose(1, 2))
-        grad_channels = torch.bmm(harmonics, grad_density) * switch
+        grad_harmonics = grad_harmonics + multiply(
+            channels * switch, grad_density.transpose(1, 2), self.rounding
+        )
+        grad_channels = multiply(harmonics, grad_density, self.rounding) * switch
         grad_logs = (grad_channels * channels).sum(dim=2)
         through = self.collect.vjp(torch.cat([grad_channels, grad_own], dim=2)).to(hidden.dtype)
         return grad + silu_vjp(through, hidden), grad_logs, grad_harmonics

@@ -17,7 +17,7 @@ KIND = "pet_mlip checkpoint"
 FORMAT_VERSION = 4
 """2: the average over frames is taken in the embedding, and parameters have other names. 3: the
 pairs of `closest_pairs` have another cost, and there are results beside the energy. 4: there is the
-neighbour density."""
+neighbour density, few channels see directions, and frames have a switch of their own."""
 
 
 def write_checkpoint(path: str | Path, content: dict[str, Any]) -> None:

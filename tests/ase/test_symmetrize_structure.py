@@ -63,6 +63,8 @@ def structures():
         "CO2": molecule("CO2"),
         "nearly linear": rattled(molecule("CO2"), 0.02),
         "dimer": molecule("CO"),
+        # A third atom that hardly makes frames: the others' axis sees it at no length at all.
+        "T": Atoms("COH", [(0, 0, 0), (0, 0, 1.2), (3.8, 0, 0)]),
         "atom": Atoms("O"),
         "far atoms": Atoms("OH", [(0, 0, 0), (0, 0, 9)]),
     }
@@ -90,6 +92,7 @@ def test_invariance_under_every_operation(models, kind, ensemble):
         energy, forces = predictions(symmetrized, atoms)
         for operation in (random_operation(seed), -random_operation(seed)):
             turned = predictions(symmetrized, operated(atoms, operation))
+            assert np.isfinite(energy), name
             assert abs(turned[0] - energy) < 1e-10 * len(atoms), name
             assert np.abs(turned[1] - forces @ operation).max() < 1e-9, name
 

@@ -31,6 +31,11 @@ VARIANTS = [
 ]
 
 
+def size_of(values):
+    """The largest number: some of these random networks have gradients of 100 eV/Å."""
+    return float(values.detach().abs().max())
+
+
 @pytest.fixture(params=MODELS, ids=["-".join(m) for m in MODELS], scope="module")
 def potential(request):
     return make_potential(*request.param, num_gnn_layers=3)
@@ -86,7 +91,7 @@ def test_same_as_eager(potential, chunk_size, sizes):
     expected, expected_gradient = eager(potential, graph, weights)
     energies, gradient, n_frames = evaluate(potential, graph, weights, True, chunk_size, **sizes)
     assert_same(energies, expected, 1e-12)
-    assert_same(gradient, expected_gradient, 1e-12)
+    assert_same(gradient, expected_gradient, 1e-12 * max(size_of(expected_gradient), 1.0))
     assert torch.equal(n_frames, potential.count_frames(graph))
     assert not energies.requires_grad
 

@@ -159,9 +159,12 @@ def test_impossible_hyperparameters(hypers, words):
 
 
 def test_the_cutoff_switch_is_wide_by_default():
-    assert PETHypers().cutoff_width == 3.5
-    assert PETHypers(cutoff=3.0).cutoff_width == pytest.approx(2.1)
-    assert PETHypers(cutoff=3.0, cutoff_width=0.4).cutoff_width == 0.4
+    assert PETHypers().switch_width == pytest.approx(3.5)
+    assert PETHypers(cutoff=3.0).switch_width == pytest.approx(2.1)
+    assert PETHypers(cutoff=3.0, cutoff_width=0.4).switch_width == 0.4
+    assert PETHypers(num_neighbors_adaptive=20.0).switch_width == 0.5
+    again = PETHypers(**PETHypers(cutoff=4.0).model_dump())
+    assert again.switch_width == pytest.approx(2.8)
 
 
 @pytest.mark.parametrize("ensemble", ["axis_plane", "closest_pairs"])

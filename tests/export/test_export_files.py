@@ -234,7 +234,7 @@ def test_an_older_format(path, tmp_path):
     def older(text):
         return json.dumps({**json.loads(text), "format_version": 1})
 
-    assert_refused(rewritten(path, tmp_path, older), "format 1", "export the checkpoint again")
+    assert_refused(rewritten(path, tmp_path, older), "format 1", "train again, or convert")
 
 
 quick = settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])

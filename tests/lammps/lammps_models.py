@@ -19,7 +19,11 @@ CUTOFF = 3.4
 MODELS = {
     "plain": {"ensemble": "none", "num_gnn_layers": 1, "featurizer_type": "residual"},
     "2 layers, residual": {"num_gnn_layers": 2, "featurizer_type": "residual"},
-    "2 layers, feedforward": {"num_gnn_layers": 2, "featurizer_type": "feedforward"},
+    "2 layers, feedforward": {
+        "num_gnn_layers": 2,
+        "featurizer_type": "feedforward",
+        "cutoff_width": 2.0,
+    },
     "adaptive cutoffs": {
         "num_gnn_layers": 1,
         "featurizer_type": "feedforward",
@@ -43,7 +47,8 @@ def small_potential(name: str) -> Potential:
     ensemble = hypers.pop("ensemble", "axis_plane")
     train = "structure" if ensemble == "none" else "full"
     sizes = {"d_pet": 12, "d_node": 12, "d_head": 8, "d_feedforward": 16, "num_heads": 2}
-    pet = PETHypers(cutoff=CUTOFF, cutoff_width=0.6, num_attention_layers=1, **sizes, **hypers)
+    hypers = {"cutoff_width": 0.6, "num_attention_layers": 1, **sizes, **hypers}
+    pet = PETHypers(cutoff=CUTOFF, **hypers)
     torch.manual_seed(5)
     symmetrization = SymmetrizationHypers(ensemble=ensemble, train=train)
     potential = Potential([8, 14], pet, symmetrization).set_dtype(torch.float64)

@@ -65,7 +65,7 @@ def unknown_dtype(texts):
 
 
 EDITS = {
-    "older": (of_format(FORMAT_VERSION - 1), "export the checkpoint again"),
+    "older": (of_format(FORMAT_VERSION - 1), "train again, or convert"),
     "much older": (of_format(1), "written in format 1 by pet_mlip"),
     "newer": (of_format(FORMAT_VERSION + 1), f"written in format {FORMAT_VERSION + 1} by pet_mlip"),
     "format zero": (of_format(0), "export"),

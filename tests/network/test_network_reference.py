@@ -48,6 +48,8 @@ def test_energies_and_gradient(architecture, ensemble, structure, block_size):
         "wide",
         "adaptive",
         "few_directions",
+        "wide_cutoff",
+        "wide_adaptive",
         "density",
         "density_residual",
     ],
