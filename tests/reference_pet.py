@@ -87,7 +87,7 @@ def reference_energies(potential, graph):
         return affine(f"{name}.density.spread", (of_own[:, :, None] * seen).flatten(1))
 
     def embed(name, first, atom, own, messages):
-        """Tokens of the atom's edges: the only place where directions enter."""
+        """Tokens of the atom's edges: the only place where directions enter, angles apart."""
         species, distance = inputs.neighbor_species[own], inputs.distance[own, None]
         radial = potential.radial(inputs.distance[own]) @ weights[f"{name}.radial_embedder"].T
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Event
@@ -16,6 +18,7 @@ import ase.io
 import numpy as np
 import yaml
 
+import pet_mlip
 from benchmarks.learning import clock, curves
 from benchmarks.learning.clock import Marks
 from benchmarks.learning.curves import Point
@@ -67,6 +70,11 @@ class Contestant(ABC):
         """What of it is not installed."""
         return self.package if find_spec(self.package) is None else None
 
+    def version(self) -> str:
+        """Its version, or what is not installed."""
+        names = packages_distributions().get(self.package, [])
+        return f"{names[0]} {version(names[0])}" if names else f"no {self.package}"
+
     @abstractmethod
     def train(self, task: Task, folder: Path, core: int, stop: Event, say: Say) -> Trained:
         """Train for the budget.
@@ -90,6 +98,13 @@ class Ours(Contestant):
     title = "pet_mlip"
     package = "pet_mlip"
     marks = Marks("run/metrics.csv", bool)
+
+    def version(self) -> str:
+        """Its version and the digest of its sources, which change more often."""
+        digest = hashlib.sha256()
+        for file in sorted(Path(pet_mlip.__file__).parent.rglob("*.py")):
+            digest.update(file.read_bytes())
+        return f"pet_mlip {pet_mlip.__version__}, sources {digest.hexdigest()[:8]}"
 
     def train(self, task: Task, folder: Path, core: int, stop: Event, say: Say) -> Trained:
         """Train for the budget, validations and checkpoints included."""

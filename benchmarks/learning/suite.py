@@ -44,6 +44,7 @@ class Settings:
 def conditions(one: LearningSet, contestant: Contestant, settings: Settings) -> dict[str, Any]:
     """What a result must have in common with a run that would repeat it."""
     return {
+        "version": contestant.version(),
         "minutes": one.minutes if settings.minutes is None else settings.minutes,
         "seed": settings.seed,
         "batch": one.batch,

@@ -65,9 +65,9 @@ class LayerGradient(NamedTuple):
 class GNNLayer(nn.Module):
     """Embed the neighbours as tokens, averaged over the frames, and transform these.
 
-    A neighbour's token is W_2 <silu(W_1 [edge(r_j R, |r_j|), species_j, message_j] + b_j)> + b_2
-    with the average < > over the frames R of the centre, the only place where directions enter, and
-    with what the neighbour density tells of angles, b_j (`pet_mlip.network.density`).
+    A neighbour's token is W_2 <silu(W_1 [edge(r_j R, |r_j|), species_j, message_j] + b_j)> + b_2.
+    The average < > is over the frames R of the centre; directions enter here only. What a neighbour
+    is told of angles is b_j (`pet_mlip.network.density`).
     """
 
     def __init__(self, hypers: PETHypers, n_species: int, first: bool) -> None:
@@ -78,11 +78,11 @@ class GNNLayer(nn.Module):
         self.n_directed = max(round(hypers.direction_share * width), 1)
         self.rounding = False
         self.edge_embedder = nn.Linear(4, width)
-        # Without radial functions, and in the first layer, where the message is the neighbour's
-        # species embedding already, there is nothing to embed: those weights are empty.
         if hypers.density_channels > 0:
             with torch.no_grad():
                 self.edge_embedder.weight[:, :3] *= FIRST_DIRECTIONS
+        # Without radial functions, and in the first layer, where the message is the neighbour's
+        # species embedding already, there is nothing to embed: those weights are empty.
         bound = 1.0 / math.sqrt(max(hypers.num_radial, 1))
         radial = torch.empty(width, hypers.num_radial).uniform_(-bound, bound)
         self.radial_embedder = nn.Parameter(radial, requires_grad=hypers.num_radial > 0)

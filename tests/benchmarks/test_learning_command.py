@@ -18,7 +18,13 @@ def entry(forces, **more):
     """A contestant's result on one set."""
     errors = {"energy_rmse": 1.234, "energy_mae": 1.0, "forces_rmse": forces, "forces_mae": 9.0}
     return {
-        "conditions": {"minutes": 30, "seed": 0, "batch": 4, "set": []},
+        "conditions": {
+            "version": who.CONTESTANTS["ours"].version(),
+            "minutes": 30,
+            "seed": 0,
+            "batch": 4,
+            "set": [],
+        },
         "epochs": 2,
         "steps": 226,
         "counted": 1795.4,
@@ -97,7 +103,7 @@ def test_finished_runs_are_reused_but_not_those_of_other_settings(tmp_path):
     result = entry(1.0)
     (tmp_path / RESULT).write_text(json.dumps(result))
     assert finished(tmp_path, wanted) == result
-    for name, value in (("minutes", 1), ("seed", 1), ("set", ["a=b"])):
+    for name, value in (("minutes", 1), ("seed", 1), ("set", ["a=b"]), ("version", "1")):
         other = copy.deepcopy(wanted) | {name: value}
         with pytest.raises(UserError, match=f"with {name} .*, not .*another --output"):
             finished(tmp_path, other)
