@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from pet_mlip.errors import UserError
+from pet_mlip.graph.hypers import PETHypers
 
 CLOCKS = ("auto", "wall", "cpu")
 SHAPES: dict[str, dict[str, Any]] = {
     "default": {},
+    "ours": PETHypers().model_dump(exclude={"results"}),
     "upet-s": {
         "cutoff": 8.0,
         "num_neighbors_adaptive": 16.0,
