@@ -63,8 +63,8 @@ def bench(
     shape: Annotated[
         str,
         typer.Option(
-            help=f"The PET: {', '.join(SHAPES)}; default is metatrain's, ours this package's, which "
-            "no other can evaluate, tiny is for a quick try."
+            help=f"The PET: {', '.join(SHAPES)}; default is metatrain's; ours is this package's, "
+            "which no other can evaluate; tiny is for a quick try."
         ),
     ] = "default",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
