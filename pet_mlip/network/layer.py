@@ -171,11 +171,11 @@ class GNNLayer(nn.Module):
                 block.tiles,
                 self.rounding,
             )
-            hidden = torch.cat([directed, silu(others)], dim=2)
+            hidden = join(directed, silu(others))
         else:
             directed = directed.reshape(-1, self.n_directed)
             directed = add_product(directed, rotated, maps.coordinates, self.rounding)
-            tokens = torch.cat([directed.view(shape[0], shape[1], self.n_directed), others], dim=2)
+            tokens = join(directed.view(shape[0], shape[1], self.n_directed), others)
             hidden = silu(tokens)
         edges = self.compress_out(hidden).to(tokens.dtype)
         nodes = nodes.index_select(0, block.atoms)
@@ -232,7 +232,7 @@ class GNNLayer(nn.Module):
             of_others = silu_vjp(
                 grad_hidden[..., self.n_directed :], saved.tokens[..., self.n_directed :]
             )
-            grad_tokens = torch.cat([of_directed, of_others], dim=2)
+            grad_tokens = join(of_directed, of_others)
         else:
             grad_tokens = silu_vjp(grad_hidden, saved.tokens)
             of_directed = grad_tokens[..., : self.n_directed].reshape(-1, self.n_directed)
@@ -267,3 +267,8 @@ def harmonics_of(block: Block, harmonics: Tensor) -> Tensor:
     """Return the harmonics of each place, (n, M, size) of (E, size)."""
     n_atoms, n_tokens = block.log_switch.shape
     return harmonics.index_select(0, block.padded).view(n_atoms, n_tokens - 1, harmonics.shape[1])
+
+
+def join(directed: Tensor, others: Tensor) -> Tensor:
+    """Put channels that see directions before the others, if there are any, (n, M, D)."""
+    return torch.cat([directed, others], dim=2) if others.shape[2] > 0 else directed
