@@ -18,6 +18,16 @@ from pet_mlip.engine.potential import Potential
 from pet_mlip.export import save_model
 from pet_mlip.graph.hypers import PETHypers
 
+METATRAIN_DEFAULTS = {
+    "cutoff": 4.5,
+    "cutoff_width": 0.5,
+    "d_pet": 128,
+    "d_node": 256,
+    "d_head": 128,
+    "d_feedforward": 256,
+    "num_heads": 8,
+}
+
 
 def write_models(
     folder: Path,
@@ -81,7 +91,7 @@ def metatrain_potential(folder: Path, shape: dict[str, Any], seed: int) -> Poten
 def own_potential(shape: dict[str, Any], seed: int) -> Potential:
     """Random weights of metatrain's default architecture."""
     torch.manual_seed(seed)
-    hypers = PETHypers(**{"cutoff": 4.5, "cutoff_width": 0.5, "d_node": 256} | AS_METATRAIN | shape)
+    hypers = PETHypers(**METATRAIN_DEFAULTS | AS_METATRAIN | shape)
     symmetrization = SymmetrizationHypers(ensemble=PLAIN, train="structure")
     return Potential(ELEMENTS, hypers, symmetrization)
 

@@ -46,11 +46,11 @@ class PETHypers(BaseModel):
     cutoff_width_adaptive: float = Field(
         1.0, gt=0, description="Width in Å of the switch that counts an atom's neighbours."
     )
-    d_pet: int = Field(128, gt=0, description="Width of edge features and attention tokens.")
-    d_node: int = Field(128, gt=0, description="Width of node features.")
-    d_head: int = Field(128, gt=0, description="Width of the energy heads.")
-    d_feedforward: int = Field(256, gt=0, description="Hidden width of the token MLP.")
-    num_heads: int = Field(8, gt=0, description="Attention heads.")
+    d_pet: int = Field(64, gt=0, description="Width of edge features and attention tokens.")
+    d_node: int = Field(64, gt=0, description="Width of node features.")
+    d_head: int = Field(64, gt=0, description="Width of the energy heads.")
+    d_feedforward: int = Field(128, gt=0, description="Hidden width of the token MLP.")
+    num_heads: int = Field(4, gt=0, description="Attention heads.")
     num_attention_layers: int = Field(2, gt=0, description="Attention layers per GNN layer.")
     num_gnn_layers: int = Field(2, gt=0, description="Message-passing layers.")
     normalization: Literal["RMSNorm", "LayerNorm"] = Field("RMSNorm", description="Token norm.")
