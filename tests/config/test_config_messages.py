@@ -39,7 +39,7 @@ def configure(path: str = "", value: Any = None) -> Config:
         ("training.betas", [1], ["training.betas is [1]", "a list of 2 numbers"]),
         ("training.loss.forces", -1, ["training.loss.forces is -1", "a number at least 0"]),
         ("model.cutoff_function", "bump", ["Bump or Cosine", "did you mean Bump?"]),
-        ("model.d_pet", 66, ["model: d_pet (66) must be a multiple of num_heads (8)"]),
+        ("model.d_pet", 66, ["model: d_pet (66) must be a multiple of num_heads (4)"]),
         ("model", 3, ["model must be a section with keys, not 3"]),
         ("data.train", 3, ["data.train is 3", "one or several file names"]),
         ("data.validation", 2.0, ["validation (2.0) must lie between 0 and 1"]),
