@@ -139,6 +139,8 @@ def _parse(path: Path, text: str) -> Metadata:
             f"{path}: written in format {version} by pet_mlip {content.get('package_version')}, "
             f"but this version reads formats up to {FORMAT_VERSION}; update pet_mlip."
         )
+    if version < 1:
+        raise UserError(f"{path}: its metadata are damaged; export the model again.")
     if version < FORMAT_VERSION:
         raise UserError(
             f"{path}: written in format {version} by pet_mlip {content.get('package_version')}, "

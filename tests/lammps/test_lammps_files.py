@@ -68,7 +68,7 @@ EDITS = {
     "older": (of_format(FORMAT_VERSION - 1), "train again, or convert"),
     "much older": (of_format(1), "written in format 1 by pet_mlip"),
     "newer": (of_format(FORMAT_VERSION + 1), f"written in format {FORMAT_VERSION + 1} by pet_mlip"),
-    "format zero": (of_format(0), "train again, or convert"),
+    "format zero": (of_format(0), "its metadata are damaged; export"),
     "damaged metadata": (damaged_metadata, "its metadata are damaged"),
     "damaged lines": (damaged_lines, "its metadata are damaged"),
     "no metadata": (dict.clear, "export"),
