@@ -10,19 +10,15 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.command import check_no_file, make_app, run_app
 from benchmarks.learning import contestants as who
 from benchmarks.learning import sets as what
 from benchmarks.learning.plot import plot
 from benchmarks.learning.report import Results, curves_of, markdown, table
 from benchmarks.learning.suite import Settings, run
-from pet_mlip.errors import UserError
 from pet_mlip.files import check_writable, write_text
 
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = make_app()
 
 
 @app.command()
@@ -58,8 +54,7 @@ def learn(
     is not repeated, so that the same command continues an interrupted benchmark.
     """
     chosen, taking_part = what.choose(sets, data), who.choose(contestants)
-    if output.is_file():
-        raise UserError(f"--output {output} is a file; give a folder.")
+    check_no_file(output)
     check_writable(output)
     settings = Settings(data, output, minutes, seed, tuple(ours_set or ()))
 
@@ -78,10 +73,7 @@ def learn(
 
 def main() -> None:
     """Run the command line; a mistake is one sentence and exit code 1."""
-    try:
-        app()
-    except UserError as error:
-        sys.exit(f"Error: {error}")
+    run_app(app)
 
 
 if __name__ == "__main__":

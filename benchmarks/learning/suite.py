@@ -40,12 +40,16 @@ class Settings:
     ours_set: tuple[str, ...] = ()
     """Changes to our default configuration, as KEY=VALUE."""
 
+    def minutes_of(self, one: LearningSet) -> float:
+        """Budget of each training on a set."""
+        return one.minutes if self.minutes is None else self.minutes
+
 
 def conditions(one: LearningSet, contestant: Contestant, settings: Settings) -> dict[str, Any]:
     """What a result must have in common with a run that would repeat it."""
     return {
         "version": contestant.version(),
-        "minutes": one.minutes if settings.minutes is None else settings.minutes,
+        "minutes": settings.minutes_of(one),
         "seed": settings.seed,
         "batch": one.batch,
         "set": list(settings.ours_set) if contestant.name == "ours" else [],
@@ -141,11 +145,10 @@ def run(
 
 def _task(one: LearningSet, settings: Settings) -> Task:
     folder = settings.output.resolve() / one.name
-    minutes = one.minutes if settings.minutes is None else settings.minutes
     return Task(
         one,
         prepare(one, settings.data, folder, settings.seed),
-        60.0 * minutes,
+        60.0 * settings.minutes_of(one),
         settings.seed,
         settings.ours_set,
     )

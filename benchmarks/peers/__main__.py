@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks.command import check_no_file, make_app, run_app
 from benchmarks.peers.contestants import CONTESTANTS
 from benchmarks.peers.plot import plot
 from benchmarks.peers.report import markdown, read_page, read_results, summary, update_page
@@ -19,11 +20,7 @@ from pet_mlip.files import check_writable, write_text
 
 FILES = ("results.json", "report.md", "benchmark.png")
 
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = make_app()
 
 
 @app.command()
@@ -134,8 +131,7 @@ def measure(settings: Settings, output: Path, overwrite: bool = False) -> dict[s
     Raises:
         UserError: An option makes no sense, or there are results in the folder.
     """
-    if output.is_file():
-        raise UserError(f"--output {output} is a file; give a folder.")
+    check_no_file(output)
     if not overwrite and any((output / name).exists() for name in FILES):
         raise UserError(
             f"{output} holds results already: replace them with --overwrite, or choose another "
@@ -156,10 +152,7 @@ def measure(settings: Settings, output: Path, overwrite: bool = False) -> dict[s
 
 def main() -> None:
     """Run the command line; a mistake is one sentence and exit code 1."""
-    try:
-        app()
-    except UserError as error:
-        sys.exit(f"Error: {error}")
+    run_app(app)
 
 
 if __name__ == "__main__":

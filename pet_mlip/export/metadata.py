@@ -132,6 +132,8 @@ def _parse(path: Path, text: str) -> Metadata:
     try:
         content = json.loads(text)
         version = int(content["format_version"])
+        if version < 1:
+            raise ValueError(version)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: its metadata are damaged; export the model again.") from error
     if version > FORMAT_VERSION:
@@ -139,8 +141,6 @@ def _parse(path: Path, text: str) -> Metadata:
             f"{path}: written in format {version} by pet_mlip {content.get('package_version')}, "
             f"but this version reads formats up to {FORMAT_VERSION}; update pet_mlip."
         )
-    if version < 1:
-        raise UserError(f"{path}: its metadata are damaged; export the model again.")
     if version < FORMAT_VERSION:
         raise UserError(
             f"{path}: written in format {version} by pet_mlip {content.get('package_version')}, "

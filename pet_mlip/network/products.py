@@ -15,10 +15,15 @@ def add_product(out: Tensor, x: Tensor, weight: Tensor, rounding: bool) -> Tenso
             parts that such a product takes without rounding, or nearly so: to about 1e-6.
     """
     if rounding:
-        large, large_weight = leading_bits(x), leading_bits(weight)
-        x = torch.cat([large, large, x - large], dim=1)
-        weight = torch.cat([large_weight, weight - large_weight, large_weight])
+        x, weight = split_factors(x, weight)
     return torch.addmm(out, x, weight) if torch.is_grad_enabled() else out.addmm_(x, weight)
+
+
+def split_factors(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Cut factors (..., n, k) and (..., k, m) into parts whose rounded product is that of both."""
+    large, large_factor = leading_bits(x), leading_bits(y)
+    x = torch.cat([large, large, x - large], dim=-1)
+    return x, torch.cat([large_factor, y - large_factor, large_factor], dim=-2)
 
 
 def leading_bits(x: Tensor) -> Tensor:
@@ -36,7 +41,5 @@ def multiply(x: Tensor, y: Tensor, rounding: bool) -> Tensor:
         rounding: As in `add_product`.
     """
     if rounding:
-        large, large_factor = leading_bits(x), leading_bits(y)
-        x = torch.cat([large, large, x - large], dim=2)
-        y = torch.cat([large_factor, y - large_factor, large_factor], dim=1)
+        x, y = split_factors(x, y)
     return torch.bmm(x, y)

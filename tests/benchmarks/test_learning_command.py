@@ -1,9 +1,9 @@
 import copy
 import json
-import sys
 
 import pytest
 import typer.main
+from terminal import run_command
 
 from benchmarks.learning import contestants as who
 from benchmarks.learning.__main__ import app, main
@@ -54,14 +54,7 @@ def run(tmp_path, monkeypatch, capsys):
     """Function that runs a command line in the temporary folder: (exit code, stdout, stderr)."""
 
     def run(*arguments):
-        monkeypatch.setenv("COLUMNS", "500")
-        monkeypatch.setenv("TERM", "dumb")
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["learning", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capsys.readouterr()
-        return stopped.value.code or 0, out, err
+        return run_command(main, ["learning"], arguments, tmp_path, monkeypatch, capsys)
 
     return run
 

@@ -1,8 +1,8 @@
 import json
-import sys
 
 import pytest
 import typer.main
+from terminal import run_command
 
 from benchmarks.peers.__main__ import app, main
 
@@ -28,14 +28,7 @@ def run(tmp_path, monkeypatch, capsys):
     """Function that runs a command line in the temporary folder: (exit code, stdout, stderr)."""
 
     def run(*arguments):
-        monkeypatch.setenv("COLUMNS", "500")
-        monkeypatch.setenv("TERM", "dumb")
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["peers", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capsys.readouterr()
-        return stopped.value.code or 0, out, err
+        return run_command(main, ["peers"], arguments, tmp_path, monkeypatch, capsys)
 
     return run
 

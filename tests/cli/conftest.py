@@ -1,5 +1,4 @@
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -7,6 +6,7 @@ from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from model_files import small_potential
+from terminal import run_command
 
 from pet_mlip import PETCalculator
 from pet_mlip.cli.app import main
@@ -42,15 +42,7 @@ def run(folder, monkeypatch, capsys):
     """Function that runs a command line in the folder: (exit code, stdout, stderr)."""
 
     def run(*arguments):
-        # So wide that no message is wrapped.
-        monkeypatch.setenv("COLUMNS", "500")
-        monkeypatch.setenv("TERM", "dumb")
-        monkeypatch.chdir(folder)
-        monkeypatch.setattr(sys, "argv", ["pet-mlip", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capsys.readouterr()
-        return stopped.value.code or 0, out, err
+        return run_command(main, ["pet-mlip"], arguments, folder, monkeypatch, capsys)
 
     return run
 

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from fake_lammps import fake_compiler, fake_lammps
+from terminal import run_command
 
 from pet_mlip.cli.app import main
 from pet_mlip.cli.lammps import split_arguments
@@ -21,14 +22,7 @@ def run(monkeypatch, capfd, tmp_path):
     """Function that runs a command line in an empty folder: (exit code, stdout, stderr)."""
 
     def run(*arguments):
-        monkeypatch.setenv("COLUMNS", "500")
-        monkeypatch.setenv("TERM", "dumb")
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["pet-mlip", "lammps", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capfd.readouterr()
-        return stopped.value.code or 0, out, err
+        return run_command(main, ["pet-mlip", "lammps"], arguments, tmp_path, monkeypatch, capfd)
 
     return run
 
