@@ -32,7 +32,7 @@ from ase import Atoms
 from torch import Tensor, nn
 
 from pet_mlip.data.batch import batch_from_atoms
-from pet_mlip.ecse.axis_plane import AxisPlane
+from pet_mlip.ecse.closest_pairs import AxisPlane
 from pet_mlip.ecse.closest_pairs import ClosestPairs
 from pet_mlip.ecse.hypers import AxisPlaneHypers, ClosestPairsHypers
 from pet_mlip.ecse.training import random_rotations
@@ -149,7 +149,7 @@ def measure(
     )
 
 
-def axis_plane(axis: float, plane: float, handedness: float) -> nn.Module:
+def closest_pairs(axis: float, plane: float, handedness: float) -> nn.Module:
     hypers = AxisPlaneHypers(
         axis_width=axis,
         plane_width=plane,
@@ -167,12 +167,12 @@ def closest_pairs(width: float, axis_cost: float = 2.0) -> nn.Module:
 def ensembles() -> dict[str, nn.Module]:
     """The rows of the table. Very wide handedness: both mirror images always."""
     return {
-        "axis-plane 0.5/0.5, both signs always": axis_plane(0.5, 0.5, 1e6),
-        "axis-plane 0.3/0.3, eps 0.1": axis_plane(0.3, 0.3, 0.1),
-        "axis-plane 0.5/0.5, eps 0.1": axis_plane(0.5, 0.5, 0.1),
-        "axis-plane 0.4/0.8, eps 0.1": axis_plane(0.4, 0.8, 0.1),
-        "axis-plane 0.8/0.8, eps 0.1": axis_plane(0.8, 0.8, 0.1),
-        "axis-plane 0.5/0.5, eps 0.3": axis_plane(0.5, 0.5, 0.3),
+        "axis-plane 0.5/0.5, both signs always": closest_pairs(0.5, 0.5, 1e6),
+        "axis-plane 0.3/0.3, eps 0.1": closest_pairs(0.3, 0.3, 0.1),
+        "axis-plane 0.5/0.5, eps 0.1": closest_pairs(0.5, 0.5, 0.1),
+        "axis-plane 0.4/0.8, eps 0.1": closest_pairs(0.4, 0.8, 0.1),
+        "axis-plane 0.8/0.8, eps 0.1": closest_pairs(0.8, 0.8, 0.1),
+        "axis-plane 0.5/0.5, eps 0.3": closest_pairs(0.5, 0.5, 0.3),
         "closest pairs 0.4, axis at 1": closest_pairs(0.4, 1.0),
         "closest pairs 0.4, axis at 2": closest_pairs(0.4),
         "closest pairs 0.4, axis at 4": closest_pairs(0.4, 4.0),

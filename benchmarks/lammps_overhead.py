@@ -96,7 +96,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--atoms", nargs="+", type=int, default=[512, 4096])
-    parser.add_argument("--ensembles", nargs="+", default=["none", "axis_plane"])
+    parser.add_argument("--ensembles", nargs="+", default=["none", "closest_pairs"])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--chunk", type=int, default=65536)
     options = parser.parse_args()

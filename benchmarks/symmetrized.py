@@ -52,7 +52,7 @@ ELEMENTS = [1, 4, 6, 8, 13, 14]
 REFERENCE = "metatomic, l_max = 3"
 OURS = (
     "none",
-    "structure:axis_plane",
+    "structure:closest_pairs",
     "structure:closest_pairs",
     "quadrature:1",
     "quadrature:3",

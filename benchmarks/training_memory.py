@@ -30,20 +30,20 @@ MIDDLE = {"d_pet": 64, "d_node": 64, "d_head": 64, "d_feedforward": 128, "num_he
 RESIDUAL = {"transformer_type": "PostLN", "featurizer_type": "residual"}
 LARGE = {"d_pet": 256, "d_node": 512, "d_head": 256, "d_feedforward": 512}
 CASES = [
-    ("ethanol", 64, "axis_plane", {}),
+    ("ethanol", 64, "closest_pairs", {}),
     ("ethanol", 64, "none", {}),
-    ("ethanol", 64, "axis_plane", MIDDLE),
-    ("ethanol", 64, "axis_plane", RESIDUAL),
-    ("ethanol", 64, "axis_plane", {"num_gnn_layers": 1}),
-    ("ethanol", 32, "axis_plane", LARGE),
-    ("silicon", 8, "axis_plane", {}),
-    ("silicon", 8, "axis_plane", RESIDUAL),
+    ("ethanol", 64, "closest_pairs", MIDDLE),
+    ("ethanol", 64, "closest_pairs", RESIDUAL),
+    ("ethanol", 64, "closest_pairs", {"num_gnn_layers": 1}),
+    ("ethanol", 32, "closest_pairs", LARGE),
+    ("silicon", 8, "closest_pairs", {}),
+    ("silicon", 8, "closest_pairs", RESIDUAL),
     ("copper", 4, "none", {}),
     ("copper", 4, "closest_pairs", {}),
-    ("copper", 4, "axis_plane", {}),
-    ("copper", 16, "axis_plane", MIDDLE),
+    ("copper", 4, "closest_pairs", {}),
+    ("copper", 16, "closest_pairs", MIDDLE),
     ("copper", 8, "closest_pairs", SMALL),
-    ("copper", 16, "axis_plane", {}),
+    ("copper", 16, "closest_pairs", {}),
 ]
 
 

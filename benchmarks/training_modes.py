@@ -17,7 +17,7 @@ from pathlib import Path
 from pet_mlip.config import load_config
 from pet_mlip.train import run_training
 
-MODES = {"none": "structure", "axis_plane": "full", "closest_pairs": "full"}
+MODES = {"none": "structure", "closest_pairs": "full", "closest_pairs": "full"}
 
 
 def train(ensemble: str, options: argparse.Namespace) -> dict[str, object]:

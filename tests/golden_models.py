@@ -22,7 +22,7 @@ from pet_mlip.graph.hypers import PETHypers
 
 FILE = Path(__file__).with_name("golden_numbers.json")
 SPECIES = [1, 6, 8, 14]
-ENSEMBLES = ["axis_plane", "closest_pairs"]
+ENSEMBLES = ["closest_pairs"]
 SMALL: dict[str, Any] = {
     "cutoff": 3.5,
     "cutoff_width": 0.5,

@@ -14,7 +14,7 @@ CUTOFF = 4.0
 SPECIES = [1, 6, 8, 14, 29]
 
 
-def small_potential(ensemble="axis_plane", seed=0, **hypers):
+def small_potential(ensemble="closest_pairs", seed=0, **hypers):
     """A random PET of narrow layers that knows H, C, O, Si and Cu."""
     sizes = {"d_pet": 16, "d_node": 16, "d_head": 16, "d_feedforward": 32, "num_heads": 2}
     sizes |= {"cutoff": CUTOFF, "num_attention_layers": 1, **hypers}
@@ -33,7 +33,7 @@ def nearly_invariant_potential(seed=0, **hypers):
     What its ensemble adds to its plain part is a small correction, and its repulsion keeps atoms
     apart in a simulation.
     """
-    potential = small_potential("axis_plane", seed, zbl=True, **hypers).set_dtype(torch.float64)
+    potential = small_potential("closest_pairs", seed, zbl=True, **hypers).set_dtype(torch.float64)
     trained = potential.symmetrization.model_copy(update={"train": "environment"})
     potential.symmetrization = trained
     read_directions_weakly(potential)

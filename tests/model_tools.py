@@ -14,11 +14,11 @@ from pet_mlip.graph.hypers import PETHypers
 
 CUTOFF = 3.0
 SPECIES = [1, 6, 8, 14]
-ENSEMBLES = ["none", "axis_plane", "closest_pairs"]
+ENSEMBLES = ["none", "closest_pairs"]
 FEATURIZERS = ["feedforward", "residual"]
 
 
-def make_potential(ensemble="axis_plane", featurizer="feedforward", **hypers) -> Potential:
+def make_potential(ensemble="closest_pairs", featurizer="feedforward", **hypers) -> Potential:
     """A random float64 potential whose biases and norms are random too."""
     sizes = {"d_pet": 8, "d_node": 12, "d_head": 6, "d_feedforward": 10, "num_heads": 2}
     sizes |= {"cutoff": CUTOFF, "num_attention_layers": 1, "num_radial": 3, **hypers}

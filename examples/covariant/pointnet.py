@@ -1,6 +1,6 @@
 """Dipoles and polarizabilities from a network that is no PET, with and without an ensemble.
 
-    python examples/covariant/pointnet.py [--steps 1000] [--ensemble axis_plane]
+    python examples/covariant/pointnet.py [--steps 1000] [--ensemble closest_pairs]
 
 Trains a small PointNet twice on the molecules in this folder: symmetrized by the ensemble, and
 plain, with randomly rotated data instead. Prints the errors on unseen structures, in per cent of
@@ -153,7 +153,7 @@ def main() -> None:
     """Trains both models and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=1000, help="gradient steps of each model")
-    parser.add_argument("--ensemble", default="axis_plane")
+    parser.add_argument("--ensemble", default="closest_pairs")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     test = Molecules.load(DATA / "test.xyz")

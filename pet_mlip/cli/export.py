@@ -29,7 +29,7 @@ def export(
     symmetrization: Annotated[
         str | None,
         typer.Option(
-            help="Frame ensemble of the exported model: none, axis_plane or closest_pairs; "
+            help="Frame ensemble of the exported model: none, closest_pairs or closest_pairs; "
             "by default the one it was trained for. For models that are not invariant also "
             "structure (exact), quadrature or random (approximate): averages over orientations of "
             "the whole structure, which the ASE calculator then takes by default."

@@ -1,20 +1,58 @@
 """The closest-pairs ensemble: frames from the ordered pairs of neighbours that cost least."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
-from pet_mlip.ecse.axes import nearest_axes
-from pet_mlip.ecse.frames import Frames, order_frames
+from pet_mlip.ecse.axes import Axes, nearest_axes, nearest_axes_vjp
+from pet_mlip.ecse.frames import Frames
 from pet_mlip.ecse.hypers import ClosestPairsHypers
-from pet_mlip.ecse.switches import (
-    adaptive_radius,
-    is_found,
-    next_search,
-    quintic,
-    quintic_and_slope,
-    start_search,
-)
-from pet_mlip.graph.environment import Environment
+from pet_mlip.ecse.level import Level, find_level, level_vjp
+from pet_mlip.ecse.switches import quintic, quintic_and_slope
+from pet_mlip.graph.environment import Environment, EnvironmentGradient
+
+
+class Pairs(NamedTuple):
+    """Ordered pairs j, k of neighbours, one row each, from which a right or a left frame is made.
+
+    Places are those among the N x M of the environments.
+    """
+
+    atom: Tensor
+    """(P,) int64."""
+    first: Tensor
+    """Place of j, (P,) int64."""
+    second: Tensor
+    """Place of k, (P,) int64."""
+    sign: Tensor
+    """1 for the frame with z = u_j x u_k / |u_j x u_k|, -1 for its mirror image, (P,) float64."""
+
+
+class Saved(NamedTuple):
+    """What the derivative of the ensemble is made of."""
+
+    environment: Environment
+    unit: Tensor
+    """u, (N M, 3)."""
+    asymmetry: Tensor
+    """(N, 3)."""
+    pairs: Pairs
+    """Of the P frames that pairs make."""
+    level: Level
+    """With the rows of these frames."""
+    score: Tensor
+    """(P,)."""
+    share: Tensor
+    """What the scores of each atom are multiplied by, (N,)."""
+    missing: Tensor
+    """What the scores of each atom lack, (N,)."""
+    gap: Tensor
+    """Where that comes from, 1 - total / fallback or zero, (N,)."""
+    axes: list[Axes]
+    """Where some atom lacks a plane; else none."""
+    order: Tensor
+    """Of the frames of pairs, axes and isolated atoms, in order of atoms; where there are axes."""
 
 
 class ClosestPairs(nn.Module):
@@ -28,9 +66,8 @@ class ClosestPairs(nn.Module):
     and the ensemble of a rotated or mirrored environment is the rotated or mirrored ensemble.
     """
 
-    def __init__(self, cutoff: float, hypers: ClosestPairsHypers, derivatives: int = 2) -> None:
+    def __init__(self, cutoff: float, hypers: ClosestPairsHypers) -> None:
         super().__init__()
-        self.derivatives = derivatives
         self.cutoff = cutoff
         self.width = hypers.width
         self.collinear = hypers.collinear
@@ -45,60 +82,211 @@ class ClosestPairs(nn.Module):
         self.largest += hypers.oblique + hypers.handedness + hypers.width
 
     def forward(self, environment: Environment) -> Frames:
-        """Frames of every atom; see the class."""
+        """Find the frames of every atom, twice differentiable in the environments."""
+        return self.find(environment)[0]
+
+    def find(self, environment: Environment) -> tuple[Frames, Saved]:
+        """Find the frames of every atom, and what `vjp` needs."""
         distance, switch = environment.distance, environment.switch
+        n_atoms, n_places = distance.shape
         unit = environment.vectors / distance.unsqueeze(2)
         asymmetry = self.asymmetry(unit, environment)
         atom, first, second = self.candidates(unit, asymmetry, environment)
 
-        n_places = distance.shape[1]
         first, second = atom * n_places + first, atom * n_places + second
-        flat, flat_switch, flat_distance = unit.flatten(0, 1), switch.flatten(), distance.flatten()
-        x = flat.index_select(0, first)
-        z = torch.linalg.cross(x, flat.index_select(0, second))
-        sine_squared = (z * z).sum(dim=1)
+        unit, flat_switch, flat_distance = unit.flatten(0, 1), switch.flatten(), distance.flatten()
+        normal = torch.linalg.cross(unit.index_select(0, first), unit.index_select(0, second))
+        sine_squared = (normal * normal).sum(dim=1)
         eligible = quintic((sine_squared - self.collinear) / self.collinear_width)
         count = eligible * flat_switch.index_select(0, first) * flat_switch.index_select(0, second)
-        zeta = (asymmetry.index_select(0, atom) * z).sum(dim=1)
+        zeta = (asymmetry.index_select(0, atom) * normal).sum(dim=1)
         cost = self.axis_cost * flat_distance.index_select(0, first)
         cost = cost + flat_distance.index_select(0, second)
         cost = cost + self.oblique * (1.0 - sine_squared)
-        cost = torch.cat([cost + self.wrong_side(zeta), cost + self.wrong_side(-zeta)])
-        of_frame, count = torch.cat([atom, atom]), torch.cat([count, count])
-
-        n_atoms, largest = distance.shape[0], self.largest
-        level = adaptive_level(
-            cost, count, of_frame, n_atoms, self.width, largest, self.derivatives
-        )
-        score = count * quintic((level.index_select(0, of_frame) - cost) / self.width)
-        total = torch.zeros_like(level).index_add(0, of_frame, score)
-        missing = (1.0 - total / self.fallback).clamp(min=0.0) ** 3
+        # Each pair makes two frames, of either handedness.
+        both = self.wrong_side(torch.stack([zeta, -zeta], dim=1))
+        cost = (cost.unsqueeze(1) + both).flatten()
+        count = count.unsqueeze(1).expand(-1, 2).flatten()
+        of_frame = atom.unsqueeze(1).expand(-1, 2).flatten()
+        level = find_level(cost, count, of_frame, n_atoms, self.width, self.largest)
+        score = count * level.held
+        total = torch.zeros_like(level.slope).index_add(0, of_frame, score)
+        gap = (1.0 - total / self.fallback).clamp(min=0.0)
+        missing = gap**3
         share = 1.0 / (total + missing)
-        radius = adaptive_radius(
-            distance, switch, self.width, self.cutoff + self.width, self.derivatives
+
+        used = torch.nonzero(score.detach() > 0.0).squeeze(1)
+        pair = torch.div(used, 2, rounding_mode="floor")
+        sign = (1 - 2 * (used % 2)).to(distance.dtype)
+        pairs = Pairs(
+            atom.index_select(0, pair),
+            first.index_select(0, pair),
+            second.index_select(0, pair),
+            sign,
         )
-        axis_atom, axis, axis_weight, isolated = nearest_axes(
-            radius, self.width, unit, missing * share, environment
+        score = score.index_select(0, used)
+        z = normal.index_select(0, pair)
+        z = z / sine_squared.index_select(0, pair).sqrt().unsqueeze(1)
+        x = unit.index_select(0, pairs.first)
+        y = torch.linalg.cross(z, x)
+        frames = Frames(
+            pairs.atom,
+            torch.stack([x, y, sign.unsqueeze(1) * z], dim=2),
+            score * share.index_select(0, pairs.atom),
+        )
+        level = Level(
+            level.value,
+            level.held.index_select(0, used),
+            level.slopes.index_select(0, used),
+            level.slope,
+        )
+        axes: list[Axes] = []
+        order = used
+        incomplete = missing.detach() > 0.0
+        if bool(incomplete.any()):
+            found = nearest_axes(environment, incomplete, self.width, self.cutoff + self.width)
+            axes.append(found)
+            order = torch.argsort(torch.cat([pairs.atom, found.atom, found.isolated]), stable=True)
+            frames = self.with_axes(frames, found, unit, missing * share, order)
+        saved = Saved(
+            environment,
+            unit,
+            asymmetry,
+            pairs,
+            level,
+            score,
+            share,
+            missing,
+            gap,
+            axes,
+            order,
+        )
+        return frames, saved
+
+    def vjp(self, grad_matrix: Tensor, grad_weight: Tensor, saved: Saved) -> EnvironmentGradient:
+        """Take a gradient over matrices and weights of the frames back to the environments.
+
+        Args:
+            grad_matrix: (F, 3, 3) float64.
+            grad_weight: (F,) float64.
+            saved: From `find`.
+        """
+        pairs, n_pairs = saved.pairs, saved.pairs.atom.shape[0]
+        if len(saved.axes) > 0:
+            # In the order of pairs, axes and isolated atoms.
+            place = torch.argsort(saved.order)
+            grad_matrix = grad_matrix.index_select(0, place)
+            grad_weight = grad_weight.index_select(0, place)
+        of_pairs = grad_weight[:n_pairs]
+        nothing = torch.zeros_like(saved.share)
+        grad_share = nothing.index_add(0, pairs.atom, of_pairs * saved.score)
+        grad_total = -saved.share.square() * grad_share
+        places: list[Tensor] = []
+        rows: list[Tensor] = []
+        for axes in saved.axes:
+            end = n_pairs + axes.atom.shape[0]
+            of_axes = grad_weight[n_pairs:end]
+            grad_taken = nothing.index_add(0, axes.atom, of_axes * axes.share)
+            # The axes take missing * share, and share = 1 / (total + missing).
+            grad_share = grad_share + grad_taken * saved.missing
+            grad_total = -saved.share.square() * grad_share
+            grad_missing = grad_total + grad_taken * saved.share
+            grad_total = grad_total - grad_missing * (3.0 / self.fallback) * saved.gap.square()
+            taken = (saved.missing * saved.share).index_select(0, axes.atom)
+            of_distance, of_switch = nearest_axes_vjp(of_axes * taken, axes)
+            places.append(axes.place)
+            rows.append(_rows(grad_matrix[n_pairs:end, :, 0], of_distance, of_switch))
+        grad_score = of_pairs * saved.share.index_select(0, pairs.atom)
+        grad_score = grad_score + grad_total.index_select(0, pairs.atom)
+        of_first, of_second, of_asymmetry = self.pairs_vjp(grad_matrix[:n_pairs], grad_score, saved)
+        places += [pairs.first, pairs.second]
+        rows += [of_first, of_second]
+        total = torch.zeros(
+            saved.unit.shape[0], 5, dtype=saved.unit.dtype, device=saved.unit.device
+        ).index_add(0, torch.cat(places), torch.cat(rows))
+        return self.through_asymmetry(total, of_asymmetry, saved)
+
+    def pairs_vjp(
+        self, grad_matrix: Tensor, grad_score: Tensor, saved: Saved
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Take gradients over the frames of pairs (P, 3, 3) and scores (P,) back to both atoms.
+
+        Returns:
+            Over u, distance and switch of j, (P, 5), and of k, (P, 5); over the asymmetry, (N, 3).
+        """
+        pairs = saved.pairs
+        switch = saved.environment.switch.flatten()
+        x, other = saved.unit.index_select(0, pairs.first), saved.unit.index_select(0, pairs.second)
+        normal = torch.linalg.cross(x, other)
+        sine_squared = (normal * normal).sum(dim=1)
+        asymmetry = saved.asymmetry.index_select(0, pairs.atom)
+        grad_cost, grad_count = level_vjp(grad_score, saved.level, pairs.atom)
+
+        eligible, slope = quintic_and_slope((sine_squared - self.collinear) / self.collinear_width)
+        first, second = switch.index_select(0, pairs.first), switch.index_select(0, pairs.second)
+        grad_sine = grad_count * (first * second * slope / self.collinear_width)
+        grad_sine = grad_sine - self.oblique * grad_cost
+        zeta = pairs.sign * (asymmetry * normal).sum(dim=1)
+        _, slope = quintic_and_slope(0.5 * (1.0 - zeta / self.handedness_width))
+        slope = slope * pairs.sign * (-0.5 * self.handedness / self.handedness_width)
+        grad_zeta = (grad_cost * slope).unsqueeze(1)
+
+        length = sine_squared.sqrt().unsqueeze(1)
+        z = normal / length
+        grad_x, grad_y = grad_matrix[:, :, 0], grad_matrix[:, :, 1]
+        grad_z = pairs.sign.unsqueeze(1) * grad_matrix[:, :, 2] + torch.linalg.cross(x, grad_y)
+        grad_normal = (grad_z - z * (z * grad_z).sum(dim=1, keepdim=True)) / length
+        grad_normal = grad_normal + 2.0 * grad_sine.unsqueeze(1) * normal + grad_zeta * asymmetry
+        grad_x = grad_x + torch.linalg.cross(grad_y, z) + torch.linalg.cross(other, grad_normal)
+        grad_other = torch.linalg.cross(grad_normal, x)
+        grad_count = grad_count * eligible
+        of_asymmetry = torch.zeros_like(saved.asymmetry)
+        return (
+            _rows(grad_x, self.axis_cost * grad_cost, grad_count * second),
+            _rows(grad_other, grad_cost, grad_count * first),
+            of_asymmetry.index_add(0, pairs.atom, grad_zeta * normal),
         )
 
-        z = z / sine_squared.sqrt().unsqueeze(1)
-        y = torch.linalg.cross(z, x)
-        used = torch.nonzero(score.detach() > 0.0).squeeze(1)
-        both = torch.cat([torch.stack([x, y, z], dim=2), torch.stack([x, y, -z], dim=2)])
+    def through_asymmetry(
+        self, grad: Tensor, grad_asymmetry: Tensor, saved: Saved
+    ) -> EnvironmentGradient:
+        """Add what comes through the asymmetry (N, 3), and go from u back to the vectors."""
+        distance, switch = saved.environment.distance, saved.environment.switch
+        unit = saved.unit.reshape(distance.shape[0], distance.shape[1], 3)
+        grad = grad.reshape(distance.shape[0], distance.shape[1], 5)
+        fall = self.cutoff - self.core
+        omega, slope = quintic_and_slope((self.cutoff - distance) / fall)
+        grad_weight = (unit * grad_asymmetry.unsqueeze(1)).sum(dim=2)
+        grad_unit = grad[:, :, :3]
+        grad_unit = grad_unit + (omega * switch).unsqueeze(2) * grad_asymmetry.unsqueeze(1)
+        grad_vectors = grad_unit / distance.unsqueeze(2)
+        grad_distance = grad[:, :, 3] - (grad_vectors * unit).sum(dim=2)
+        grad_distance = grad_distance - grad_weight * (switch * slope / fall)
+        return EnvironmentGradient(grad_vectors, grad_distance, grad[:, :, 4] + grad_weight * omega)
+
+    def with_axes(
+        self, frames: Frames, axes: Axes, unit: Tensor, taken: Tensor, order: Tensor
+    ) -> Frames:
+        """Add projectors on axes, which take some of each atom's weight (N,), and zero matrices."""
+        axis = unit.index_select(0, axes.place)
         no_axis = torch.zeros_like(axis)
-        nothing = torch.zeros(isolated.shape[0], 3, 3, dtype=x.dtype, device=x.device)
-        atoms = torch.cat([of_frame.index_select(0, used), axis_atom, isolated])
+        nothing = torch.zeros(axes.isolated.shape[0], 3, 3, dtype=unit.dtype, device=unit.device)
+        atom = torch.cat([frames.atom, axes.atom, axes.isolated])
         matrix = torch.cat(
-            [both.index_select(0, used), torch.stack([axis, no_axis, no_axis], dim=2), nothing]
+            [frames.matrix, torch.stack([axis, no_axis, no_axis], dim=2), nothing]
         )
         weight = torch.cat(
             [
-                (score * share.index_select(0, of_frame)).index_select(0, used),
-                axis_weight,
+                frames.weight,
+                axes.share * taken.index_select(0, axes.atom),
                 torch.ones_like(nothing[:, 0, 0]),
             ]
         )
-        return order_frames(atoms, matrix, weight)
+        return Frames(
+            atom.index_select(0, order),
+            matrix.index_select(0, order),
+            weight.index_select(0, order),
+        )
 
     def candidates(
         self, unit: Tensor, asymmetry: Tensor, environment: Environment
@@ -134,65 +322,6 @@ class ClosestPairs(nn.Module):
         return (omega.unsqueeze(2) * unit).sum(dim=1)
 
 
-def adaptive_level(
-    cost: Tensor,
-    count: Tensor,
-    atom: Tensor,
-    n_atoms: int,
-    width: float,
-    largest: float,
-    derivatives: int = 2,
-) -> Tensor:
-    """As `adaptive_radius`, for P rows of which each belongs to one atom.
-
-    The level L of an atom solves sum count quintic((L - cost) / width) + (L / largest)^3 = 1.
-
-    Args:
-        cost: Cost of each row, (P,) float64.
-        count: How much each row counts, in [0, 1], (P,) float64.
-        atom: Atom of each row, (P,) int64.
-        n_atoms: Number of atoms.
-        width: Width of the switch, in the units of the cost.
-        largest: Upper bound of the level.
-        derivatives: How many derivatives of the result are exact, 1 or 2.
-
-    Returns:
-        L, (N,).
-    """
-    c, f = cost.detach(), count.detach()
-    level = _solve(c, f, atom, n_atoms, width, largest)
-    value, slopes = quintic_and_slope((level.index_select(0, atom) - c) / width)
-    slopes.mul_(f).div_(width)
-    slope = level.square().mul_(3.0 / largest**3).index_add(0, atom, slopes)
-    if derivatives < 2:
-        change = slopes * (cost - c) - value * (count - f)
-        return level + torch.zeros_like(level).index_add(0, atom, change) / slope
-    # Each step with a constant slope makes one more derivative of the implicit function exact.
-    for _ in range(2):
-        held = count * quintic((level.index_select(0, atom) - cost) / width)
-        level = level - ((level / largest) ** 3 - 1.0).index_add(0, atom, held) / slope
-    return level
-
-
-def _solve(
-    cost: Tensor, count: Tensor, atom: Tensor, n_atoms: int, width: float, largest: float
-) -> Tensor:
-    """The level to round-off."""
-    # Nothing is held below the cheapest row; the level of an atom without rows is the largest.
-    low = torch.full([n_atoms], largest, dtype=cost.dtype, device=cost.device)
-    full = torch.where(count == 1.0, cost + width, largest)
-    high = low.scatter_reduce(0, atom, full, "amin")
-    near = torch.where(count > 0.0, cost, largest)
-    search = start_search(low.scatter_reduce(0, atom, near, "amin"), high, width)
-    if n_atoms == 0:
-        return low
-    nothing = torch.zeros_like(low)
-    for k in range(100):
-        x = search.root.index_select(0, atom).sub_(cost).div_(width)
-        value, slope = quintic_and_slope(x)
-        held = nothing.index_add(0, atom, value.mul_(count))
-        slope = nothing.index_add(0, atom, slope.mul_(count).div_(width))
-        search = next_search(search, held, slope, largest)
-        if is_found(search, k, largest):
-            break
-    return search.root
+def _rows(of_unit: Tensor, of_distance: Tensor, of_switch: Tensor) -> Tensor:
+    """Gradients over u (P, 3), distance (P,) and switch (P,) side by side, (P, 5)."""
+    return torch.cat([of_unit, torch.stack([of_distance, of_switch], dim=1)], dim=1)

@@ -2,22 +2,27 @@
 
 from torch import nn
 
-from pet_mlip.ecse.axis_plane import AxisPlane, Plain
 from pet_mlip.ecse.closest_pairs import ClosestPairs
+from pet_mlip.ecse.frames import Frames, identity_frames
 from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.graph.environment import Environment
 
 
-def make_ensemble(cutoff: float, hypers: SymmetrizationHypers, derivatives: int = 2) -> nn.Module:
+class Plain(nn.Module):
+    """The ensemble of the unsymmetrized model: the identity, for every atom."""
+
+    def forward(self, environment: Environment) -> Frames:
+        """One identity matrix of weight one per atom."""
+        return identity_frames(environment.distance.shape[0], environment.distance.device)
+
+
+def make_ensemble(cutoff: float, hypers: SymmetrizationHypers) -> nn.Module:
     """Make the module that maps environments to frames.
 
     Args:
         cutoff: Of the environments in Å.
         hypers: Which ensemble, and its constants.
-        derivatives: How many derivatives of frames and weights over positions are exact, 1 or 2; 1
-            takes less time.
     """
-    if hypers.ensemble == "axis_plane":
-        return AxisPlane(cutoff, hypers.axis_plane, derivatives)
     if hypers.ensemble == "closest_pairs":
-        return ClosestPairs(cutoff, hypers.closest_pairs, derivatives)
+        return ClosestPairs(cutoff, hypers.closest_pairs)
     return Plain()

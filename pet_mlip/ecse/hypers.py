@@ -5,27 +5,6 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
-class AxisPlaneHypers(BaseModel):
-    """Constants of the axis-plane ensemble (docs/theory, section ECSE)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    axis_width: float = Field(0.5, gt=0, description="d1: width in Å of the axis switch.")
-    plane_width: float = Field(0.5, gt=0, description="d2: width in Å of the plane switch.")
-    collinear: float = Field(
-        0.05, ge=0, lt=1, description="w0: sin^2 of the angle below which a pair makes no plane."
-    )
-    collinear_width: float = Field(
-        0.25, gt=0, description="dw: range of sin^2 over which a pair becomes eligible."
-    )
-    handedness_width: float = Field(
-        0.1, gt=0, description="eps: |zeta| below which both mirror images are evaluated."
-    )
-    fallback: float = Field(
-        0.5, gt=0, le=1, description="S0: plane weight below which the collinear fallback fades in."
-    )
-
-
 class ClosestPairsHypers(BaseModel):
     """Constants of the closest-pairs ensemble (docs/theory, section ECSE)."""
 
@@ -60,15 +39,13 @@ class SymmetrizationHypers(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    ensemble: Literal["none", "closest_pairs", "axis_plane"] = Field(
+    ensemble: Literal["none", "closest_pairs"] = Field(
         "closest_pairs",
-        description="Frame ensemble: none (the plain, unsymmetrized model), closest_pairs, "
-        "or axis_plane.",
+        description="Frame ensemble: closest_pairs, or none (the plain, unsymmetrized model).",
     )
     closest_pairs: ClosestPairsHypers = Field(
         ClosestPairsHypers(), description="Constants of closest_pairs."
     )
-    axis_plane: AxisPlaneHypers = Field(AxisPlaneHypers(), description="Constants of axis_plane.")
     train: Literal["structure", "full"] = Field(
         "full",
         description="Frames in training: the whole ensemble (full), or, for ensemble: none, one "

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pet_mlip.ecse.ensembles import make_ensemble
+from pet_mlip.ecse.closest_pairs import ClosestPairs, Saved
 from pet_mlip.ecse.frames import Frames, count_frames, identity_frames
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.engine.pull_back import pull_back
 from pet_mlip.graph.chunks import Chunk, slice_edges, split
-from pet_mlip.graph.environment import build_environment
+from pet_mlip.graph.environment import Environment, build_environment, edges_of_gradient
 from pet_mlip.graph.graph import Graph, count_each, pad_edges
 from pet_mlip.graph.harmonics import Harmonics
 from pet_mlip.graph.hypers import PETHypers
@@ -71,8 +71,9 @@ class Potential(nn.Module):
         self.radial = RadialBasis(pet.num_radial, pet.cutoff)
         self.harmonics = Harmonics(pet.density_degree if pet.density_channels > 0 else -1)
         self.pet = PET(pet, len(self.species))
-        self.ensemble = make_ensemble(pet.cutoff, symmetrization, derivatives=1)
+        self.ensemble = ClosestPairs(pet.cutoff, symmetrization.closest_pairs)
         self.plain = symmetrization.ensemble == "none"
+        """Whether the identity is every atom's only frame."""
         self.block_size_cpu = BLOCK_SIZE_CPU
         self.block_size_gpu = BLOCK_SIZE_GPU
         self.piece_size_cpu = PIECE_SIZE_CPU
@@ -97,7 +98,8 @@ class Potential(nn.Module):
         inputs = self.preparation(graph)
         pieces = [Chunk(0, inputs.reach.atoms[0], 0, inputs.centre.shape[0])]
         plain = self.plain and frames is None
-        frames = self.find_frames(inputs, pieces, plain) if frames is None else frames
+        if frames is None:
+            frames, _ = self.find_frames(inputs, pieces)
         weights = torch.ones_like(inputs.repulsion)
         radial = self.radial_features(inputs.distance)
         size = self._block_size(radial, 0)
@@ -129,52 +131,50 @@ class Potential(nn.Module):
             training: Whether energies and gradient can be differentiated over the weights of the
                 network; only outside TorchScript.
         """
-        plain = self.plain and frames is None
-        pieces = self.split(inputs, plain or frames is not None)
-        if frames is None:
-            frames = self.find_frames(inputs, pieces, plain)
         radial = self.radial_features(inputs.distance)
-        fixed = detach(inputs)
-        fixed_frames = Frames(frames.atom, frames.matrix.detach(), frames.weight.detach())
         # What the network reads is constant for it: it has a derivative of its own.
+        fixed, fixed_radial = detach(inputs), radial.detach()
+        found = frames is None and not self.plain
+        plain = frames is None and self.plain
+        pieces = self.split(fixed, not found)
+        saved: list[Saved] = []
+        if frames is None:
+            with torch.no_grad():
+                frames, saved = self.find_frames(fixed, pieces)
         if training:
             energies, results, gradient = self.run_network(
-                fixed, radial.detach(), fixed_frames, plain, weights, compute_gradient, 0
+                fixed, fixed_radial, frames, plain, weights, compute_gradient, 0
             )
         else:
             with torch.no_grad():
                 energies, results, gradient = self.run_network(
-                    fixed,
-                    radial.detach(),
-                    fixed_frames,
-                    plain,
-                    weights,
-                    compute_gradient,
-                    chunk_size,
+                    fixed, fixed_radial, frames, plain, weights, compute_gradient, chunk_size
                 )
-        n_frames = count_frames(fixed_frames, inputs.reach.atoms[0])
+        n_frames = count_frames(frames, inputs.reach.atoms[0])
         if not compute_gradient:
             nothing = [torch.zeros_like(leaf) for leaf in leaves]
             return Evaluation(energies, nothing, n_frames, results)
-        outputs = [inputs.repulsion, radial, inputs.distance]
+        block_size = self._block_size(radial, chunk_size)
         of_directions, of_lengths = self.harmonics.vjp(
-            gradient.harmonics,
-            fixed.vectors,
-            fixed.distance,
-            self._block_size(radial, chunk_size),
+            gradient.harmonics, fixed.vectors, fixed.distance, block_size
         )
-        given = [weights, gradient.radial, of_lengths]
-        if len(pieces) == 1:
-            outputs += [frames.matrix, frames.weight]
-            given += [gradient.matrix, gradient.weight]
-        else:
-            through = self.pull_through_frames(inputs, pieces, frames, gradient, training)
-            outputs += [inputs.vectors, inputs.distance, inputs.frame_switch]
-            given += through
-        outputs += [inputs.vectors, inputs.switch]
-        given += [gradient.vectors + of_directions, gradient.switch]
-        of_leaves = pull_back(outputs, given, leaves, training)
-        return Evaluation(energies, of_leaves, n_frames, results)
+        of_vectors = gradient.vectors + of_directions
+        outputs = [inputs.repulsion, radial, inputs.switch]
+        given = [weights, gradient.radial, gradient.switch]
+        if found:
+            if training:
+                through = self.pull_through_frames(fixed, pieces, frames, saved, gradient)
+            else:
+                with torch.no_grad():
+                    through = self.pull_through_frames(fixed, pieces, frames, saved, gradient)
+            of_vectors, of_lengths = of_vectors + through[0], of_lengths + through[1]
+            outputs.append(inputs.frame_switch)
+            given.append(through[2])
+        outputs += [inputs.vectors, inputs.distance]
+        given += [of_vectors, of_lengths]
+        return Evaluation(
+            energies, pull_back(outputs, given, leaves, training), n_frames, results
+        )
 
     def run_network(
         self,
@@ -232,71 +232,55 @@ class Potential(nn.Module):
         piece_size = self.piece_size_gpu if n_neighbors.is_cuda else self.piece_size_cpu
         return split(n_neighbors + 1, first_edge, piece_size)
 
-    def find_frames(self, inputs: Inputs, pieces: list[Chunk], plain: bool) -> Frames:
-        """Find the frames of all centres; differentiable if they are found in one piece."""
-        if plain:
-            return identity_frames(inputs.reach.atoms[0], inputs.vectors.device)
+    def find_frames(self, inputs: Inputs, pieces: list[Chunk]) -> tuple[Frames, list[Saved]]:
+        """Find the frames of all centres, differentiable if the inputs are.
+
+        What their derivative needs is larger than they are: it is kept only if there is one piece.
+        """
+        saved: list[Saved] = []
+        if self.plain:
+            return identity_frames(inputs.reach.atoms[0], inputs.vectors.device), saved
         if len(pieces) == 1:
-            return self.frames_of(
-                pieces[0], inputs.centre, inputs.vectors, inputs.distance, inputs.frame_switch
-            )
+            frames, of_piece = self.ensemble.find(environment_of(inputs, pieces[0]))
+            saved.append(of_piece)
+            return frames, saved
         atom: list[Tensor] = []
         matrix: list[Tensor] = []
         weight: list[Tensor] = []
-        with torch.no_grad():
-            for piece in pieces:
-                found = self.frames_of(
-                    piece,
-                    slice_edges(inputs.centre, piece),
-                    slice_edges(inputs.vectors, piece),
-                    slice_edges(inputs.distance, piece),
-                    slice_edges(inputs.frame_switch, piece),
-                )
-                atom.append(found.atom)
-                matrix.append(found.matrix)
-                weight.append(found.weight)
-        return Frames(torch.cat(atom), torch.cat(matrix), torch.cat(weight))
-
-    def frames_of(
-        self, piece: Chunk, centre: Tensor, vectors: Tensor, distance: Tensor, switch: Tensor
-    ) -> Frames:
-        """Find the frames of some centres from their edges."""
-        padding = pad_edges(centre - piece.atom_start, piece.atom_end - piece.atom_start)
-        frames = self.ensemble(build_environment(vectors, distance, switch, padding))
-        return Frames(frames.atom + piece.atom_start, frames.matrix, frames.weight)
+        for piece in pieces:
+            found = self.ensemble(environment_of(inputs, piece))
+            atom.append(found.atom + piece.atom_start)
+            matrix.append(found.matrix)
+            weight.append(found.weight)
+        return Frames(torch.cat(atom), torch.cat(matrix), torch.cat(weight)), saved
 
     def pull_through_frames(
         self,
         inputs: Inputs,
         pieces: list[Chunk],
         frames: Frames,
+        saved: list[Saved],
         gradient: GeometryGradient,
-        training: bool,
     ) -> list[Tensor]:
         """Compute what comes through the frames of the gradient over vectors, distance, switch."""
+        if len(saved) == 1:
+            return self.edge_gradient(gradient.matrix, gradient.weight, saved[0])
         ends = torch.tensor([piece.atom_end for piece in pieces]).to(frames.atom.device)
         frame_ends: list[int] = torch.searchsorted(frames.atom, ends).tolist()
-        of_vectors: list[Tensor] = []
-        of_distance: list[Tensor] = []
-        of_switch: list[Tensor] = []
+        found: list[list[Tensor]] = []
         start = 0
         for piece, end in zip(pieces, frame_ends):  # noqa: B905 (TorchScript)
-            vectors = slice_edges(inputs.vectors, piece).detach().requires_grad_(True)
-            distance = slice_edges(inputs.distance, piece).detach().requires_grad_(True)
-            switch = slice_edges(inputs.frame_switch, piece).detach().requires_grad_(True)
-            centre = slice_edges(inputs.centre, piece)
-            found = self.frames_of(piece, centre, vectors, distance, switch)
-            through = pull_back(
-                [found.matrix, found.weight],
-                [gradient.matrix[start:end], gradient.weight[start:end]],
-                [vectors, distance, switch],
-                training,
-            )
-            of_vectors.append(through[0])
-            of_distance.append(through[1])
-            of_switch.append(through[2])
+            with torch.no_grad():
+                _, of_piece = self.ensemble.find(environment_of(inputs, piece))
+            matrix, weight = gradient.matrix[start:end], gradient.weight[start:end]
+            found.append(self.edge_gradient(matrix, weight, of_piece))
             start = end
-        return [torch.cat(of_vectors), torch.cat(of_distance), torch.cat(of_switch)]
+        return [torch.cat([of_piece[k] for of_piece in found]) for k in range(3)]
+
+    def edge_gradient(self, grad_matrix: Tensor, grad_weight: Tensor, saved: Saved) -> list[Tensor]:
+        """Take a gradient over frames to vectors, distance and switch of the edges."""
+        of_environment = self.ensemble.vjp(grad_matrix, grad_weight, saved)
+        return edges_of_gradient(of_environment, saved.environment.padding)
 
     def radial_features(self, distance: Tensor) -> Tensor:
         """Distance and radial functions of each edge, (E, 1 + size), in the network's dtype."""
@@ -347,7 +331,7 @@ class Potential(nn.Module):
         """Find the ensemble of every atom, differentiable in the edge vectors."""
         inputs = self.preparation(graph)
         whole = Chunk(0, inputs.reach.atoms[0], 0, inputs.centre.shape[0])
-        return self.find_frames(inputs, [whole], self.plain)
+        return self.find_frames(inputs, [whole])[0]
 
     @torch.jit.unused
     def config(self) -> dict[str, Any]:
@@ -366,6 +350,17 @@ class Potential(nn.Module):
             PETHypers(**config["pet"]),
             SymmetrizationHypers(**config["symmetrization"]),
         )
+
+
+def environment_of(inputs: Inputs, piece: Chunk) -> Environment:
+    """Gather the environments of some centres."""
+    centre = slice_edges(inputs.centre, piece) - piece.atom_start
+    return build_environment(
+        slice_edges(inputs.vectors, piece),
+        slice_edges(inputs.distance, piece),
+        slice_edges(inputs.frame_switch, piece),
+        pad_edges(centre, piece.atom_end - piece.atom_start),
+    )
 
 
 def detach(inputs: Inputs) -> Inputs:

@@ -23,6 +23,17 @@ class Environment(NamedTuple):
     """Cutoff switch f(r), 0 at padded places, (N, M)."""
 
 
+class EnvironmentGradient(NamedTuple):
+    """Gradient over environments; that over padded places means nothing."""
+
+    vectors: Tensor
+    """(N, M, 3)."""
+    distance: Tensor
+    """(N, M)."""
+    switch: Tensor
+    """(N, M)."""
+
+
 def build_environment(
     edge_vectors: Tensor, edge_distances: Tensor, edge_switch: Tensor, padding: Padding
 ) -> Environment:
@@ -41,3 +52,17 @@ def build_environment(
     switch = torch.where(padding.mask, switch, torch.zeros_like(switch))
     distance = edge_distances.index_select(0, places).reshape(n_atoms, width)
     return Environment(padding, vectors, distance, switch)
+
+
+def edges_of_gradient(gradient: EnvironmentGradient, padding: Padding) -> list[Tensor]:
+    """Take a gradient over environments to the edges, which `build_environment` gathered.
+
+    Returns:
+        Over vectors (E, 3), distances (E,) and switch (E,).
+    """
+    places = torch.nonzero(padding.mask.flatten()).squeeze(1)
+    return [
+        gradient.vectors.flatten(0, 1).index_select(0, places),
+        gradient.distance.flatten().index_select(0, places),
+        gradient.switch.flatten().index_select(0, places),
+    ]

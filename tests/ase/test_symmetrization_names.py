@@ -10,7 +10,7 @@ from pet_mlip.errors import UserError
     ("text", "expected"),
     [
         ("none", Symmetrization("none")),
-        ("structure", Symmetrization("structure", ensemble="axis_plane")),
+        ("structure", Symmetrization("structure", ensemble="closest_pairs")),
         (" structure:closest_pairs ", Symmetrization("structure", ensemble="closest_pairs")),
         ("quadrature:5", Symmetrization("quadrature", degree=5)),
         ("random:7", Symmetrization("random", seed=7)),

@@ -30,9 +30,9 @@ KINDS = {
     "adaptive": {"num_neighbors_adaptive": 6.0, "zbl": True},
     "one layer": {"num_gnn_layers": 1, "featurizer_type": "residual"},
 }
-ENSEMBLES = ["axis_plane", "closest_pairs"]
+ENSEMBLES = ["closest_pairs"]
 CASES = [
-    *((kind, "axis_plane") for kind in KINDS),
+    *((kind, "closest_pairs") for kind in KINDS),
     ("published", "closest_pairs"),
 ]
 

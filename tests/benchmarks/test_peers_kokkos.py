@@ -52,7 +52,7 @@ def test_the_files_hold_all_weights_under_metatrains_names(tmp_path):
 def test_what_pet_kokkos_does_not_know_is_refused(tmp_path):
     potential = own_potential(SHAPES["tiny"], seed=0)
     with pytest.raises(UserError, match="no ensembles"):
-        write_kokkos(tmp_path / "model", with_ensemble(potential, "axis_plane"))
+        write_kokkos(tmp_path / "model", with_ensemble(potential, "closest_pairs"))
     with pytest.raises(UserError, match="no radial functions"):
         write_kokkos(tmp_path / "model", own_potential(SHAPES["tiny"] | {"num_radial": 4}, seed=0))
 

@@ -151,7 +151,7 @@ def test_one_symmetrization_evaluates_in_it(run, run_json, tmp_path):
         ("plain.pt", ["none,sphere"], "'sphere' is not one of none, structure"),
         ("plain.pt", ["quadrature:fine"], "quadrature[:DEGREE]"),
         ("plain.pt", ["structure:nearest"], "ensemble 'nearest' is not one of"),
-        ("plain.pt", ["structure,structure:axis_plane"], "structure:axis_plane twice"),
+        ("plain.pt", ["structure,structure:closest_pairs"], "structure:closest_pairs twice"),
         ("plain.pt", ["none,structure", "--output", "p.xyz"], "give only one"),
     ],
 )

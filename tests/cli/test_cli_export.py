@@ -45,7 +45,7 @@ def test_output(run, tmp_path):
     ("ensemble", "train", "asked"),
     [
         ("none", "structure", "none"),
-        ("axis_plane", "full", "axis_plane"),
+        ("closest_pairs", "full", "closest_pairs"),
         ("closest_pairs", "full", "closest_pairs"),
     ],
 )
@@ -61,10 +61,10 @@ def test_what_a_training_prepared_for(run, tmp_path, ensemble, train, asked):
 @pytest.mark.parametrize(
     ("ensemble", "train", "asked", "reason"),
     [
-        ("none", "structure", "axis_plane", "symmetrization.train: structure"),
+        ("none", "structure", "closest_pairs", "symmetrization.train: structure"),
         ("none", "structure", "closest_pairs", "averages over closest_pairs frames"),
-        ("axis_plane", "full", "none", "in frames of the axis_plane ensemble"),
-        ("axis_plane", "full", "closest_pairs", "in frames of the axis_plane ensemble"),
+        ("closest_pairs", "full", "none", "in frames of the closest_pairs ensemble"),
+        ("closest_pairs", "full", "closest_pairs", "in frames of the closest_pairs ensemble"),
     ],
 )
 def test_what_it_did_not_prepare_for_takes_force(run, tmp_path, ensemble, train, asked, reason):
@@ -83,7 +83,7 @@ def test_unknown_ensemble(run, tmp_path):
     path = checkpoint(tmp_path / "a.ckpt", small_potential())
     code, _, err = run("export", path, "--symmetrization", "grid")
     assert code == 1
-    assert "axis_plane" in err
+    assert "closest_pairs" in err
 
 
 def test_a_damaged_checkpoint(run, tmp_path):

@@ -17,12 +17,12 @@ def test_model(run_json):
     assert found["model"]["species"] == "H, C, O, Si, Cu"
     assert found["model"]["cutoff [Å]"] == 4.0
     assert found["model"]["parameters"] > 1000
-    assert found["symmetrization"]["ensemble"] == "axis_plane"
+    assert found["symmetrization"]["ensemble"] == "closest_pairs"
     assert found["hyperparameters"]["d_pet"] == 16
 
 
 def test_declared_orientations(run_json):
-    assert "invariant, axis_plane" in run_json("info", "model.pt")["model"][AVERAGE]
+    assert "invariant, closest_pairs" in run_json("info", "model.pt")["model"][AVERAGE]
     assert "depend on the orientation" in run_json("info", "plain.pt")["model"][AVERAGE]
     for name, word in [("structure", "exact"), ("quadrature", "approximate"), ("random", "every")]:
         said = orientations({"inference": "plain", "orientations": name})

@@ -15,7 +15,6 @@ WIDTH = 0.5
 KINDS = ["random", "planar", "linear", "nearly linear", "equal distances", "near the cutoff"]
 SYMMETRIZATION = {
     "closest_pairs": SymmetrizationHypers(ensemble="closest_pairs"),
-    "axis_plane": SymmetrizationHypers(ensemble="axis_plane"),
 }
 
 

@@ -108,13 +108,13 @@ def test_structure_draws_one_rotation_per_structure(batch):
 
 def test_environment_draws_one_rotation_per_atom(batch):
     graph, structure = batch
-    frames = drawn_frames("environment", potential_with("axis_plane"), graph, structure, seeded())
+    frames = drawn_frames("environment", potential_with("closest_pairs"), graph, structure, seeded())
     assert frames.atom.tolist() == list(range(len(structure)))
     assert len(torch.unique(frames.matrix.flatten(1), dim=0)) == len(structure)
     assert (frames.weight == 1).all()
 
 
-@pytest.mark.parametrize("ensemble", ["closest_pairs", "axis_plane"])
+@pytest.mark.parametrize("ensemble", ["closest_pairs"])
 def test_sample_draws_from_the_ensemble(batch, ensemble):
     graph, structure = batch
     potential = potential_with(ensemble)
@@ -132,7 +132,7 @@ def test_sample_draws_from_the_ensemble(batch, ensemble):
     assert torch.isfinite(through_frames).all()
 
 
-@pytest.mark.parametrize("ensemble", ["closest_pairs", "axis_plane"])
+@pytest.mark.parametrize("ensemble", ["closest_pairs"])
 def test_full_is_the_inference_ensemble(batch, ensemble):
     graph, structure = batch
     potential = potential_with(ensemble)
@@ -140,7 +140,7 @@ def test_full_is_the_inference_ensemble(batch, ensemble):
     torch.testing.assert_close(potential(graph, frames), potential(graph), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("ensemble", ["closest_pairs", "axis_plane"])
+@pytest.mark.parametrize("ensemble", ["closest_pairs"])
 def test_forces_of_training_go_through_the_frames(batch, ensemble):
     """Frames that are given or found: the forces are the derivative of the same energy."""
     graph, structure = batch
@@ -160,7 +160,7 @@ def test_forces_of_training_go_through_the_frames(batch, ensemble):
 @pytest.mark.parametrize("mode", ["ensemble", "given"])
 def test_a_batch_is_prepared_once(batch, mode, monkeypatch):
     graph, structure = batch
-    potential = potential_with("axis_plane")
+    potential = potential_with("closest_pairs")
     frames = None
     if mode == "given":
         frames = drawn_frames("structure", potential, graph, structure, seeded())
@@ -174,7 +174,7 @@ def test_a_batch_is_prepared_once(batch, mode, monkeypatch):
 
 DRAWN = pytest.mark.parametrize(
     "mode, ensemble",
-    [("structure", "none"), ("environment", "axis_plane"), ("sample", "closest_pairs")],
+    [("structure", "none"), ("environment", "closest_pairs"), ("sample", "closest_pairs")],
 )
 
 
@@ -209,7 +209,7 @@ def test_random_numbers_are_random():
     assert moments == pytest.approx([0, 1, 0, 3], abs=0.15)
 
 
-@pytest.mark.parametrize("mode, ensemble", [("full", "none"), ("structure", "axis_plane")])
+@pytest.mark.parametrize("mode, ensemble", [("full", "none"), ("structure", "closest_pairs")])
 def test_impossible_combinations_are_refused(mode, ensemble):
     with pytest.raises(ValueError, match="choose"):
         SymmetrizationHypers(ensemble=ensemble, train=mode)

@@ -20,7 +20,7 @@ environments = st.builds(
 )
 seeds = st.integers(0, 10**6)
 quick = settings(max_examples=10)
-ensembles = pytest.mark.parametrize("name", ["axis_plane", "closest_pairs"])
+ensembles = pytest.mark.parametrize("name", ["closest_pairs"])
 THROUGH_SWITCHES = [
     ecse_paths.crossing_the_cutoff,
     ecse_paths.leaving_alone,
@@ -136,7 +136,7 @@ def test_fading_axes_keep_a_distribution_and_leave_full_environments_alone(name,
 
 
 def test_a_vector_vanishes_with_the_last_neighbour_because_axes_fade(monkeypatch):
-    model = model_named("axis_plane")
+    model = model_named("closest_pairs")
     vectors = (CUTOFF - 0.05) * torch.tensor([[0.6, 0.0, 0.8]], dtype=torch.float64)
     faded = outputs_of(model, [vectors])["dipole"].abs().max()
     monkeypatch.setattr("pet_mlip.ecse.symmetrized.fade_out_axes", lambda frames, _: frames)
@@ -193,7 +193,7 @@ def test_float32_is_covariant_to_its_own_precision(name):
 def test_structures_in_a_batch_are_those_alone():
     structures = [ase.build.molecule(name) for name in ("CH3CH2OH", "CO2", "H2O")]
     structures += [Atoms("C"), ase.build.bulk("C", "diamond", a=3.57)]
-    model = model_named("axis_plane")
+    model = model_named("closest_pairs")
     batch = batch_from_atoms(structures, CUTOFF)
     together = model(batch.graph)
     for index, atoms in enumerate(structures):

@@ -15,13 +15,13 @@ from pet_mlip.ecse.training import random_rotations
 from pet_mlip.errors import UserError
 
 HYPERS = {
-    "axis_plane": SymmetrizationHypers(ensemble="axis_plane"),
+    "closest_pairs": SymmetrizationHypers(ensemble="closest_pairs"),
     "none": SymmetrizationHypers(ensemble="none", train="structure"),
 }
 BATCH = batch_from_atoms([ase.build.molecule(name) for name in ("CH3OH", "CO2")], CUTOFF)
 
 
-def model_for(train: str, ensemble: str = "axis_plane") -> Symmetrized:
+def model_for(train: str, ensemble: str = "closest_pairs") -> Symmetrized:
     return Symmetrized(RandomNet(), CUTOFF, RANKS, symmetrization=HYPERS[ensemble], train=train)
 
 
@@ -54,7 +54,7 @@ def test_every_mode_evaluates_the_full_ensemble_in_eval():
 
 @pytest.mark.parametrize("mode", ["sample", "environment", "structure"])
 def test_keys_decide_on_the_frames(mode):
-    model = model_for(mode, "none" if mode == "structure" else "axis_plane")
+    model = model_for(mode, "none" if mode == "structure" else "closest_pairs")
     first, again, other = (
         model(BATCH.graph, BATCH.structure, torch.tensor(keys))["dipole"]
         for keys in ([1, 2], [1, 2], [1, 3])

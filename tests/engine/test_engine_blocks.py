@@ -28,7 +28,7 @@ def domain(potential):
 
 
 @pytest.mark.parametrize("inputs_of", [whole, domain])
-@pytest.mark.parametrize("ensemble", ["none", "axis_plane"])
+@pytest.mark.parametrize("ensemble", ["none", "closest_pairs"])
 @pytest.mark.parametrize("block_size", [1, 25, 10**6])
 def test_blocks(inputs_of, ensemble, block_size):
     potential = make_potential(ensemble, num_gnn_layers=2, cutoff=CUTOFF)

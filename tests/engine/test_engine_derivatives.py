@@ -138,7 +138,7 @@ def test_gradient_of_a_force_loss(model):
 @pytest.mark.parametrize("mode", ["structure", "full"])
 @pytest.mark.parametrize("function", ["Bump", "Cosine"])
 def test_training_on_symmetric_structures_is_finite(mode, function):
-    ensemble = "none" if mode == "structure" else "axis_plane"
+    ensemble = "none" if mode == "structure" else "closest_pairs"
     potential = make_potential(ensemble, cutoff_function=function, cutoff_width=3.0)
     potential.requires_grad_(True)
     atoms = structures()

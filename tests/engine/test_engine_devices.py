@@ -23,14 +23,14 @@ from pet_mlip.export import LoadedModel, load_model, save_model
 from pet_mlip.export.module import ExportedModel
 from pet_mlip.export.selfcheck import cluster_topology, random_cluster
 
-QUICK = ["none", "axis_plane", "closest_pairs"]
+QUICK = ["none", "closest_pairs"]
 MODELS = [(e, f, {}) for e in QUICK for f in FEATURIZERS]
 MODELS += [
-    ("axis_plane", "feedforward", {"transformer_type": "PostLN", "normalization": "LayerNorm"}),
+    ("closest_pairs", "feedforward", {"transformer_type": "PostLN", "normalization": "LayerNorm"}),
     ("none", "feedforward", {"zbl": True, "system_conditioning": True, "activation": "SiLU"}),
     ("none", "residual", {"num_neighbors_adaptive": 4.0, "adaptive_cutoff_method": "solver"}),
     ("none", "residual", {"num_neighbors_adaptive": 4.0, "adaptive_cutoff_method": "grid"}),
-    ("axis_plane", "residual", {"results": ["charges", "dipole", "polarizability"]}),
+    ("closest_pairs", "residual", {"results": ["charges", "dipole", "polarizability"]}),
 ]
 
 
@@ -138,7 +138,7 @@ def test_what_the_host_waits_for(graph):
     assert waits_of("none", graph, 30) == plain
     # And the frames: pieces, neighbours, two solutions with three checks each, six selections.
     expected = plain + Counter(_to_copy=1, _local_scalar_dense=7, nonzero=6)
-    assert waits_of("axis_plane", graph, 30).total() <= expected.total()
+    assert waits_of("closest_pairs", graph, 30).total() <= expected.total()
 
 
 def test_mixed_places_are_noticed():

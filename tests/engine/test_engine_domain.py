@@ -56,7 +56,7 @@ def test_a_whole_system(ensemble, chunk_size):
 @pytest.mark.parametrize("chunk_size", [0, 200])
 @pytest.mark.parametrize("featurizer", FEATURIZERS)
 @pytest.mark.parametrize("layers", [1, 2, 3])
-@pytest.mark.parametrize("ensemble", ["none", "axis_plane"])
+@pytest.mark.parametrize("ensemble", ["none", "closest_pairs"])
 def test_domains_add_up(ensemble, layers, featurizer, chunk_size):
     potential = make_potential(ensemble, featurizer, num_gnn_layers=layers)
     atoms = crystal()
@@ -76,7 +76,7 @@ def test_domains_add_up(ensemble, layers, featurizer, chunk_size):
 
 @pytest.mark.parametrize("featurizer", FEATURIZERS)
 def test_a_shell_too_thin_is_noticed(featurizer):
-    potential = make_potential("axis_plane", featurizer, num_gnn_layers=2)
+    potential = make_potential("closest_pairs", featurizer, num_gnn_layers=2)
     atoms = crystal()
     reach = potential.pet_hypers.interaction_range
     own = [0, 3, 4]
@@ -87,7 +87,7 @@ def test_a_shell_too_thin_is_noticed(featurizer):
 
 
 def test_layers_are_evaluated_no_further_than_needed(monkeypatch):
-    potential = make_potential("axis_plane", "feedforward", num_gnn_layers=2)
+    potential = make_potential("closest_pairs", "feedforward", num_gnn_layers=2)
     domain = domain_of(crystal(), [0], CUTOFF, 3, 3)
     sizes = {}
     forward = GNNLayer.forward
@@ -156,8 +156,8 @@ def test_edges_end_where_the_images_are():
 
 MODELS_OF_FLUX = [
     ("none", "residual", {"num_gnn_layers": 1}),
-    ("axis_plane", "feedforward", {"num_gnn_layers": 2}),
-    ("axis_plane", "residual", {"num_gnn_layers": 3}),
+    ("closest_pairs", "feedforward", {"num_gnn_layers": 2}),
+    ("closest_pairs", "residual", {"num_gnn_layers": 3}),
     ("none", "feedforward", {"num_gnn_layers": 1, "num_neighbors_adaptive": 4.0}),
 ]
 

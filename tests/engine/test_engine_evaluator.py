@@ -96,7 +96,7 @@ def test_same_as_eager(potential, chunk_size, sizes):
     assert not energies.requires_grad
 
 
-@pytest.mark.parametrize("ensemble", ["none", "axis_plane"])
+@pytest.mark.parametrize("ensemble", ["none", "closest_pairs"])
 @pytest.mark.parametrize("featurizer", FEATURIZERS)
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: "-".join(map(str, v.values())))
 def test_every_architecture(variant, featurizer, ensemble):
@@ -131,7 +131,7 @@ def test_without_edges(potential, species):
 
 
 def test_without_edges_and_norms_last():
-    check_without_edges(make_potential("axis_plane", transformer_type="PostLN"), [1, 8])
+    check_without_edges(make_potential("closest_pairs", transformer_type="PostLN"), [1, 8])
 
 
 def check_without_edges(potential, species):

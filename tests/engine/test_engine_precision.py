@@ -26,7 +26,7 @@ from pet_mlip.network.linear import Linear
 from pet_mlip.network.products import add_product
 
 MODELS = [(e, f, {}) for e in ENSEMBLES for f in FEATURIZERS]
-MODELS += [("axis_plane", "feedforward", variant) for variant in VARIANTS]
+MODELS += [("closest_pairs", "feedforward", variant) for variant in VARIANTS]
 IDS = ["-".join([e, f, *map(str, v.values())]) for e, f, v in MODELS]
 
 
@@ -62,7 +62,7 @@ def test_errors_are_those_of_the_precision(graph, ensemble, featurizer, variant)
 @pytest.mark.parametrize("precision", ["tf32", "bf16-mixed"])
 @pytest.mark.parametrize("featurizer", FEATURIZERS)
 def test_activations_that_are_evaluated_again_are_the_same(graph, featurizer, precision):
-    potential = make_potential("axis_plane", featurizer, num_attention_layers=2)
+    potential = make_potential("closest_pairs", featurizer, num_attention_layers=2)
     energies, gradient = energies_and_gradient(potential, graph, precision, chunk_size=10**6)
     again, same_gradient = energies_and_gradient(potential, graph, precision, chunk_size=60)
     # Atoms are in blocks of other sizes, and summed in another order before they are rounded.

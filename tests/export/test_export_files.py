@@ -31,7 +31,7 @@ def test_metadata(potential, path, summary):
     assert found.interaction_range == potential.pet_hypers.interaction_range
     assert found.dtype == "float64"
     assert found.units == {"energy": "eV", "length": "angstrom"}
-    assert found.symmetrization["ensemble"] == "axis_plane"
+    assert found.symmetrization["ensemble"] == "closest_pairs"
     assert found.symmetrization["inference"] == "environment"
     assert found.hypers == potential.pet_hypers.model_dump()
     assert found.n_parameters > 1000
@@ -54,7 +54,7 @@ def test_metadata_can_be_read_without_this_package(path):
 
 @pytest.mark.parametrize(
     ("ensemble", "inference"),
-    [("none", "plain"), ("axis_plane", "environment"), ("closest_pairs", "environment")],
+    [("none", "plain"), ("closest_pairs", "environment"), ("closest_pairs", "environment")],
 )
 def test_inference_mode_in_the_metadata(tmp_path, ensemble, inference):
     potential = small_potential(ensemble, num_gnn_layers=1)

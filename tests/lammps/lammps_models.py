@@ -44,7 +44,7 @@ MODELS = {
 def small_potential(name: str) -> Potential:
     """A random potential whose forces are of the order of 1 eV/Å."""
     hypers = dict(MODELS[name])
-    ensemble = hypers.pop("ensemble", "axis_plane")
+    ensemble = hypers.pop("ensemble", "closest_pairs")
     train = "structure" if ensemble == "none" else "full"
     sizes = {"d_pet": 12, "d_node": 12, "d_head": 8, "d_feedforward": 16, "num_heads": 2}
     hypers = {"cutoff_width": 0.6, "num_attention_layers": 1, **sizes, **hypers}

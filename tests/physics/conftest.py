@@ -7,9 +7,9 @@ from pet_mlip import PETCalculator
 from pet_mlip.export import save_model
 
 MODELS = {
-    "ecse": {"ensemble": "axis_plane"},
+    "ecse": {"ensemble": "closest_pairs"},
     "closest pairs": {"ensemble": "closest_pairs"},
-    "ecse residual": {"ensemble": "axis_plane", "featurizer_type": "residual"},
+    "ecse residual": {"ensemble": "closest_pairs", "featurizer_type": "residual"},
     "plain": {"ensemble": "none"},
 }
 

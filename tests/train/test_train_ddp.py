@@ -15,7 +15,7 @@ from pet_mlip.train.output import MetricsTable
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("ensemble", "mode"), [("axis_plane", "full"), ("none", "structure")])
+@pytest.mark.parametrize(("ensemble", "mode"), [("closest_pairs", "full"), ("none", "structure")])
 def test_two_processes_are_one(data: Path, tmp_path: Path, ensemble: str, mode: str) -> None:
     """Batches of 3 leave one process with less than the other, and once with nothing."""
     for devices in (1, 2):

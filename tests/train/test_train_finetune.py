@@ -68,7 +68,7 @@ def test_plain_models_train_in_random_orientations(plain: Path) -> None:
 
 
 @pytest.mark.usefixtures("only_exported")
-@pytest.mark.parametrize("ensemble", ["axis_plane", "closest_pairs"])
+@pytest.mark.parametrize("ensemble", ["closest_pairs"])
 def test_a_plain_model_gets_an_ensemble(
     data: Path, plain: Path, tmp_path: Path, ensemble: str
 ) -> None:

@@ -31,7 +31,7 @@ from pet_mlip.train.memory import MemoryBudget
 CPU = torch.device("cpu")
 
 
-def potential(ensemble: str = "axis_plane") -> Potential:
+def potential(ensemble: str = "closest_pairs") -> Potential:
     torch.manual_seed(0)
     sizes: dict[str, Any] = {"d_pet": 8, "d_node": 8, "d_head": 8, "d_feedforward": 8}
     hypers = PETHypers(cutoff=3.5, num_heads=2, **sizes)
@@ -55,7 +55,7 @@ def test_parts_of_a_batch_are_batches() -> None:
         assert part.index.tolist() == list(range(start, end))
 
 
-@pytest.mark.parametrize("ensemble", ["axis_plane", "none"])
+@pytest.mark.parametrize("ensemble", ["closest_pairs", "none"])
 def test_tokens(ensemble: str) -> None:
     """Each atom and its neighbours, however many frames it has."""
     model = potential(ensemble)
@@ -136,7 +136,7 @@ def test_a_training_in_parts_is_the_same_training(data: Path, tmp_path: Path) ->
     assert "so that it is evaluated in parts" in log
 
 
-@pytest.mark.parametrize("ensemble", ["axis_plane", "none"])
+@pytest.mark.parametrize("ensemble", ["closest_pairs", "none"])
 def test_predictions_in_chunks_are_those_of_training(ensemble: str) -> None:
     model = potential(ensemble).set_dtype(torch.float64).eval()
     batch = batch_from_atoms(structures(6, 4), model.cutoff)
@@ -237,7 +237,7 @@ def test_the_default_network_in_metals(tmp_path: Path) -> None:
     write(tmp_path / "val.xyz", copper(1, 2, 2, 2))
     tree = tiny_tree(tmp_path, epochs=1, batch_size=16, memory_gb=50.0)
     tree["model"] = {}
-    tree["symmetrization"] = {"ensemble": "axis_plane"}
+    tree["symmetrization"] = {"ensemble": "closest_pairs"}
     whole, added = peak(tree, tmp_path / "run", "training_step")
     print(f"{whole:.2f} GB, {added:.2f} of them in training")
     assert whole < 8 * 2**30 / 1e9

@@ -86,8 +86,8 @@ def test_the_exported_model_is_the_best_average(data: Path, finished: Path) -> N
 @pytest.mark.parametrize(
     ("ensemble", "train", "optimizer"),
     [
-        ("axis_plane", "full", "adamw"),
-        ("axis_plane", "full", "muon"),
+        ("closest_pairs", "full", "adamw"),
+        ("closest_pairs", "full", "muon"),
         ("closest_pairs", "full", "muon"),
         ("none", "structure", "adamw"),
     ],

@@ -28,14 +28,14 @@ class Symmetrization:
         mode: "none": evaluate as it is. "structure": exact and smooth; each atom's energy in the
             frames that its neighbours define. "quadrature": average over a fixed set of
             orientations, approximate. "random": one random orientation in every call.
-        ensemble: Frames of "structure": axis_plane, closest_pairs (fewer in rattled crystals) or
+        ensemble: Frames of "structure": closest_pairs, closest_pairs (fewer in rattled crystals) or
             pairs.
         degree: Of "quadrature": angular degree up to which the average is exact.
         seed: Of "random".
     """
 
     mode: str = "structure"
-    ensemble: str = "axis_plane"
+    ensemble: str = "closest_pairs"
     degree: int = 3
     seed: int = 0
 

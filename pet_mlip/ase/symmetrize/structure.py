@@ -77,7 +77,7 @@ class StructureAverage:
         self.engine = engine
         self.depth = metadata.interaction_range
         self.edge_cutoffs = EdgeCutoffs(hypers)
-        self.ensemble = make_ensemble(hypers.cutoff, symmetrization, derivatives=1)
+        self.ensemble = make_ensemble(hypers.cutoff, symmetrization)
 
     def __call__(
         self, numbers: Ints, edges: Edges, electronic: Ints | None, gradient: bool
