@@ -272,9 +272,7 @@ class ClosestPairs(nn.Module):
         no_axis = torch.zeros_like(axis)
         nothing = torch.zeros(axes.isolated.shape[0], 3, 3, dtype=unit.dtype, device=unit.device)
         atom = torch.cat([frames.atom, axes.atom, axes.isolated])
-        matrix = torch.cat(
-            [frames.matrix, torch.stack([axis, no_axis, no_axis], dim=2), nothing]
-        )
+        matrix = torch.cat([frames.matrix, torch.stack([axis, no_axis, no_axis], dim=2), nothing])
         weight = torch.cat(
             [
                 frames.weight,

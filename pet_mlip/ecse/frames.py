@@ -23,16 +23,6 @@ class Frames(NamedTuple):
     """(P,) float64."""
 
 
-def order_frames(atom: Tensor, matrix: Tensor, weight: Tensor) -> Frames:
-    """Frames in any order, (P,), (P, 3, 3) and (P,), ordered by atom."""
-    order = torch.argsort(atom, stable=True)
-    return Frames(
-        atom.index_select(0, order),
-        matrix.index_select(0, order),
-        weight.index_select(0, order),
-    )
-
-
 def single_frames(matrix: Tensor) -> Frames:
     """One frame of weight one per atom from matrices (N, 3, 3)."""
     n_atoms = matrix.shape[0]

@@ -1,6 +1,5 @@
 """The polynomial switch that frames fade in and out with."""
 
-import torch
 from torch import Tensor
 
 

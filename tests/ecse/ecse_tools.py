@@ -1,11 +1,11 @@
 """Environments, a random function of them, and its ensemble average."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pet_mlip.ecse.ensembles import make_ensemble
+from pet_mlip.ecse.closest_pairs import ClosestPairs
 from pet_mlip.ecse.frames import Frames
-from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.ecse.hypers import ClosestPairsHypers
 from pet_mlip.graph.cutoff import cutoff_switch
 from pet_mlip.graph.environment import Environment, build_environment
 from pet_mlip.graph.graph import pad_edges
@@ -13,14 +13,7 @@ from pet_mlip.graph.graph import pad_edges
 CUTOFF = 4.5
 WIDTH = 0.5
 KINDS = ["random", "planar", "linear", "nearly linear", "equal distances", "near the cutoff"]
-SYMMETRIZATION = {
-    "closest_pairs": SymmetrizationHypers(ensemble="closest_pairs"),
-}
-
-
-def ensemble_named(name: str) -> nn.Module:
-    """One of the ensembles under test."""
-    return make_ensemble(CUTOFF, SYMMETRIZATION[name])
+ENSEMBLE = ClosestPairs(CUTOFF, ClosestPairsHypers())
 
 
 def environment(vectors: list[Tensor]) -> Environment:
@@ -56,10 +49,10 @@ def average(frames: Frames, env: Environment) -> Tensor:
     return total.index_add(0, frames.atom, values * frames.weight[:, None])
 
 
-def symmetrized(ensemble: nn.Module, vectors: list[Tensor]) -> Tensor:
+def symmetrized(vectors: list[Tensor]) -> Tensor:
     """The averaged random function of environments, (N, n_outputs)."""
     env = environment(vectors)
-    return average(ensemble(env), env)
+    return average(ENSEMBLE(env), env)
 
 
 def unit_vectors(n: int, draw: torch.Generator) -> Tensor:
@@ -87,10 +80,10 @@ def random_vectors(kind: str, n: int, seed: int) -> Tensor:
     return distance * unit
 
 
-def gradient(ensemble: nn.Module, vectors: Tensor) -> Tensor:
+def gradient(vectors: Tensor) -> Tensor:
     """Gradient of the first output over one environment's neighbours, (n, 3), differentiable."""
     if not vectors.requires_grad:
         vectors = vectors.detach().requires_grad_(True)
-    value = symmetrized(ensemble, [vectors])[0, 0]
+    value = symmetrized([vectors])[0, 0]
     (found,) = torch.autograd.grad(value, vectors, create_graph=True)
     return found

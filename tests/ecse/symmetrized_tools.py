@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import torch
-from ecse_tools import CUTOFF, SYMMETRIZATION, WIDTH
+from ecse_tools import CUTOFF, WIDTH
 from torch import Tensor, nn
 
 from pet_mlip.ecse import Symmetrized
@@ -41,12 +41,9 @@ class RandomNet(nn.Module):
         }
 
 
-def model_named(name: str) -> Symmetrized:
-    """The random network, symmetrized by one of the ensembles of `SYMMETRIZATION`."""
-    model = Symmetrized(
-        RandomNet(), CUTOFF, RANKS, cutoff_width=WIDTH, symmetrization=SYMMETRIZATION[name]
-    )
-    return model.eval()
+def symmetrized_net() -> Symmetrized:
+    """The random network in the frames of the ensemble."""
+    return Symmetrized(RandomNet(), CUTOFF, RANKS, cutoff_width=WIDTH).eval()
 
 
 def graph_of(vectors: list[Tensor]) -> Graph:

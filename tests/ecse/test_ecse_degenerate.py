@@ -4,10 +4,11 @@ import ase.build
 import pytest
 import torch
 from ase import Atoms
-from ecse_tools import CUTOFF, SYMMETRIZATION
+from ecse_tools import CUTOFF
 from reference_pet import reference_energies
 
 from pet_mlip.data.batch import batch_from_atoms
+from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.ecse.training import random_rotations
 from pet_mlip.engine.potential import Potential
 from pet_mlip.graph.graph import Graph
@@ -39,15 +40,12 @@ STRUCTURES = {
     "cell smaller than the cutoff": ase.build.bulk("C", "sc", a=1.8),
 }
 
-pytestmark = [
-    pytest.mark.parametrize("name", SYMMETRIZATION),
-    pytest.mark.parametrize("structure", STRUCTURES),
-]
+pytestmark = pytest.mark.parametrize("structure", STRUCTURES)
 
 
-def make_potential(name: str) -> Potential:
+def make_potential() -> Potential:
     torch.manual_seed(0)
-    return Potential([6], PET, SYMMETRIZATION[name]).set_dtype(torch.float64)
+    return Potential([6], PET, SymmetrizationHypers()).set_dtype(torch.float64)
 
 
 def total_energy(potential: Potential, graph: Graph, vectors: torch.Tensor) -> torch.Tensor:
@@ -59,8 +57,8 @@ def edges_of(structure: str) -> Graph:
     return graph._replace(edge_vectors=graph.edge_vectors.requires_grad_(True))
 
 
-def test_derivatives_are_finite_and_right(name, structure):
-    potential = make_potential(name)
+def test_derivatives_are_finite_and_right(structure):
+    potential = make_potential()
     graph = edges_of(structure)
     vectors = graph.edge_vectors
     energy = total_energy(potential, graph, vectors)
@@ -80,9 +78,9 @@ def test_derivatives_are_finite_and_right(name, structure):
     torch.testing.assert_close(slope, expected, rtol=1e-6, atol=1e-7)
 
 
-def test_second_derivatives_are_finite(name, structure):
+def test_second_derivatives_are_finite(structure):
     """Of the model as plain autograd sees it: its own derivatives go as far as the forces."""
-    potential = make_potential(name)
+    potential = make_potential()
     graph = edges_of(structure)
     vectors = graph.edge_vectors
     energies = reference_energies(potential, graph)
@@ -96,8 +94,8 @@ def test_second_derivatives_are_finite(name, structure):
     assert torch.isfinite(second).all()
 
 
-def test_invariant_under_every_operation(name, structure):
-    potential = make_potential(name)
+def test_invariant_under_every_operation(structure):
+    potential = make_potential()
     graph = batch_from_atoms([STRUCTURES[structure]], CUTOFF).graph
     with torch.no_grad():
         plain = potential(graph)

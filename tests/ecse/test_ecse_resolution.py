@@ -12,21 +12,18 @@ import numpy as np
 import pytest
 import torch
 from ase import Atom, Atoms
-from ecse_tools import CUTOFF, SYMMETRIZATION, WIDTH, ensemble_named, symmetrized
+from ecse_tools import CUTOFF, WIDTH, symmetrized
 from model_tools import FEATURIZERS, graph_of, make_potential
 from scipy.spatial.distance import pdist
 from scipy.spatial.transform import Rotation
-
-pytestmark = pytest.mark.parametrize("name", SYMMETRIZATION)
 
 SPLITS = [(1, 1, -1, -1), (1, -1, 1, -1)]
 """Sides of four neighbours at equal heights: as many above as below, in two ways."""
 
 
-def potential_with(name, featurizer="residual", n_layers=1, density_channels=0):
+def potential_with(featurizer="residual", n_layers=1, density_channels=0):
     return make_potential(
-        name,
-        featurizer,
+        featurizer=featurizer,
         cutoff=CUTOFF,
         cutoff_width=WIDTH,
         num_gnn_layers=n_layers,
@@ -86,9 +83,9 @@ def total_energy(potential, atoms):
         return float(potential(graph_of(atoms, cutoff=CUTOFF)).sum())
 
 
-def assert_mirror_images(name, atoms):
+def assert_mirror_images(atoms):
     """The frames of the first atom come in pairs of mirror images of equal weight."""
-    frames = potential_with(name).layer_frames(graph_of(atoms, cutoff=CUTOFF))
+    frames = potential_with().layer_frames(graph_of(atoms, cutoff=CUTOFF))
     matrix, weight = (values[frames.atom == 0] for values in (frames.matrix, frames.weight))
     mirrored = matrix * torch.tensor([1.0, 1.0, -1.0], dtype=torch.float64)
     distance = (matrix[:, None] - mirrored[None]).abs().amax(dim=(2, 3))
@@ -97,13 +94,13 @@ def assert_mirror_images(name, atoms):
     torch.testing.assert_close(weight[partner], weight, rtol=0, atol=1e-12)
 
 
-def test_two_neighbours_on_the_same_or_on_opposite_sides(name):
+def test_two_neighbours_on_the_same_or_on_opposite_sides():
     """The weights of the mirror images tell, by a coupling of the two heights."""
-    potential = potential_with(name)
+    potential = potential_with()
     differences = []
     for height in (0.02, 0.01):
         same, opposite = (flat_but_for([height, side * height]) for side in (1, -1))
-        assert_mirror_images(name, opposite)
+        assert_mirror_images(opposite)
         differences.append(first_energy(potential, same) - first_energy(potential, opposite))
     assert abs(differences[1]) > 1e-6
     assert differences[0] / differences[1] == pytest.approx(4.0, rel=0.05)
@@ -112,47 +109,47 @@ def test_two_neighbours_on_the_same_or_on_opposite_sides(name):
 @pytest.mark.parametrize("case", UNLIKE)
 @pytest.mark.parametrize("n_layers", [1, 2])
 @pytest.mark.parametrize("featurizer", FEATURIZERS)
-def test_structures_differ_because_atoms_see_each_other(name, case, featurizer, n_layers):
+def test_structures_differ_because_atoms_see_each_other(case, featurizer, n_layers):
     a, b = UNLIKE[case]
-    potential = potential_with(name, featurizer, n_layers)
+    potential = potential_with(featurizer, n_layers)
     assert abs(total_energy(potential, a) - total_energy(potential, b)) > 1e-3
 
 
 @pytest.mark.parametrize("case", UNLIKE)
-def test_messages_tell_apart_what_tokens_do_not(name, case):
+def test_messages_tell_apart_what_tokens_do_not(case):
     a, b = UNLIKE[case]
-    potential = potential_with(name, n_layers=2)
+    potential = potential_with(n_layers=2)
     assert abs(first_energy(potential, a) - first_energy(potential, b)) > 1e-5
 
 
-def test_a_neighbour_off_the_plane_that_makes_frames_tells_the_sides_apart(name):
+def test_a_neighbour_off_the_plane_that_makes_frames_tells_the_sides_apart():
     a, b = (atoms.copy() for atoms in UNLIKE["plane"])
     for atoms in (a, b):
         atoms.append(Atom("C", [-0.3, -0.6, 0.9]))
-    potential = potential_with(name)
+    potential = potential_with()
     assert abs(first_energy(potential, a) - first_energy(potential, b)) > 1e-4
 
 
 @pytest.mark.parametrize("case", UNLIKE)
-def test_one_layer_of_one_atom_cannot(name, case):
+def test_one_layer_of_one_atom_cannot(case):
     """Its tokens are the same, although its neighbours are not arranged in the same way."""
     a, b = UNLIKE[case]
     assert np.abs(np.sort(pdist(a.positions)) - np.sort(pdist(b.positions))).max() > 0.01
-    assert_mirror_images(name, a)
-    potential = potential_with(name)
+    assert_mirror_images(a)
+    potential = potential_with()
     assert first_energy(potential, a) == pytest.approx(first_energy(potential, b), abs=1e-12)
 
 
 @pytest.mark.parametrize("case", UNLIKE)
-def test_the_neighbour_density_tells_apart_what_frames_do_not(name, case):
+def test_the_neighbour_density_tells_apart_what_frames_do_not(case):
     a, b = UNLIKE[case]
-    potential = potential_with(name, density_channels=4)
+    potential = potential_with(density_channels=4)
     assert abs(first_energy(potential, a) - first_energy(potential, b)) > 1e-3
 
 
-def test_the_neighbour_density_sees_sides_that_nobody_else_sees(name):
+def test_the_neighbour_density_sees_sides_that_nobody_else_sees():
     a, b = (scattered(split) for split in SPLITS)
-    potential = potential_with(name, density_channels=4)
+    potential = potential_with(density_channels=4)
     assert abs(total_energy(potential, a) - total_energy(potential, b)) > 1e-5
 
 
@@ -167,9 +164,9 @@ def coupling(potential, first, second, height=4e-3):
 
 
 @pytest.mark.parametrize("n_layers", [1, 2])
-def test_heights_are_coupled_through_the_handedness_only(name, n_layers):
+def test_heights_are_coupled_through_the_handedness_only(n_layers):
     """In one layer K_ab = alpha_a w_b + alpha_b w_a; the w are equal at equal distances."""
-    potential = potential_with(name, n_layers=n_layers)
+    potential = potential_with(n_layers=n_layers)
     pairs = [((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2))]
     sums = [sum(coupling(potential, *pair) for pair in both) for both in pairs]
     spread = np.ptp(sums) / np.abs(sums).max()
@@ -177,23 +174,23 @@ def test_heights_are_coupled_through_the_handedness_only(name, n_layers):
 
 
 @pytest.mark.parametrize("case", UNLIKE)
-def test_an_average_over_outputs_could(name, case):
+def test_an_average_over_outputs_could(case):
     """In a frame the network sees all neighbours at once: the price is one evaluation per frame."""
     environments = [torch.tensor(atoms.positions[1:]) for atoms in UNLIKE[case]]
-    a, b = symmetrized(ensemble_named(name), environments)
+    a, b = symmetrized(environments)
     assert (a - b).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("n_layers", [1, 3])
 @pytest.mark.parametrize("featurizer", FEATURIZERS)
-def test_no_number_of_layers_helps_if_nobody_else_sees_the_sides(name, featurizer, n_layers):
+def test_no_number_of_layers_helps_if_nobody_else_sees_the_sides(featurizer, n_layers):
     """Contrived: nothing out of the plane is closer than the cutoff but to a single atom."""
     a, b = (scattered(split) for split in SPLITS)
     assert np.abs(np.sort(pdist(a.positions)) - np.sort(pdist(b.positions))).max() > 0.01
     for atoms in (a, b):
         seen = atoms.get_all_distances() < CUTOFF
         assert (seen[3:].sum(axis=1) == 2).all()  # themselves and the first
-    potential = potential_with(name, featurizer, n_layers)
+    potential = potential_with(featurizer, n_layers)
     flat = scattered([0, 0, 0, 0])
     size = abs(total_energy(potential, a) - total_energy(potential, flat))
     assert size > 1e-5

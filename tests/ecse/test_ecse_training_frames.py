@@ -22,7 +22,7 @@ def seeded(seed: int = 0, n: int = 2) -> torch.Tensor:
     return 1000 * seed + torch.arange(n)
 
 
-def potential_with(ensemble: str) -> Potential:
+def potential_with(ensemble: str = "closest_pairs") -> Potential:
     torch.manual_seed(0)
     mode = "structure" if ensemble == "none" else "full"
     return Potential([1, 6, 8], PET, SymmetrizationHypers(ensemble=ensemble, train=mode))
@@ -108,16 +108,15 @@ def test_structure_draws_one_rotation_per_structure(batch):
 
 def test_environment_draws_one_rotation_per_atom(batch):
     graph, structure = batch
-    frames = drawn_frames("environment", potential_with("closest_pairs"), graph, structure, seeded())
+    frames = drawn_frames("environment", potential_with(), graph, structure, seeded())
     assert frames.atom.tolist() == list(range(len(structure)))
     assert len(torch.unique(frames.matrix.flatten(1), dim=0)) == len(structure)
     assert (frames.weight == 1).all()
 
 
-@pytest.mark.parametrize("ensemble", ["closest_pairs"])
-def test_sample_draws_from_the_ensemble(batch, ensemble):
+def test_sample_draws_from_the_ensemble(batch):
     graph, structure = batch
-    potential = potential_with(ensemble)
+    potential = potential_with()
     vectors = graph.edge_vectors.clone().requires_grad_(True)
     whole = potential.layer_frames(graph)
     moving = graph._replace(edge_vectors=vectors)
@@ -132,19 +131,17 @@ def test_sample_draws_from_the_ensemble(batch, ensemble):
     assert torch.isfinite(through_frames).all()
 
 
-@pytest.mark.parametrize("ensemble", ["closest_pairs"])
-def test_full_is_the_inference_ensemble(batch, ensemble):
+def test_full_is_the_inference_ensemble(batch):
     graph, structure = batch
-    potential = potential_with(ensemble)
+    potential = potential_with()
     frames = drawn_frames("full", potential, graph, structure, seeded())
     torch.testing.assert_close(potential(graph, frames), potential(graph), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("ensemble", ["closest_pairs"])
-def test_forces_of_training_go_through_the_frames(batch, ensemble):
+def test_forces_of_training_go_through_the_frames(batch):
     """Frames that are given or found: the forces are the derivative of the same energy."""
     graph, structure = batch
-    potential = potential_with(ensemble).set_dtype(torch.float64)
+    potential = potential_with().set_dtype(torch.float64)
     vectors = graph.edge_vectors.clone().requires_grad_(True)
     moving = graph._replace(edge_vectors=vectors)
     frames = drawn_frames("full", potential, moving, structure, seeded())
@@ -160,14 +157,14 @@ def test_forces_of_training_go_through_the_frames(batch, ensemble):
 @pytest.mark.parametrize("mode", ["ensemble", "given"])
 def test_a_batch_is_prepared_once(batch, mode, monkeypatch):
     graph, structure = batch
-    potential = potential_with("closest_pairs")
+    potential = potential_with()
     frames = None
     if mode == "given":
         frames = drawn_frames("structure", potential, graph, structure, seeded())
     calls = []
-    prepare, ensemble = potential.preparation.forward, potential.ensemble.forward
+    prepare, find = potential.preparation.forward, potential.ensemble.find
     monkeypatch.setattr(potential.preparation, "forward", lambda g: calls.append("p") or prepare(g))
-    monkeypatch.setattr(potential.ensemble, "forward", lambda e: calls.append("e") or ensemble(e))
+    monkeypatch.setattr(potential.ensemble, "find", lambda e: calls.append("e") or find(e))
     predict(potential, graph, structure, 2, frames, training=True)
     assert calls == (["p"] if mode == "given" else ["p", "e"])
 

@@ -9,7 +9,7 @@ from ecse_paths import assert_no_jump
 from ecse_tools import CUTOFF, KINDS, random_vectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from symmetrized_tools import RANKS, RandomNet, graph_of, model_named, outputs_of, turned
+from symmetrized_tools import RANKS, RandomNet, graph_of, outputs_of, symmetrized_net, turned
 
 from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.ecse import SymmetrizationHypers, Symmetrized
@@ -20,7 +20,6 @@ environments = st.builds(
 )
 seeds = st.integers(0, 10**6)
 quick = settings(max_examples=10)
-ensembles = pytest.mark.parametrize("name", ["closest_pairs"])
 THROUGH_SWITCHES = [
     ecse_paths.crossing_the_cutoff,
     ecse_paths.leaving_alone,
@@ -40,11 +39,10 @@ def assert_same(found, expected, tolerance=1e-10):
         torch.testing.assert_close(found[name], expected[name], rtol=0, atol=tolerance)
 
 
-@ensembles
 @quick
 @given(batch=st.lists(environments, min_size=1, max_size=4), seed=seeds)
-def test_covariant_under_every_operation(name, batch, seed):
-    model = model_named(name)
+def test_covariant_under_every_operation(batch, seed):
+    model = symmetrized_net()
     plain = outputs_of(model, batch)
     special = torch.diag_embed(torch.tensor([[-1.0, -1, -1], [1, 1, -1], [-1, -1, 1]]))
     operations = torch.cat([special.to(torch.float64), random_rotations(seed + torch.arange(3))])
@@ -64,11 +62,10 @@ def test_the_plain_backbone_is_not_covariant():
         assert (found[name] - plain[name]).abs().max() > 0.1
 
 
-@ensembles
 @quick
 @given(vectors=environments, seed=seeds)
-def test_independent_of_the_order_of_neighbours(name, vectors, seed):
-    model = model_named(name)
+def test_independent_of_the_order_of_neighbours(vectors, seed):
+    model = symmetrized_net()
     graph = graph_of([vectors])
     order = torch.randperm(len(vectors), generator=torch.Generator().manual_seed(seed))
     shuffled = graph._replace(
@@ -77,11 +74,10 @@ def test_independent_of_the_order_of_neighbours(name, vectors, seed):
     assert_same(model(shuffled), model(graph), 1e-12)
 
 
-@ensembles
 @quick
 @given(batch=st.lists(environments, min_size=2, max_size=4))
-def test_environments_do_not_see_each_other_padding_or_what_is_beyond_the_cutoff(name, batch):
-    model = model_named(name)
+def test_environments_do_not_see_each_other_padding_or_what_is_beyond_the_cutoff(batch):
+    model = symmetrized_net()
     far = torch.tensor([[0.0, CUTOFF + 1e-9, 0.0], [3.0, 4.0, 5.0]], dtype=torch.float64)
     together = outputs_of(model, [torch.cat([vectors, far]) for vectors in batch])
     for place, vectors in enumerate(batch):
@@ -89,12 +85,11 @@ def test_environments_do_not_see_each_other_padding_or_what_is_beyond_the_cutoff
         assert_same({key: found[place : place + 1] for key, found in together.items()}, alone)
 
 
-@ensembles
 @pytest.mark.parametrize("kind", LINEAR)
-def test_a_linear_environment_has_axial_outputs(name, kind):
+def test_a_linear_environment_has_axial_outputs(kind):
     vectors = LINEAR[kind]
     axis = vectors[0] / vectors[0].norm()
-    found = outputs_of(model_named(name), [vectors])
+    found = outputs_of(symmetrized_net(), [vectors])
     along = torch.outer(axis, axis)
     dipole, tensor = found["dipole"][0], found["polarizability"][0]
     torch.testing.assert_close(dipole, (dipole @ axis)[:, None] * axis, rtol=0, atol=1e-12)
@@ -107,9 +102,8 @@ def test_a_linear_environment_has_axial_outputs(name, kind):
     assert perpendicular.abs().max() > 1e-3
 
 
-@ensembles
-def test_an_isolated_atom_is_isotropic(name):
-    model = model_named(name)
+def test_an_isolated_atom_is_isotropic():
+    model = symmetrized_net()
     found = model(batch_from_atoms([Atoms("OC", [(0, 0, 0), (0, 0, 9)])], CUTOFF).graph)
     assert (found["dipole"] == 0).all()
     tensor = found["polarizability"]
@@ -119,11 +113,10 @@ def test_an_isolated_atom_is_isotropic(name):
     assert (third[0] - third[1]).abs().max() > 1e-3
 
 
-@ensembles
 @given(batch=st.lists(environments, min_size=1, max_size=4))
 @quick
-def test_fading_axes_keep_a_distribution_and_leave_full_environments_alone(name, batch):
-    model, graph = model_named(name), graph_of(batch)
+def test_fading_axes_keep_a_distribution_and_leave_full_environments_alone(batch):
+    model, graph = symmetrized_net(), graph_of(batch)
     environment = model.neighbourhood(graph).environment
     frames, faded = model.ensemble(environment), model.layer_frames(graph)
     n_atoms = len(graph.species)
@@ -136,7 +129,7 @@ def test_fading_axes_keep_a_distribution_and_leave_full_environments_alone(name,
 
 
 def test_a_vector_vanishes_with_the_last_neighbour_because_axes_fade(monkeypatch):
-    model = model_named("closest_pairs")
+    model = symmetrized_net()
     vectors = (CUTOFF - 0.05) * torch.tensor([[0.6, 0.0, 0.8]], dtype=torch.float64)
     faded = outputs_of(model, [vectors])["dipole"].abs().max()
     monkeypatch.setattr("pet_mlip.ecse.symmetrized.fade_out_axes", lambda frames, _: frames)
@@ -145,11 +138,10 @@ def test_a_vector_vanishes_with_the_last_neighbour_because_axes_fade(monkeypatch
     assert faded < 0.01 * kept
 
 
-@ensembles
 @pytest.mark.parametrize("output", ["dipole", "polarizability"])
 @pytest.mark.parametrize("path", THROUGH_SWITCHES, ids=lambda path: path.__name__)
-def test_no_jump_along_a_path(name, output, path):
-    model = model_named(name)
+def test_no_jump_along_a_path(output, path):
+    model = symmetrized_net()
     # A generic component: those of planar environments may be zero by symmetry.
     weight = torch.tensor([0.3, -0.8, 0.5], dtype=torch.float64)
 
@@ -162,10 +154,9 @@ def test_no_jump_along_a_path(name, output, path):
     assert_no_jump(component, path)
 
 
-@ensembles
 @pytest.mark.parametrize("kind", KINDS)
-def test_first_and_second_derivatives(name, kind):
-    model = model_named(name)
+def test_first_and_second_derivatives(kind):
+    model = symmetrized_net()
     vectors = random_vectors(kind, 3, 5).requires_grad_(True)
 
     def function(moved):
@@ -176,9 +167,8 @@ def test_first_and_second_derivatives(name, kind):
     assert torch.autograd.gradgradcheck(function, vectors, atol=1e-4, rtol=1e-3, fast_mode=True)
 
 
-@ensembles
-def test_float32_is_covariant_to_its_own_precision(name):
-    model = model_named(name)
+def test_float32_is_covariant_to_its_own_precision():
+    model = symmetrized_net()
     batch = [random_vectors(kind, 6, seed) for seed, kind in enumerate(KINDS)]
     exact = outputs_of(model, batch)
     model.float()
@@ -193,7 +183,7 @@ def test_float32_is_covariant_to_its_own_precision(name):
 def test_structures_in_a_batch_are_those_alone():
     structures = [ase.build.molecule(name) for name in ("CH3CH2OH", "CO2", "H2O")]
     structures += [Atoms("C"), ase.build.bulk("C", "diamond", a=3.57)]
-    model = model_named("closest_pairs")
+    model = symmetrized_net()
     batch = batch_from_atoms(structures, CUTOFF)
     together = model(batch.graph)
     for index, atoms in enumerate(structures):
@@ -205,7 +195,7 @@ def test_structures_in_a_batch_are_those_alone():
 
 def test_a_crystal_has_the_tensors_of_its_point_group():
     atoms = ase.build.bulk("C", "diamond", a=3.57)
-    found = model_named("closest_pairs")(batch_from_atoms([atoms], CUTOFF).graph)
+    found = symmetrized_net()(batch_from_atoms([atoms], CUTOFF).graph)
     tensor = found["polarizability"]
     third = torch.einsum("ncaa->nc", tensor)[..., None, None] / 3
     assert found["dipole"].abs().max() < 1e-10
