@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from model_tools import BLOCKS
 
 from pet_mlip.convert.hypers import AS_METATRAIN, OURS_ALONE
 from pet_mlip.convert.weights import metatrain_name
@@ -122,7 +123,7 @@ def random_potential(seed=0, **hypers):
     """A small random potential that a checkpoint of metatrain could hold."""
     sizes = {"d_pet": 8, "d_node": 12, "d_head": 6, "d_feedforward": 10, "num_heads": 2}
     sizes |= {"cutoff": 3.5, "num_attention_layers": 1, "cutoff_width": 0.5}
-    sizes |= {**AS_METATRAIN, **hypers}
+    sizes |= {"featurizer_type": "feedforward", **BLOCKS, **AS_METATRAIN, **hypers}
     plain = SymmetrizationHypers(ensemble="none", train="structure")
     with torch.random.fork_rng():
         torch.manual_seed(seed)

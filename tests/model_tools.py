@@ -16,12 +16,15 @@ CUTOFF = 3.0
 SPECIES = [1, 6, 8, 14]
 ENSEMBLES = ["none", "closest_pairs"]
 FEATURIZERS = ["feedforward", "residual"]
+BLOCKS = {"transformer_type": "PreLN", "normalization": "RMSNorm", "activation": "SwiGLU"}
+"""What goes with feedforward in metatrain; the defaults go with residual."""
 
 
 def make_potential(ensemble="closest_pairs", featurizer="feedforward", **hypers) -> Potential:
     """A random float64 potential whose biases and norms are random too."""
     sizes = {"d_pet": 8, "d_node": 12, "d_head": 6, "d_feedforward": 10, "num_heads": 2}
     sizes |= {"cutoff": CUTOFF, "num_attention_layers": 1, "num_radial": 3, **hypers}
+    sizes = {**BLOCKS, **sizes} if featurizer == "feedforward" else sizes
     train = "structure" if ensemble == "none" else "full"
     pet = PETHypers(featurizer_type=featurizer, **sizes)
     symmetrization = SymmetrizationHypers(ensemble=ensemble, train=train)

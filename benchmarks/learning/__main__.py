@@ -33,12 +33,16 @@ def learn(
     contestants: Annotated[
         str,
         typer.Option(help=f"Some of {', '.join(who.CONTESTANTS)} with commas between, or all."),
-    ] = "all",
+    ] = "ours,mace,metatrain",
     minutes: Annotated[
         float | None,
         typer.Option(min=0.1, help="Budget of each training; by default 12 to 60, by set."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of splits and of everyone's weights.")] = 0,
+    structures: Annotated[
+        int | None,
+        typer.Option(min=2, help="Train on a random choice of so many of each set, at most."),
+    ] = None,
     ours_set: Annotated[
         list[str] | None,
         typer.Option(
@@ -56,7 +60,7 @@ def learn(
     chosen, taking_part = what.choose(sets, data), who.choose(contestants)
     check_no_file(output)
     check_writable(output)
-    settings = Settings(data, output, minutes, seed, tuple(ours_set or ()))
+    settings = Settings(data, output, minutes, seed, tuple(ours_set or ()), structures)
 
     def keep(results: Results) -> None:
         for name, entries in results["sets"].items():

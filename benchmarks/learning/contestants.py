@@ -6,12 +6,13 @@ import hashlib
 import shutil
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Event
+from types import MappingProxyType
 from typing import Any
 
 import ase.io
@@ -98,6 +99,8 @@ class Ours(Contestant):
     title = "pet_mlip"
     package = "pet_mlip"
     marks = Marks("run/metrics.csv", bool)
+    training: Mapping[str, Any] = MappingProxyType({})
+    """What is not by default in the section of that name."""
 
     def version(self) -> str:
         """Its version and the digest of its sources, which change more often."""
@@ -122,6 +125,7 @@ class Ours(Contestant):
                 "max_time": task.seconds,
                 "batch_size": task.one.batch,
                 "seed": task.seed,
+                **self.training,
             },
         }
         write_text(folder / "train.yaml", yaml.safe_dump(config, sort_keys=False))
@@ -132,6 +136,14 @@ class Ours(Contestant):
         marks = clock.run(command, folder, core, stop, self.marks)
         points = curves.ours((folder / "run" / "metrics.csv").read_text(), marks)
         return Trained(folder / "run" / "model.pt", points, marks[-1] - marks[0])
+
+
+class OursFromStart(Ours):
+    """This package from the weights that it comes with."""
+
+    name = "ours_start"
+    title = "pet_mlip from organic-xtb"
+    training = MappingProxyType({"init_from": "organic-xtb"})
 
 
 class Peer(Contestant):
@@ -310,7 +322,9 @@ class Metatrain(Peer):
         return folder / "model.pt"
 
 
-CONTESTANTS: dict[str, Contestant] = {c.name: c for c in (Ours(), Mace(), Metatrain())}
+CONTESTANTS: dict[str, Contestant] = {
+    c.name: c for c in (Ours(), OursFromStart(), Mace(), Metatrain())
+}
 
 
 def choose(names: str) -> list[Contestant]:

@@ -50,14 +50,17 @@ class Prepared:
         )
 
 
-def prepare(one: LearningSet, data: Path, folder: Path, seed: int) -> Prepared:
+def prepare(
+    one: LearningSet, data: Path, folder: Path, seed: int, most: int | None = None
+) -> Prepared:
     """Write the files of a set.
 
     Args:
         one: The set.
         data: The data root.
         folder: Where to write.
-        seed: Of the split, where one has to be made, and of the trial.
+        seed: Of the split, where one has to be made, of the trial, and of a smaller set.
+        most: Structures to train on, at most; the validation set shrinks with them.
 
     Raises:
         UserError: A structure has no energy or forces, or the folder cannot be written.
@@ -68,6 +71,10 @@ def prepare(one: LearningSet, data: Path, folder: Path, seed: int) -> Prepared:
         train, validation = split(train, seed)
     else:
         validation = read(data / one.validation)
+    if most is not None and len(train) > most:
+        share = most / len(train)
+        train = _draw(train, most, seed)
+        validation = _draw(validation, max(1, round(share * len(validation))), seed)
     tests = {name: read(data / file) for name, file in one.tests.items()}
     if one.apart is not None:
         tests = _separate(tests, one.apart)
@@ -128,6 +135,12 @@ def split(structures: list[Atoms], seed: int) -> tuple[list[Atoms], list[Atoms]]
     aside = set(np.random.default_rng(seed).permutation(len(structures))[:n_aside].tolist())
     kept = [atoms for k, atoms in enumerate(structures) if k not in aside]
     return kept, [atoms for k, atoms in enumerate(structures) if k in aside]
+
+
+def _draw(structures: list[Atoms], number: int, seed: int) -> list[Atoms]:
+    """Draw some of the structures; they keep their order."""
+    chosen = np.random.default_rng(seed).permutation(len(structures))[:number]
+    return [structures[k] for k in sorted(chosen.tolist())]
 
 
 def baseline(structures: list[Atoms]) -> dict[int, float]:

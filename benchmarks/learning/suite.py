@@ -14,7 +14,7 @@ from threading import Event
 from typing import Any
 
 from benchmarks.learning import clock
-from benchmarks.learning.contestants import Contestant, Say, Task
+from benchmarks.learning.contestants import Contestant, Ours, Say, Task
 from benchmarks.learning.prepare import prepare
 from benchmarks.learning.sets import LearningSet
 from benchmarks.peers.suite import machine
@@ -39,6 +39,8 @@ class Settings:
     seed: int = 0
     ours_set: tuple[str, ...] = ()
     """Changes to our default configuration, as KEY=VALUE."""
+    structures: int | None = None
+    """In the training set, at most."""
 
     def minutes_of(self, one: LearningSet) -> float:
         """Budget of each training on a set."""
@@ -52,7 +54,8 @@ def conditions(one: LearningSet, contestant: Contestant, settings: Settings) -> 
         "minutes": settings.minutes_of(one),
         "seed": settings.seed,
         "batch": one.batch,
-        "set": list(settings.ours_set) if contestant.name == "ours" else [],
+        "structures": settings.structures,
+        "set": list(settings.ours_set) if isinstance(contestant, Ours) else [],
     }
 
 
@@ -147,7 +150,7 @@ def _task(one: LearningSet, settings: Settings) -> Task:
     folder = settings.output.resolve() / one.name
     return Task(
         one,
-        prepare(one, settings.data, folder, settings.seed),
+        prepare(one, settings.data, folder, settings.seed, settings.structures),
         60.0 * settings.minutes_of(one),
         settings.seed,
         settings.ours_set,

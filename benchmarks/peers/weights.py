@@ -26,6 +26,10 @@ METATRAIN_DEFAULTS = {
     "d_head": 128,
     "d_feedforward": 256,
     "num_heads": 8,
+    "featurizer_type": "feedforward",
+    "transformer_type": "PreLN",
+    "normalization": "RMSNorm",
+    "activation": "SwiGLU",
 }
 
 

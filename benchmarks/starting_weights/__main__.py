@@ -27,6 +27,24 @@ def generate(
     make_data(output, structures, processes, seed)
 
 
+@app.command()
+def ship(
+    run: Annotated[Path, typer.Argument(help="Folder of the training.")],
+    name: Annotated[str, typer.Option(help="Of the weights.")] = "organic-xtb",
+) -> None:
+    """Put the weights of a training into the package, as a checkpoint and as an exported model."""
+    from pet_mlip.export import save_model
+    from pet_mlip.train.checkpoint import load_checkpoint, read_checkpoint, write_checkpoint
+    from pet_mlip.weights import CHECKPOINT, FOLDER, MODEL
+
+    content = read_checkpoint(run / "best.ckpt")
+    kept = ("package_version", "config", "loss_scale", "potential", "dtype", "average", "summary")
+    checkpoint = FOLDER / f"{name}{CHECKPOINT}"
+    write_checkpoint(checkpoint, {key: content[key] for key in kept})
+    potential, _, summary = load_checkpoint(checkpoint)
+    save_model(FOLDER / f"{name}{MODEL}", potential, training_summary=summary)
+
+
 def main() -> None:
     """Run the command line; a mistake is one sentence and exit code 1."""
     run_app(app)

@@ -85,9 +85,7 @@ def _pair_up(one: Chem.Mol, rng: np.random.Generator) -> Chem.Mol | None:
     return both if AllChem.MMFFHasAllMoleculeParams(both) else None
 
 
-def _run_dynamics(
-    molecule: Chem.Mol, temperature: float, rng: np.random.Generator
-) -> Array | None:
+def _run_dynamics(molecule: Chem.Mol, temperature: float, rng: np.random.Generator) -> Array | None:
     """Run Langevin dynamics with MMFF94 from a relaxed geometry; None if it fails."""
     properties = AllChem.MMFFGetMoleculeProperties(molecule)
     field = AllChem.MMFFGetMoleculeForceField(

@@ -72,7 +72,8 @@ class PETCalculator(Calculator):
     `time_neighbours` and `time_model`.
 
     Args:
-        model: Path of an exported model, or what `pet_mlip.export.load_model` returned.
+        model: Path of an exported model, the name of one that comes with the package
+            (`pet_mlip.weights`), or what `pet_mlip.export.load_model` returned.
         device: "auto", "cpu" or "cuda[:N]"; of no effect on a loaded model.
         dtype: "float64", "float32", "tf32" (GPUs only) or "bf16-mixed", to run the network in
             another precision than it was exported in; of no effect on a loaded model.
@@ -84,10 +85,9 @@ class PETCalculator(Calculator):
             no bound; by default what a quarter of the available memory holds, at most 4 GB of it
             on a CPU.
         symmetrization: For models that are not invariant (published PETs): "structure" (exact),
-            "quadrature" or "random" (approximate), with a choice such as "structure:closest_pairs",
-            "quadrature:5" (the degree) or "random:1" (the seed), or a `Symmetrization`; "none" to
-            evaluate the model as it is. By default what the file asks for. `cost` tells what
-            "structure" takes.
+            "quadrature" or "random" (approximate), with a choice such as "quadrature:5" (the
+            degree) or "random:1" (the seed), or a `Symmetrization`; "none" to evaluate the model as
+            it is. By default what the file asks for. `cost` tells what "structure" takes.
 
     Raises:
         UserError: There is no such file, or it is not a model of this package.

@@ -38,7 +38,7 @@ StateKey = Annotated[
 Symmetrizations = Annotated[
     str | None,
     typer.Option(
-        help="For models that are not invariant: none, structure[:ENSEMBLE] (exact), "
+        help="For models that are not invariant: none, structure (exact), "
         "quadrature[:DEGREE] or random[:SEED]; several with commas between are compared. By "
         "default what the model's file asks for."
     ),

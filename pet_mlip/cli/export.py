@@ -29,15 +29,15 @@ def export(
     symmetrization: Annotated[
         str | None,
         typer.Option(
-            help="Frame ensemble of the exported model: none, closest_pairs or closest_pairs; "
-            "by default the one it was trained for. For models that are not invariant also "
+            help="Frame ensemble of the exported model: closest_pairs or none; by default what it "
+            "was trained for. For models that are not invariant also "
             "structure (exact), quadrature or random (approximate): averages over orientations of "
             "the whole structure, which the ASE calculator then takes by default."
         ),
     ] = None,
     force: Annotated[
         bool,
-        typer.Option(help="Export with an ensemble that the training did not prepare it for."),
+        typer.Option(help="Export with or without frames even if the training was the other way."),
     ] = False,
 ) -> None:
     """Export a checkpoint to one TorchScript file, which needs nothing else to run.

@@ -87,7 +87,7 @@ def md(
     symmetrization: Annotated[
         str | None,
         typer.Option(
-            help="For models that are not invariant: none, structure[:ENSEMBLE] (exact), "
+            help="For models that are not invariant: none, structure (exact), "
             "quadrature[:DEGREE], or random[:SEED], one random orientation for each step, which "
             "costs nothing and needs a thermostat. By default what the model's file asks for."
         ),

@@ -126,8 +126,9 @@ class TrainingConfig(Section):
     init_from: str | None = Field(
         None,
         description="Checkpoint whose averaged weights are the starting point (fine-tuning), or "
-        "null. Its architecture is taken over, and its symmetrization unless that section is "
-        "given; the composition baseline is fitted again (see data.baseline).",
+        "the name of one that comes with the package (organic-xtb), or null. Its architecture is "
+        "taken over, and its symmetrization unless that section is given; the composition baseline "
+        "is fitted again (see data.baseline).",
     )
     freeze: Parts = Field(
         default_factory=list,

@@ -139,8 +139,7 @@ class Potential(nn.Module):
         pieces = self.split(fixed, not found)
         saved: list[Saved] = []
         if frames is None:
-            with torch.no_grad():
-                frames, saved = self.find_frames(fixed, pieces)
+            frames, saved = self.find_frames(fixed, pieces)
         if training:
             energies, results, gradient = self.run_network(
                 fixed, fixed_radial, frames, plain, weights, compute_gradient, 0
@@ -162,19 +161,13 @@ class Potential(nn.Module):
         outputs = [inputs.repulsion, radial, inputs.switch]
         given = [weights, gradient.radial, gradient.switch]
         if found:
-            if training:
-                through = self.pull_through_frames(fixed, pieces, frames, saved, gradient)
-            else:
-                with torch.no_grad():
-                    through = self.pull_through_frames(fixed, pieces, frames, saved, gradient)
+            through = self.pull_through_frames(fixed, pieces, frames, saved, gradient)
             of_vectors, of_lengths = of_vectors + through[0], of_lengths + through[1]
             outputs.append(inputs.frame_switch)
             given.append(through[2])
         outputs += [inputs.vectors, inputs.distance]
         given += [of_vectors, of_lengths]
-        return Evaluation(
-            energies, pull_back(outputs, given, leaves, training), n_frames, results
-        )
+        return Evaluation(energies, pull_back(outputs, given, leaves, training), n_frames, results)
 
     def run_network(
         self,
@@ -270,8 +263,7 @@ class Potential(nn.Module):
         found: list[list[Tensor]] = []
         start = 0
         for piece, end in zip(pieces, frame_ends):  # noqa: B905 (TorchScript)
-            with torch.no_grad():
-                _, of_piece = self.ensemble.find(environment_of(inputs, piece))
+            _, of_piece = self.ensemble.find(environment_of(inputs, piece))
             matrix, weight = gradient.matrix[start:end], gradient.weight[start:end]
             found.append(self.edge_gradient(matrix, weight, of_piece))
             start = end

@@ -36,6 +36,7 @@ from pet_mlip.export.selfcheck import check_exported
 from pet_mlip.files import check_replaceable, check_writable, replacing
 from pet_mlip.graph.graph import Topology
 from pet_mlip.version import __version__
+from pet_mlip.weights import MODEL, find_weights
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 """Of the network in a file; it can be run in others."""
@@ -229,7 +230,7 @@ def load_model(path: str | Path, device: str = "auto", dtype: str | None = None)
     """Load an exported file.
 
     Args:
-        path: The file.
+        path: The file, or the name of a model that comes with the package.
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
         dtype: Of the network: float64, float32, tf32 (GPUs only) or bf16-mixed; by default as in
             the file. See `pet_mlip.engine.precision`.
@@ -243,7 +244,7 @@ def load_model(path: str | Path, device: str = "auto", dtype: str | None = None)
     try:
         with warnings.catch_warnings(), torch.inference_mode(False):
             warnings.simplefilter("ignore")
-            module = torch.jit.load(str(path), map_location=target)
+            module = torch.jit.load(str(find_weights(path, MODEL)), map_location=target)
     except RuntimeError as error:
         raise UserError(
             f"{path}: torch {torch.__version__} cannot read it (written with torch "

@@ -12,6 +12,7 @@ from pet_mlip.engine.memory import bytes_per_token
 from pet_mlip.engine.precision import Precision
 from pet_mlip.errors import UserError
 from pet_mlip.graph.hypers import PETHypers
+from pet_mlip.weights import MODEL, find_weights, or_shipped
 
 FORMAT_VERSION = 8
 METADATA_NAME = "pet_mlip.json"
@@ -90,9 +91,9 @@ def read_metadata(path: str | Path) -> Metadata:
     Raises:
         UserError: If the file is missing, cut short, not an exported model, or of a newer format.
     """
-    path = Path(path)
+    path = find_weights(path, MODEL)
     if not path.is_file():
-        raise UserError(f"{path}: there is no such model file; check the path.")
+        raise UserError(f"{path}: there is no such model file; {or_shipped()}.")
     try:
         with zipfile.ZipFile(path) as archive:
             names = [n for n in archive.namelist() if n.endswith(f"/extra/{METADATA_NAME}")]

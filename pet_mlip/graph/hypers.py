@@ -53,16 +53,16 @@ class PETHypers(BaseModel):
     num_heads: int = Field(4, gt=0, description="Attention heads.")
     num_attention_layers: int = Field(2, gt=0, description="Attention layers per GNN layer.")
     num_gnn_layers: int = Field(2, gt=0, description="Message-passing layers.")
-    normalization: Literal["RMSNorm", "LayerNorm"] = Field("RMSNorm", description="Token norm.")
-    activation: Literal["SwiGLU", "SiLU"] = Field("SwiGLU", description="Of the token MLP.")
+    normalization: Literal["RMSNorm", "LayerNorm"] = Field("LayerNorm", description="Token norm.")
+    activation: Literal["SwiGLU", "SiLU"] = Field("SiLU", description="Of the token MLP.")
     transformer_type: Literal["PreLN", "PostLN"] = Field(
-        "PreLN", description="Whether tokens are normalised before or after attention and MLP."
+        "PostLN", description="Whether tokens are normalised before or after attention and MLP."
     )
     attention_temperature: float = Field(
         1.0, gt=0, description="Divides the attention scores, besides sqrt(head width)."
     )
     featurizer_type: Literal["feedforward", "residual"] = Field(
-        "feedforward",
+        "residual",
         description="residual: energies from every GNN layer (2023 paper); feedforward: from the "
         "last one, with messages that mix both directions of an edge (current uPET models).",
     )

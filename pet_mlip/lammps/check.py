@@ -102,9 +102,8 @@ def random_potential() -> Potential:
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        symmetrization = SymmetrizationHypers(ensemble="closest_pairs", train="full")
         numbers = [atomic_numbers[symbol] for symbol in ELEMENTS]
-        potential = Potential(numbers, hypers, symmetrization).set_dtype(torch.float64)
+        potential = Potential(numbers, hypers, SymmetrizationHypers()).set_dtype(torch.float64)
     potential.set_baseline({8: -4.0, 14: -3.0}, 1.0)
     return potential.eval()
 

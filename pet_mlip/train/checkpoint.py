@@ -12,6 +12,7 @@ import torch
 from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
 from pet_mlip.files import replacing
+from pet_mlip.weights import CHECKPOINT, find_weights, or_shipped
 
 KIND = "pet_mlip checkpoint"
 FORMAT_VERSION = 4
@@ -29,12 +30,15 @@ def write_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """The content of a checkpoint, its tensors on the CPU.
 
+    Args:
+        path: A file, or the name of weights that come with the package.
+
     Raises:
         UserError: if the file is missing, cut short, something else, or of another version.
     """
-    path = Path(path)
+    path = find_weights(path, CHECKPOINT)
     if not path.is_file():
-        raise UserError(f"There is no checkpoint {path}.")
+        raise UserError(f"There is no checkpoint {path}; {or_shipped()}.")
     if not zipfile.is_zipfile(path):
         raise UserError(f"{path} is no pet_mlip checkpoint, or it is cut short.")
     if _is_torchscript(path):
@@ -79,15 +83,15 @@ def load_checkpoint(path: str | Path) -> tuple[Potential, dict[str, Any], dict[s
     return restore_potential(content, "average"), content["config"], content["summary"]
 
 
-def restore_potential(content: dict[str, Any], weights: str) -> Potential:
+def restore_potential(content: dict[str, Any], which: str) -> Potential:
     """A potential in the dtype it was trained in.
 
     Args:
         content: From `read_checkpoint`.
-        weights: ``average`` (EMA) or ``weights`` (the optimiser's).
+        which: ``average`` (EMA) or ``weights`` (the optimiser's).
     """
     with torch.random.fork_rng(devices=[]):
         potential = Potential.from_config(content["potential"])
     potential.set_dtype(getattr(torch, content["dtype"]))
-    potential.load_state_dict(content[weights])
+    potential.load_state_dict(content[which])
     return potential.eval()

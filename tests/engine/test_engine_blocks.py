@@ -34,7 +34,7 @@ def test_blocks(inputs_of, ensemble, block_size):
     potential = make_potential(ensemble, num_gnn_layers=2, cutoff=CUTOFF)
     inputs = inputs_of(potential)
     plain = ensemble == "none"
-    frames = potential.find_frames(inputs, potential.split(inputs, plain), plain)
+    frames, _ = potential.find_frames(inputs, potential.split(inputs, plain))
     n_atoms = inputs.reach.atoms[0]
     blocks = make_blocks(inputs, frames, plain, block_size, potential.pet.width, torch.float64)
     if ensemble != "none":

@@ -13,7 +13,6 @@ from pet_mlip.ase.symmetrize.rotations import (
     quadrature,
 )
 from pet_mlip.ase.symmetrize.structure import StructureAverage
-from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.errors import UserError
 from pet_mlip.export.metadata import Orientations
 
@@ -28,14 +27,11 @@ class Symmetrization:
         mode: "none": evaluate as it is. "structure": exact and smooth; each atom's energy in the
             frames that its neighbours define. "quadrature": average over a fixed set of
             orientations, approximate. "random": one random orientation in every call.
-        ensemble: Frames of "structure": closest_pairs, closest_pairs (fewer in rattled crystals) or
-            pairs.
         degree: Of "quadrature": angular degree up to which the average is exact.
         seed: Of "random".
     """
 
     mode: str = "structure"
-    ensemble: str = "closest_pairs"
     degree: int = 3
     seed: int = 0
 
@@ -43,10 +39,6 @@ class Symmetrization:
         modes = get_args(Orientations)
         if self.mode not in modes:
             raise UserError(f"symmetrization {self.mode!r} is not one of {', '.join(modes)}.")
-        known = get_args(SymmetrizationHypers.model_fields["ensemble"].annotation)
-        ensembles = [name for name in known if name != "none"]
-        if self.ensemble not in ensembles:
-            raise UserError(f"ensemble {self.ensemble!r} is not one of {', '.join(ensembles)}.")
         if self.seed < 0:
             raise UserError(f"seed {self.seed} is negative; give a number from 0 on.")
         if not 0 <= self.degree <= max(LEBEDEV_DEGREES):
@@ -54,7 +46,7 @@ class Symmetrization:
 
     @classmethod
     def parse(cls, text: str) -> Symmetrization:
-        """MODE, or MODE:CHOICE with what the mode lets one choose: an ensemble, degree or seed.
+        """Read MODE, or MODE:CHOICE with what some modes let one choose: a degree or a seed.
 
         Raises:
             UserError: It is none of these.
@@ -62,20 +54,18 @@ class Symmetrization:
         mode, colon, choice = text.strip().partition(":")
         if not colon:
             return cls(mode)
-        if mode == "structure":
-            return cls(mode, ensemble=choice)
         if mode == "quadrature" and choice.isdecimal():
             return cls(mode, degree=int(choice))
         if mode == "random" and choice.isdecimal():
             return cls(mode, seed=int(choice))
         raise UserError(
-            f"symmetrization {text.strip()!r} is not known; use none, structure[:ENSEMBLE], "
+            f"symmetrization {text.strip()!r} is not known; use none, structure, "
             "quadrature[:DEGREE] or random[:SEED]."
         )
 
     def __str__(self) -> str:
         """The text that `parse` reads, with every choice spelled out."""
-        choice = {"structure": self.ensemble, "quadrature": self.degree, "random": self.seed}
+        choice = {"quadrature": self.degree, "random": self.seed}
         return f"{self.mode}:{choice[self.mode]}" if self.mode in choice else self.mode
 
     def engine(self, engine: Engine) -> AnyEngine:
@@ -92,8 +82,7 @@ class Symmetrization:
                 f"itself; leave out symmetrization={self.mode!r}."
             )
         if self.mode == "structure":
-            hypers = SymmetrizationHypers.model_validate({"ensemble": self.ensemble})
-            return StructureAverage(engine, hypers)
+            return StructureAverage(engine)
         if self.mode == "quadrature":
             return RotationAverage(engine, *quadrature(self.degree))
         return RandomRotation(engine, self.seed)

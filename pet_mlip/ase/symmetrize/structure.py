@@ -13,9 +13,9 @@ from pet_mlip.ase.engine import Engine, Output, virials_from_edge_gradient
 from pet_mlip.ase.neighbours import Edges
 from pet_mlip.ase.symmetrize.equivalence import Copies, Framed, find_copies
 from pet_mlip.ase.symmetrize.fields import Bonds, Fields, make_domain, receptive_fields
-from pet_mlip.ecse.ensembles import make_ensemble
+from pet_mlip.ecse.closest_pairs import ClosestPairs
 from pet_mlip.ecse.frames import Frames
-from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.ecse.hypers import ClosestPairsHypers
 from pet_mlip.engine.derivatives import forces_from_edge_gradient
 from pet_mlip.graph.chunks import split
 from pet_mlip.graph.environment import build_environment
@@ -68,16 +68,15 @@ class StructureAverage:
 
     Args:
         engine: A plain exported model.
-        symmetrization: The frame ensemble.
     """
 
-    def __init__(self, engine: Engine, symmetrization: SymmetrizationHypers) -> None:
+    def __init__(self, engine: Engine) -> None:
         metadata = engine.model.metadata
         hypers = PETHypers(**metadata.hypers)
         self.engine = engine
         self.depth = metadata.interaction_range
         self.edge_cutoffs = EdgeCutoffs(hypers)
-        self.ensemble = make_ensemble(hypers.cutoff, symmetrization)
+        self.ensemble = ClosestPairs(hypers.cutoff, ClosestPairsHypers())
 
     def __call__(
         self, numbers: Ints, edges: Edges, electronic: Ints | None, gradient: bool
