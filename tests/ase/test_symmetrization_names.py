@@ -10,8 +10,7 @@ from pet_mlip.errors import UserError
     ("text", "expected"),
     [
         ("none", Symmetrization("none")),
-        ("structure", Symmetrization("structure", ensemble="closest_pairs")),
-        (" structure:closest_pairs ", Symmetrization("structure", ensemble="closest_pairs")),
+        (" structure ", Symmetrization("structure")),
         ("quadrature:5", Symmetrization("quadrature", degree=5)),
         ("random:7", Symmetrization("random", seed=7)),
     ],
@@ -22,7 +21,7 @@ def test_names(text, expected):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "sphere", "none:1", "quadrature:", "quadrature:-1", "random:x", "structure:none"]
+    "text", ["", "sphere", "none:1", "quadrature:", "quadrature:-1", "random:x", "structure:1"]
 )
 def test_what_is_none_of_them(text):
     with pytest.raises(UserError, match="is not"):

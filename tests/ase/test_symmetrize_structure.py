@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from model_files import small_potential
 
 from pet_mlip import PETCalculator
-from pet_mlip.ase.symmetrize.modes import Symmetrization
 from pet_mlip.errors import UserError
 from pet_mlip.export import load_model, save_model
 
@@ -30,11 +29,6 @@ KINDS = {
     "adaptive": {"num_neighbors_adaptive": 6.0, "zbl": True},
     "one layer": {"num_gnn_layers": 1, "featurizer_type": "residual"},
 }
-ENSEMBLES = ["closest_pairs"]
-CASES = [
-    *((kind, "closest_pairs") for kind in KINDS),
-    ("published", "closest_pairs"),
-]
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +79,9 @@ def random_operation(seed):
     return np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0]
 
 
-@pytest.mark.parametrize(("kind", "ensemble"), CASES)
-def test_invariance_under_every_operation(models, kind, ensemble):
-    symmetrized = PETCalculator(models[kind], symmetrization=Symmetrization(ensemble=ensemble))
+@pytest.mark.parametrize("kind", KINDS)
+def test_invariance_under_every_operation(models, kind):
+    symmetrized = PETCalculator(models[kind], symmetrization="structure")
     for seed, (name, atoms) in enumerate(structures().items()):
         energy, forces = predictions(symmetrized, atoms)
         for operation in (random_operation(seed), -random_operation(seed)):
@@ -105,9 +99,9 @@ def test_the_plain_model_is_not_invariant(models, kind):
     assert abs(predictions(plain, turned)[0] - predictions(plain, atoms)[0]) > 1e-5
 
 
-@pytest.mark.parametrize(("kind", "ensemble"), CASES)
-def test_forces_and_stress_are_the_gradient(models, kind, ensemble):
-    calculator = PETCalculator(models[kind], symmetrization=Symmetrization(ensemble=ensemble))
+@pytest.mark.parametrize("kind", KINDS)
+def test_forces_and_stress_are_the_gradient(models, kind):
+    calculator = PETCalculator(models[kind], symmetrization="structure")
     for name in ("ethanol", "rattled", "silicon", "nearly linear"):
         atoms = structures()[name]
         atoms.calc = calculator
@@ -158,11 +152,8 @@ def test_two_distant_molecules_sum(models):
     assert energies[2] == pytest.approx(energies[0] + energies[1], abs=1e-10)
 
 
-@pytest.mark.parametrize("ensemble", ENSEMBLES)
-def test_supercells_are_multiples(models, ensemble):
-    calculator = PETCalculator(
-        models["published"], symmetrization=Symmetrization(ensemble=ensemble)
-    )
+def test_supercells_are_multiples(models):
+    calculator = PETCalculator(models["published"], symmetrization="structure")
     for atoms, n in ((bulk("Si"), 2), (rattled(bulk("Si"), 0.1), 2), (bulk("Cu"), 2)):
         energy, forces = predictions(calculator, atoms)
         larger = predictions(calculator, atoms * (n, 1, 1))
@@ -296,8 +287,6 @@ def test_copies_and_pickles(models):
 def test_bad_choices(models, model_file):
     with pytest.raises(UserError, match="'structures' is not one of none, structure"):
         PETCalculator(models["published"], symmetrization="structures")
-    with pytest.raises(UserError, match="ensemble 'none' is not one of"):
-        Symmetrization(ensemble="none")
     with pytest.raises(UserError, match="invariant already"):
         PETCalculator(model_file, symmetrization="structure")
 

@@ -100,20 +100,20 @@ FEW = ("--rotations", 3, "--rotated", 2)
 
 
 def test_symmetrizations_are_compared(run_json):
-    names = "none,structure:closest_pairs,quadrature:1,random"
+    names = "none,structure,quadrature:1,random"
     found = run_json("eval", "plain.pt", "data.xyz@:2", "--symmetrization", names, *FEW)
     compared = found["symmetrizations"]
-    assert list(compared) == ["none", "structure:closest_pairs", "quadrature:1", "random:0"]
+    assert list(compared) == ["none", "structure", "quadrature:1", "random:0"]
     rotational = {
         n: s["rotational_error"]["energy_per_atom_std"]["rms"] for n, s in compared.items()
     }
-    assert rotational["structure:closest_pairs"] < 1e-9
+    assert rotational["structure"] < 1e-9
     assert 1e-3 < rotational["quadrature:1"] < rotational["none"]
     assert rotational["random:0"] > 1e-3
     cost = {name: summary["cost"] for name, summary in compared.items()}
     assert cost["none"]["evaluations"] == cost["random:0"]["relative"] == 1
     assert cost["quadrature:1"]["evaluations"] == 8
-    assert cost["structure:closest_pairs"]["relative"] > 1
+    assert cost["structure"]["relative"] > 1
     energy = {n: s["errors"]["all"]["energy"]["rmse"] for n, s in compared.items()}
     assert len(set(energy.values())) == 4
 
@@ -150,8 +150,8 @@ def test_one_symmetrization_evaluates_in_it(run, run_json, tmp_path):
         ("model.pt", ["none,structure"], "This model is invariant already"),
         ("plain.pt", ["none,sphere"], "'sphere' is not one of none, structure"),
         ("plain.pt", ["quadrature:fine"], "quadrature[:DEGREE]"),
-        ("plain.pt", ["structure:nearest"], "ensemble 'nearest' is not one of"),
-        ("plain.pt", ["structure,structure:closest_pairs"], "structure:closest_pairs twice"),
+        ("plain.pt", ["structure:nearest"], "structure, quadrature[:DEGREE]"),
+        ("plain.pt", ["quadrature,quadrature:3"], "quadrature:3 twice"),
         ("plain.pt", ["none,structure", "--output", "p.xyz"], "give only one"),
     ],
 )

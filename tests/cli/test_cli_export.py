@@ -46,7 +46,6 @@ def test_output(run, tmp_path):
     [
         ("none", "structure", "none"),
         ("closest_pairs", "full", "closest_pairs"),
-        ("closest_pairs", "full", "closest_pairs"),
     ],
 )
 def test_what_a_training_prepared_for(run, tmp_path, ensemble, train, asked):
@@ -64,7 +63,6 @@ def test_what_a_training_prepared_for(run, tmp_path, ensemble, train, asked):
         ("none", "structure", "closest_pairs", "symmetrization.train: structure"),
         ("none", "structure", "closest_pairs", "averages over closest_pairs frames"),
         ("closest_pairs", "full", "none", "in frames of the closest_pairs ensemble"),
-        ("closest_pairs", "full", "closest_pairs", "in frames of the closest_pairs ensemble"),
     ],
 )
 def test_what_it_did_not_prepare_for_takes_force(run, tmp_path, ensemble, train, asked, reason):

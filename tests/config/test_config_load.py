@@ -32,14 +32,14 @@ def test_overrides_are_yaml(tmp_path: Path) -> None:
         "data.test={hot: h.xyz}",
         "training.epochs=null",
         "training.max_time=00:30:00",
-        "symmetrization.closest_pairs.axis_width=0.7",
+        "symmetrization.closest_pairs.width=0.7",
         "logging.progress=false",
     ]
     config = load_config(path, overrides)
     assert config.data.root == "/data"
     assert config.data.test == {"hot": ["h.xyz"]}
     assert (config.training.epochs, config.training.max_time) == (None, 1800)
-    assert config.symmetrization.closest_pairs.axis_width == 0.7
+    assert config.symmetrization.closest_pairs.width == 0.7
     assert config.logging.progress is False
 
 

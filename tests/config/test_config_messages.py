@@ -28,7 +28,7 @@ def configure(path: str = "", value: Any = None) -> Config:
         ("training.epoch", 3, ["unknown key training.epoch", "did you mean training.epochs?"]),
         ("learning_rate", 1, ["unknown key learning_rate", "did you mean training.learning_rate?"]),
         ("model.cutof", 4, ["unknown key model.cutof", "did you mean model.cutoff?", "d_pet"]),
-        ("symmetrization.closest_pairs.plane", 1, ["symmetrization.closest_pairs.plane_width?"]),
+        ("symmetrization.closest_pairs.axis", 1, ["symmetrization.closest_pairs.axis_cost?"]),
         ("training.epochs", "many", ["training.epochs is 'many'", "a whole number"]),
         ("training.epochs", 0, ["training.epochs is 0", "greater than 0"]),
         ("training.epochs", True, ["training.epochs is true", "a whole number"]),

@@ -5,7 +5,6 @@ import json
 import pytest
 from golden_models import (
     ARCHITECTURES,
-    ENSEMBLES,
     FILE,
     average_frames,
     evaluate,
@@ -24,9 +23,8 @@ def test_plain_models_keep_their_numbers(architecture: str, structure: str) -> N
         assert found[name] == pytest.approx(expected, rel=1e-11, abs=1e-12), name
 
 
-@pytest.mark.parametrize("ensemble", ENSEMBLES)
 @pytest.mark.parametrize("structure", make_structures())
-def test_ensembles_keep_their_frames(ensemble: str, structure: str) -> None:
-    found = average_frames(ensemble, make_structures()[structure])["frames"]
-    expected = GOLDEN[ensemble][structure]["frames"]
+def test_the_ensemble_keeps_its_frames(structure: str) -> None:
+    found = average_frames(make_structures()[structure])["frames"]
+    expected = GOLDEN["closest_pairs"][structure]["frames"]
     assert found == pytest.approx(expected, rel=1e-10, abs=1e-11)

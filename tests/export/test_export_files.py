@@ -53,8 +53,7 @@ def test_metadata_can_be_read_without_this_package(path):
 
 
 @pytest.mark.parametrize(
-    ("ensemble", "inference"),
-    [("none", "plain"), ("closest_pairs", "environment"), ("closest_pairs", "environment")],
+    ("ensemble", "inference"), [("none", "plain"), ("closest_pairs", "environment")]
 )
 def test_inference_mode_in_the_metadata(tmp_path, ensemble, inference):
     potential = small_potential(ensemble, num_gnn_layers=1)

@@ -95,9 +95,8 @@ def test_forces_are_the_gradient(method, ensemble):
         assert abs(forces[atom, axis] - expected) < 1e-6 * max(1, np.abs(forces).max())
 
 
-@pytest.mark.parametrize("ensemble", ["closest_pairs"])
-def test_invariance(ensemble):
-    potential = adaptive_potential(ensemble=ensemble)
+def test_invariance():
+    potential = adaptive_potential()
     atoms = rattled(molecule("CH3CH2OH"))
     rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
     turned = atoms.copy()
@@ -128,7 +127,7 @@ def test_no_jump_where_neighbours_come_and_go(method, ensemble):
 @pytest.mark.parametrize("chunk_size", [1, 40])
 @pytest.mark.parametrize("method", METHODS)
 def test_chunks(method, chunk_size):
-    potential = adaptive_potential(method, ensemble="closest_pairs", zbl=True)
+    potential = adaptive_potential(method, zbl=True)
     graph = graph_of(rattled(molecule("CH3CH2OH")), rattled(bulk("Si", cubic=True)))
     vectors = graph.edge_vectors.clone().requires_grad_(True)
     weights = torch.linspace(-1, 1, len(graph.species), dtype=torch.float64)

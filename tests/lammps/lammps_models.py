@@ -31,7 +31,6 @@ MODELS = {
         "zbl": True,
     },
     "3 layers": {
-        "ensemble": "closest_pairs",
         "num_gnn_layers": 3,
         "featurizer_type": "residual",
         "normalization": "LayerNorm",

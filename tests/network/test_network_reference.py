@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from golden_models import ARCHITECTURES, ENSEMBLES, make_potential, make_structures
+from golden_models import ARCHITECTURES, make_potential, make_structures
+from model_tools import ENSEMBLES
 from reference_pet import reference_energies
 
 from pet_mlip.data.batch import batch_from_atoms
@@ -18,7 +19,7 @@ def graph_of(potential, atoms):
     return graph._replace(edge_vectors=graph.edge_vectors.requires_grad_(True))
 
 
-@pytest.mark.parametrize("ensemble", ["none", *ENSEMBLES])
+@pytest.mark.parametrize("ensemble", ENSEMBLES)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize(("structure", "block_size"), CASES)
 def test_energies_and_gradient(architecture, ensemble, structure, block_size):
@@ -37,7 +38,7 @@ def test_energies_and_gradient(architecture, ensemble, structure, block_size):
     torch.testing.assert_close(found_gradient, gradient, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("ensemble", ["none", *ENSEMBLES])
+@pytest.mark.parametrize("ensemble", ENSEMBLES)
 @pytest.mark.parametrize(
     "architecture",
     [

@@ -21,9 +21,9 @@ RESULTS = {
 PERIODIC = ["silicon", "skewed", "slab", "wire", "self-images"]
 
 
-def potential_with_results(ensemble="closest_pairs", featurizer="residual", **hypers):
+def potential_with_results(featurizer="residual", **hypers):
     """A random potential of several results, with baselines."""
-    potential = make_potential(ensemble, featurizer, results=RESULTS, **hypers)
+    potential = make_potential(featurizer=featurizer, results=RESULTS, **hypers)
     for k, name in enumerate(RESULTS):
         baseline = {z: 0.1 * z + k for z in potential.species}
         potential.set_result_baseline(name, baseline, 0.5 + k)
@@ -31,10 +31,9 @@ def potential_with_results(ensemble="closest_pairs", featurizer="residual", **hy
 
 
 @pytest.mark.parametrize("featurizer", FEATURIZERS)
-@pytest.mark.parametrize("ensemble", ["closest_pairs"])
 @pytest.mark.parametrize("name", ["ethanol", *PERIODIC, "water", "CO2", "dimer", "atom"])
-def test_results_turn_with_the_atoms(ensemble, featurizer, name):
-    potential, atoms = potential_with_results(ensemble, featurizer), structures()[name]
+def test_results_turn_with_the_atoms(featurizer, name):
+    potential, atoms = potential_with_results(featurizer), structures()[name]
     expected = predict_atoms(potential, atoms).results
     order = np.random.default_rng(0).permutation(len(atoms))
     for seed, sign in ((1, 1.0), (2, -1.0)):
@@ -125,7 +124,7 @@ def test_results_of_a_lone_atom_have_no_direction():
 @pytest.mark.parametrize("featurizer", FEATURIZERS)
 def test_results_are_smooth_at_the_cutoff(featurizer):
     """A neighbour that comes in from beyond the cutoff."""
-    potential = potential_with_results("closest_pairs", featurizer)
+    potential = potential_with_results(featurizer)
     values = []
     for x in np.linspace(potential.cutoff - 2e-3, potential.cutoff + 2e-3, 9):
         atoms = Atoms("COH", [(0, 0, 0), (-1.1, 0.2, 0), (x, 0, 0)])
@@ -138,7 +137,7 @@ def test_results_are_smooth_at_the_cutoff(featurizer):
 @pytest.mark.parametrize("featurizer", FEATURIZERS)
 @pytest.mark.parametrize("chunk_size", [0, 7])
 def test_results_of_a_domain_are_those_of_the_whole(featurizer, chunk_size):
-    potential = potential_with_results(featurizer=featurizer)
+    potential = potential_with_results(featurizer)
     atoms = rattled(bulk("SiO", "zincblende", a=5.0) * (3, 1, 1), 2)
     reach = potential.pet_hypers.interaction_range
     expected, module = predict_atoms(potential, atoms).results, ExportedModel(potential)
@@ -159,7 +158,7 @@ def test_results_of_a_domain_are_those_of_the_whole(featurizer, chunk_size):
 def test_energies_do_not_depend_on_other_results():
     """Readouts share features, which they leave alone."""
     with_results = potential_with_results()
-    without = make_potential("closest_pairs", "residual")
+    without = make_potential(featurizer="residual")
     without.pet.load_state_dict(
         {k: v for k, v in with_results.pet.state_dict().items() if "result_readouts" not in k}
     )

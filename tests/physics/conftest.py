@@ -7,9 +7,8 @@ from pet_mlip import PETCalculator
 from pet_mlip.export import save_model
 
 MODELS = {
-    "ecse": {"ensemble": "closest_pairs"},
-    "closest pairs": {"ensemble": "closest_pairs"},
-    "ecse residual": {"ensemble": "closest_pairs", "featurizer_type": "residual"},
+    "ecse": {},
+    "ecse feedforward": {"featurizer_type": "feedforward"},
     "plain": {"ensemble": "none"},
 }
 

@@ -12,9 +12,8 @@ STEPS = (4e-3, 1e-3, 2e-4, 4e-5)
 CASES = [name for name in STRUCTURES if name not in ("isolated atom", "three isolated atoms")]
 MODELS = [
     "ecse",
-    "closest pairs",
     "plain",
-    pytest.param("ecse residual", marks=pytest.mark.slow),
+    pytest.param("ecse feedforward", marks=pytest.mark.slow),
 ]
 
 

@@ -17,9 +17,8 @@ POINTS = 161
 ROUNDS = 12
 MODELS = [
     "ecse",
-    "closest pairs",
     "plain",
-    pytest.param("ecse residual", marks=pytest.mark.slow),
+    pytest.param("ecse feedforward", marks=pytest.mark.slow),
 ]
 
 

@@ -232,12 +232,11 @@ def test_the_peak_of_validating_one_structure_is_bounded(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_the_default_network_in_metals(tmp_path: Path) -> None:
-    """A batch of 16 cells of copper, whose atoms have up to a hundred frames, in one part."""
+    """A batch of 16 cells of copper, whose atoms have dozens of frames, in one part."""
     write(tmp_path / "train.xyz", copper(20, 2, 2, 2))
     write(tmp_path / "val.xyz", copper(1, 2, 2, 2))
     tree = tiny_tree(tmp_path, epochs=1, batch_size=16, memory_gb=50.0)
     tree["model"] = {}
-    tree["symmetrization"] = {"ensemble": "closest_pairs"}
     whole, added = peak(tree, tmp_path / "run", "training_step")
     print(f"{whole:.2f} GB, {added:.2f} of them in training")
     assert whole < 8 * 2**30 / 1e9

@@ -88,7 +88,6 @@ def test_the_exported_model_is_the_best_average(data: Path, finished: Path) -> N
     [
         ("closest_pairs", "full", "adamw"),
         ("closest_pairs", "full", "muon"),
-        ("closest_pairs", "full", "muon"),
         ("none", "structure", "adamw"),
     ],
 )
