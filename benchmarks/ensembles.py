@@ -1,4 +1,4 @@
-"""How smooth is a frame ensemble, and how many frames does it take?
+"""How smooth is the frame ensemble, and how many frames does it take?
 
 What is measured. The neighbours of an atom move along a random straight path: each in a random
 direction of its own, by 0.3 Å in all, at equal speed, the atom itself staying where it is. The
@@ -32,9 +32,8 @@ from ase import Atoms
 from torch import Tensor, nn
 
 from pet_mlip.data.batch import batch_from_atoms
-from pet_mlip.ecse.closest_pairs import AxisPlane
 from pet_mlip.ecse.closest_pairs import ClosestPairs
-from pet_mlip.ecse.hypers import AxisPlaneHypers, ClosestPairsHypers
+from pet_mlip.ecse.hypers import ClosestPairsHypers
 from pet_mlip.ecse.training import random_rotations
 from pet_mlip.graph.cutoff import cutoff_switch
 from pet_mlip.graph.environment import Environment, build_environment
@@ -149,30 +148,13 @@ def measure(
     )
 
 
-def closest_pairs(axis: float, plane: float, handedness: float) -> nn.Module:
-    hypers = AxisPlaneHypers(
-        axis_width=axis,
-        plane_width=plane,
-        handedness_width=handedness,
-        collinear=0.05,
-        collinear_width=0.25,
-    )
-    return AxisPlane(CUTOFF, hypers)
-
-
 def closest_pairs(width: float, axis_cost: float = 2.0) -> nn.Module:
     return ClosestPairs(CUTOFF, ClosestPairsHypers(width=width, axis_cost=axis_cost))
 
 
 def ensembles() -> dict[str, nn.Module]:
-    """The rows of the table. Very wide handedness: both mirror images always."""
+    """The rows of the table."""
     return {
-        "axis-plane 0.5/0.5, both signs always": closest_pairs(0.5, 0.5, 1e6),
-        "axis-plane 0.3/0.3, eps 0.1": closest_pairs(0.3, 0.3, 0.1),
-        "axis-plane 0.5/0.5, eps 0.1": closest_pairs(0.5, 0.5, 0.1),
-        "axis-plane 0.4/0.8, eps 0.1": closest_pairs(0.4, 0.8, 0.1),
-        "axis-plane 0.8/0.8, eps 0.1": closest_pairs(0.8, 0.8, 0.1),
-        "axis-plane 0.5/0.5, eps 0.3": closest_pairs(0.5, 0.5, 0.3),
         "closest pairs 0.4, axis at 1": closest_pairs(0.4, 1.0),
         "closest pairs 0.4, axis at 2": closest_pairs(0.4),
         "closest pairs 0.4, axis at 4": closest_pairs(0.4, 4.0),
@@ -195,7 +177,7 @@ def acetylacetone() -> Atoms:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Frames and smoothness of the ensembles.")
+    parser = argparse.ArgumentParser(description="Frames and smoothness of the ensemble.")
     parser.add_argument("--acac", help="file of molecules instead of the built one")
     parser.add_argument("--silicon", help="file of periodic structures instead of built ones")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies the number of paths")

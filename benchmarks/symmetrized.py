@@ -52,8 +52,7 @@ ELEMENTS = [1, 4, 6, 8, 13, 14]
 REFERENCE = "metatomic, l_max = 3"
 OURS = (
     "none",
-    "structure:closest_pairs",
-    "structure:closest_pairs",
+    "structure",
     "quadrature:1",
     "quadrature:3",
     "quadrature:5",

@@ -40,7 +40,6 @@ CASES = [
     ("silicon", 8, "closest_pairs", RESIDUAL),
     ("copper", 4, "none", {}),
     ("copper", 4, "closest_pairs", {}),
-    ("copper", 4, "closest_pairs", {}),
     ("copper", 16, "closest_pairs", MIDDLE),
     ("copper", 8, "closest_pairs", SMALL),
     ("copper", 16, "closest_pairs", {}),

@@ -2,10 +2,10 @@
 
     python benchmarks/training_modes.py configs/acac.yaml --data DIR --time 00:30:00 --output modes
 
-Each ensemble trains through the same code as `pet-mlip train`, one after the other, in
-``output/ENSEMBLE``; one that is finished there already is not trained again. `none` is the plain
-model, trained on randomly turned structures (the mode `structure`); the others average over their
-frames in every step (`full`). Prints the errors on the test sets.
+Both train through the same code as `pet-mlip train`, one after the other, in ``output/ENSEMBLE``;
+what is finished there already is not trained again. `none` is the plain model, trained on randomly
+turned structures (the mode `structure`); `closest_pairs` averages over its frames in every step
+(`full`). Prints the errors on the test sets.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pathlib import Path
 from pet_mlip.config import load_config
 from pet_mlip.train import run_training
 
-MODES = {"none": "structure", "closest_pairs": "full", "closest_pairs": "full"}
+MODES = {"none": "structure", "closest_pairs": "full"}
 
 
 def train(ensemble: str, options: argparse.Namespace) -> dict[str, object]:
-    """Train with one ensemble and return the content of the error table."""
+    """Train with or without the ensemble and return the content of the error table."""
     output = options.output / ensemble
     table = output / "report" / "errors.json"
     if not table.is_file():

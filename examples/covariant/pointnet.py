@@ -1,6 +1,6 @@
 """Dipoles and polarizabilities from a network that is no PET, with and without an ensemble.
 
-    python examples/covariant/pointnet.py [--steps 1000] [--ensemble closest_pairs]
+    python examples/covariant/pointnet.py [--steps 1000]
 
 Trains a small PointNet twice on the molecules in this folder: symmetrized by the ensemble, and
 plain, with randomly rotated data instead. Prints the errors on unseen structures, in per cent of
@@ -107,7 +107,13 @@ def train(
 ) -> Symmetrized:
     """A PointNet after gradient steps on one batch after the other."""
     torch.manual_seed(0)
-    model = Symmetrized(PointNet(), CUTOFF, RANKS, symmetrization=symmetrization)
+    model = Symmetrized(
+        PointNet(),
+        CUTOFF,
+        RANKS,
+        symmetrization=symmetrization,
+        train=symmetrization.train,
+    )
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps)
     spread = {
@@ -153,7 +159,6 @@ def main() -> None:
     """Trains both models and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=1000, help="gradient steps of each model")
-    parser.add_argument("--ensemble", default="closest_pairs")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     test = Molecules.load(DATA / "test.xyz")
@@ -161,7 +166,7 @@ def main() -> None:
     batches = [Molecules.load(DATA / "train.xyz", slice(first, None, 6)) for first in range(6)]
     ways = {
         "plain": SymmetrizationHypers(ensemble="none", train="structure"),
-        "ECSE": SymmetrizationHypers(ensemble=arguments.ensemble, train="full"),
+        "ECSE": SymmetrizationHypers(),
     }
     for way, symmetrization in ways.items():
         start = time.process_time()
