@@ -87,26 +87,21 @@ class ClosestPairs(nn.Module):
 
     def find(self, environment: Environment) -> tuple[Frames, Saved]:
         """Find the frames of every atom, and what `vjp` needs."""
-        distance, switch = environment.distance, environment.switch
-        n_atoms, n_places = distance.shape
-        unit = environment.vectors / distance.unsqueeze(2)
+        n_atoms, n_places = environment.distance.shape
+        unit = environment.vectors / environment.distance.unsqueeze(2)
         asymmetry = self.asymmetry(unit, environment)
-        atom, first, second = self.candidates(unit, asymmetry, environment)
+        cost, count, zeta = self.costs(unit, asymmetry, environment)
+        row = self.candidates(cost.detach(), count.detach(), zeta.detach())
+        # j is the place row // M among the N M; k the place row % M of the same atom.
+        first = torch.div(row, max(n_places, 1), rounding_mode="floor")
+        atom = torch.div(first, max(n_places, 1), rounding_mode="floor")
+        second = row + n_places * (atom - first)
 
-        first, second = atom * n_places + first, atom * n_places + second
-        unit, flat_switch, flat_distance = unit.flatten(0, 1), switch.flatten(), distance.flatten()
-        normal = torch.linalg.cross(unit.index_select(0, first), unit.index_select(0, second))
-        sine_squared = (normal * normal).sum(dim=1)
-        eligible = quintic((sine_squared - self.collinear) / self.collinear_width)
-        count = eligible * flat_switch.index_select(0, first) * flat_switch.index_select(0, second)
-        zeta = (asymmetry.index_select(0, atom) * normal).sum(dim=1)
-        cost = self.axis_cost * flat_distance.index_select(0, first)
-        cost = cost + flat_distance.index_select(0, second)
-        cost = cost + self.oblique * (1.0 - sine_squared)
         # Each pair makes two frames, of either handedness.
-        both = self.wrong_side(torch.stack([zeta, -zeta], dim=1))
-        cost = (cost.unsqueeze(1) + both).flatten()
-        count = count.unsqueeze(1).expand(-1, 2).flatten()
+        cost = cost.flatten().index_select(0, row).unsqueeze(1)
+        zeta = zeta.flatten().index_select(0, row)
+        cost = (cost + self.wrong_side(torch.stack([zeta, -zeta], dim=1))).flatten()
+        count = count.flatten().index_select(0, row).unsqueeze(1).expand(-1, 2).flatten()
         of_frame = atom.unsqueeze(1).expand(-1, 2).flatten()
         level = find_level(cost, count, of_frame, n_atoms, self.width, self.largest)
         score = count * level.held
@@ -117,7 +112,7 @@ class ClosestPairs(nn.Module):
 
         used = torch.nonzero(score.detach() > 0.0).squeeze(1)
         pair = torch.div(used, 2, rounding_mode="floor")
-        sign = (1 - 2 * (used % 2)).to(distance.dtype)
+        sign = (1 - 2 * (used % 2)).to(score.dtype)
         pairs = Pairs(
             atom.index_select(0, pair),
             first.index_select(0, pair),
@@ -125,9 +120,10 @@ class ClosestPairs(nn.Module):
             sign,
         )
         score = score.index_select(0, used)
-        z = normal.index_select(0, pair)
-        z = z / sine_squared.index_select(0, pair).sqrt().unsqueeze(1)
+        unit = unit.flatten(0, 1)
         x = unit.index_select(0, pairs.first)
+        z = torch.linalg.cross(x, unit.index_select(0, pairs.second))
+        z = z / torch.linalg.vector_norm(z, dim=1, keepdim=True)
         y = torch.linalg.cross(z, x)
         frames = Frames(
             pairs.atom,
@@ -218,27 +214,31 @@ class ClosestPairs(nn.Module):
         switch = saved.environment.switch.flatten()
         x, other = saved.unit.index_select(0, pairs.first), saved.unit.index_select(0, pairs.second)
         normal = torch.linalg.cross(x, other)
-        sine_squared = (normal * normal).sum(dim=1)
+        cosine = (x * other).sum(dim=1)
         asymmetry = saved.asymmetry.index_select(0, pairs.atom)
         grad_cost, grad_count = level_vjp(grad_score, saved.level, pairs.atom)
 
-        eligible, slope = quintic_and_slope((sine_squared - self.collinear) / self.collinear_width)
+        eligible, slope = quintic_and_slope(
+            (1.0 - self.collinear - cosine.square()) / self.collinear_width
+        )
         first, second = switch.index_select(0, pairs.first), switch.index_select(0, pairs.second)
-        grad_sine = grad_count * (first * second * slope / self.collinear_width)
-        grad_sine = grad_sine - self.oblique * grad_cost
+        grad_cosine = self.oblique * grad_cost
+        grad_cosine = grad_cosine - grad_count * (first * second * slope / self.collinear_width)
+        grad_cosine = (2.0 * grad_cosine * cosine).unsqueeze(1)
         zeta = pairs.sign * (asymmetry * normal).sum(dim=1)
         _, slope = quintic_and_slope(0.5 * (1.0 - zeta / self.handedness_width))
         slope = slope * pairs.sign * (-0.5 * self.handedness / self.handedness_width)
         grad_zeta = (grad_cost * slope).unsqueeze(1)
 
-        length = sine_squared.sqrt().unsqueeze(1)
+        length = torch.linalg.vector_norm(normal, dim=1, keepdim=True)
         z = normal / length
         grad_x, grad_y = grad_matrix[:, :, 0], grad_matrix[:, :, 1]
         grad_z = pairs.sign.unsqueeze(1) * grad_matrix[:, :, 2] + torch.linalg.cross(x, grad_y)
         grad_normal = (grad_z - z * (z * grad_z).sum(dim=1, keepdim=True)) / length
-        grad_normal = grad_normal + 2.0 * grad_sine.unsqueeze(1) * normal + grad_zeta * asymmetry
+        grad_normal = grad_normal + grad_zeta * asymmetry
         grad_x = grad_x + torch.linalg.cross(grad_y, z) + torch.linalg.cross(other, grad_normal)
-        grad_other = torch.linalg.cross(grad_normal, x)
+        grad_x = grad_x + grad_cosine * other
+        grad_other = torch.linalg.cross(grad_normal, x) + grad_cosine * x
         grad_count = grad_count * eligible
         of_asymmetry = torch.zeros_like(saved.asymmetry)
         return (
@@ -286,27 +286,31 @@ class ClosestPairs(nn.Module):
             weight.index_select(0, order),
         )
 
-    def candidates(
+    def costs(
         self, unit: Tensor, asymmetry: Tensor, environment: Environment
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Atom, j and k of the pairs that could lie below the level, three times (P,)."""
-        unit, asymmetry = unit.detach(), asymmetry.detach()
-        distance, switch = environment.distance.detach(), environment.switch.detach()
-        cosine = unit @ unit.transpose(1, 2)
-        sine_squared = 1.0 - cosine * cosine
-        count = quintic((sine_squared - self.collinear) / self.collinear_width)
-        count = count * switch.unsqueeze(2) * switch.unsqueeze(1)
-        turned = torch.linalg.cross(asymmetry.unsqueeze(1).expand_as(unit), unit)
-        zeta = turned @ unit.transpose(1, 2)
+        """Find what ordered pairs cost and how much they count, three times (N, M, M).
+
+        Returns:
+            Cost without that of the side, count in [0, 1], and zeta, which decides on the side.
+        """
+        distance, switch = environment.distance, environment.switch
+        cosine_squared = (unit @ unit.transpose(1, 2)).square()
+        eligible = quintic((1.0 - self.collinear - cosine_squared) / self.collinear_width)
+        count = eligible * switch.unsqueeze(2) * switch.unsqueeze(1)
         cost = self.axis_cost * distance.unsqueeze(2) + distance.unsqueeze(1)
-        cost = cost + self.oblique * cosine * cosine
+        cost = cost + self.oblique * cosine_squared
+        turned = torch.linalg.cross(asymmetry.unsqueeze(1).expand_as(unit), unit)
+        return cost, count, turned @ unit.transpose(1, 2)
+
+    def candidates(self, cost: Tensor, count: Tensor, zeta: Tensor) -> Tensor:
+        """Find the pairs that could lie below the level: places among the N x M x M, (P,)."""
         cost = cost + self.wrong_side(zeta.abs())
         # A frame that counts fully holds the level below its own cost plus the width.
-        full = torch.where(count == 1.0, cost, torch.full_like(cost, self.largest)).flatten(1)
+        full = torch.where(count == 1.0, cost, self.largest).flatten(1)
         bound = torch.nn.functional.pad(full, [0, 1], value=self.largest).amin(dim=1) + self.width
         below = (count > 0.0) & (cost < bound[:, None, None])
-        atom, first, second = torch.nonzero(below).unbind(1)
-        return atom, first, second
+        return torch.nonzero(below.flatten()).squeeze(1)
 
     def wrong_side(self, zeta: Tensor) -> Tensor:
         """Cost of a frame with zeta = sum_l omega(r_l) u_l . z |u_j x u_k|."""

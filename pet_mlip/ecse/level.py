@@ -91,20 +91,44 @@ def _solve(
     if n_atoms == 0:
         return low
     # Half a width above the lower end of the bracket one row is held.
-    search = Search(torch.minimum(low + 0.5 * width, high), low, high, high - low)
+    root = torch.minimum(low + 0.5 * width, high)
     nothing = torch.zeros_like(low)
+    cost, weight = cost / width, count / width
     # A GPU is not waited for after each step.
     between_checks = 1 if low.device.type == "cpu" else 4
-    for k in range(100):
-        x = search.root.index_select(0, atom).sub_(cost).div_(width)
-        value, slope = quintic_and_slope(x)
-        held = nothing.index_add(0, atom, value.mul_(count))
-        slope = nothing.index_add(0, atom, slope.mul_(count).div_(width))
-        search = _next(search, held, slope, largest)
+    enough = 1e-9 * largest
+    for k in range(8):
+        held, slope = _held(root, cost, count, weight, atom, nothing, width)
+        square = root.square().mul_(1.0 / largest**3)
+        excess = (square * root).add_(held).sub_(1.0)
+        newton = (root - excess.div_(square.mul_(3.0).add_(slope))).clamp_(low, high)
+        step = (newton - root).abs_()
+        root = newton
         # To round-off: Newton's next step is quadratically smaller.
-        if (k + 1) % between_checks == 0 and float(search.step.max()) <= 1e-9 * largest:
+        if (k + 1) % between_checks == 0 and float(step.max()) <= enough:
+            return root
+    search = Search(root, low, high, high - low)
+    for k in range(100):
+        held, slope = _held(search.root, cost, count, weight, atom, nothing, width)
+        search = _next(search, held, slope, largest)
+        if (k + 1) % between_checks == 0 and float(search.step.max()) <= enough:
             break
     return search.root
+
+
+def _held(
+    level: Tensor,
+    cost: Tensor,
+    count: Tensor,
+    weight: Tensor,
+    atom: Tensor,
+    nothing: Tensor,
+    width: float,
+) -> tuple[Tensor, Tensor]:
+    """Find what atoms hold below their levels, and its slope; cost and weight are over width."""
+    value, slope = quintic_and_slope((level / width).index_select(0, atom).sub_(cost))
+    held = nothing.index_add(0, atom, value.mul_(count))
+    return held, nothing.index_add(0, atom, slope.mul_(weight))
 
 
 def _next(search: Search, held: Tensor, slope: Tensor, largest: float) -> Search:
