@@ -79,6 +79,7 @@ def test_a_short_training_learns_and_only_the_ensemble_is_covariant(example):
     test = example.Molecules.load(FOLDER / "test.xyz", slice(None, None, 2))
     hypers = example.SymmetrizationHypers
     plain = example.train(hypers(ensemble="none", train="structure"), batches, steps=20)
+    assert plain.train_mode == "structure"
     plain = example.evaluate(plain, test, n_rotations=2)
     exact = example.evaluate(example.train(hypers(), batches, steps=80), test, n_rotations=2)
     for name, label in test.labels.items():
