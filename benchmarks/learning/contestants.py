@@ -123,7 +123,6 @@ class Ours(Contestant):
             },
             "training": {
                 "max_time": task.seconds,
-                "batch_size": task.one.batch,
                 "seed": task.seed,
                 **self.training,
             },

@@ -19,7 +19,7 @@ class LearningSet:
     minutes: float
     """Default budget."""
     batch: int
-    """Structures in a batch, for everyone."""
+    """Structures in a batch of the peers; this package chooses itself."""
     validation: str | None = None
     """A file; without one, a tenth of the training structures is set aside."""
     crystal: bool = False

@@ -72,7 +72,11 @@ class TrainingConfig(Section):
         description='Time limit for training and validation, "HH:MM:SS" or seconds, or null. The '
         "learning rate then follows the clock where that is ahead of the epochs.",
     )
-    batch_size: Int = Field(16, gt=0, description="Most structures per batch, over all devices.")
+    batch_size: Annotated[Int, Field(gt=0)] | Literal["auto"] = Field(
+        "auto",
+        description="Most structures per batch, over all devices. auto: as many as have about 64 "
+        "atoms together, at least one, at most 32; that takes the least time to an error on a CPU.",
+    )
     max_atoms_per_batch: Int | None = Field(
         2048, gt=0, description="Most atoms per batch, over all devices, or null for no limit."
     )
@@ -156,6 +160,12 @@ class TrainingConfig(Section):
         1, description="Processes per node (CPU) or GPUs per node; auto: all GPUs."
     )
     num_nodes: Int = Field(1, gt=0, description="Nodes of a distributed training.")
+
+    @property
+    def structures_per_batch(self) -> int:
+        """The batch size, once the data have decided what ``auto`` is."""
+        assert self.batch_size != "auto"
+        return self.batch_size
 
     @model_validator(mode="after")
     def _bounded(self) -> TrainingConfig:

@@ -77,7 +77,7 @@ class Loaders:
         training = self.config.training
         return AtomBudgetBatchSampler(
             dataset.sizes.tolist(),
-            training.batch_size,
+            training.structures_per_batch,
             max_atoms=training.max_atoms_per_batch,
             seed=training.seed,
             shuffle=shuffle,

@@ -126,7 +126,7 @@ class TrainingModule(pl.LightningModule):
         """Let the first process look whether all fits; if it refuses, all of them do."""
         refusal = ""
         if self.trainer.is_global_zero:
-            limits = self.config.batch_size, self.config.max_atoms_per_batch
+            limits = self.config.structures_per_batch, self.config.max_atoms_per_batch
             try:
                 self.memory.examine(self.loaders.training, *limits, self.trainer.world_size)
             except UserError as error:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -34,6 +35,12 @@ from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
 from pet_mlip.pace import EveryHalfMinute
 from pet_mlip.train.output import LOG, log_table
+
+
+ATOMS_PER_BATCH = 64
+"""With ``batch_size: auto``, about."""
+LARGEST_BATCH = 32
+"""With ``batch_size: auto``, in structures."""
 
 
 @dataclass
@@ -161,11 +168,19 @@ def check_results(config: Config) -> None:
 
 
 def resolve(config: Config, data: DataSets) -> Config:
-    """The configuration with what the data decide: no weight for a stress that nothing has."""
-    if any(structure.stress is not None for structure in data.training.structures):
-        return config
-    loss = config.training.loss.model_copy(update={"stress": 0.0})
-    training = config.training.model_copy(update={"loss": loss})
+    """The configuration with what the data decide.
+
+    There is no weight for a stress that nothing has, and the batch size is a number.
+    """
+    update: dict[str, Any] = {}
+    if config.training.batch_size == "auto":
+        sizes = [len(structure.species) for structure in data.training.structures]
+        batch_size = round(ATOMS_PER_BATCH / (sum(sizes) / len(sizes)))
+        update["batch_size"] = min(max(batch_size, 1), LARGEST_BATCH)
+        LOG.info("training.batch_size is %d.", update["batch_size"])
+    if all(structure.stress is None for structure in data.training.structures):
+        update["loss"] = config.training.loss.model_copy(update={"stress": 0.0})
+    training = config.training.model_copy(update=update)
     return config.model_copy(update={"training": training})
 
 

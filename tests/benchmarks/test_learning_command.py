@@ -115,7 +115,7 @@ def test_mistakes_are_one_sentence(run, tmp_path, monkeypatch):
         (tmp_path / "data" / file).parent.mkdir(exist_ok=True)
         (tmp_path / "data" / file).touch()
     code, _, _ = run("--data", "data", "--sets", "acac", "--contestants", "luck")
-    assert code.startswith("Error: --contestants luck is not known; use all or some of ours, mace")
+    assert code.startswith("Error: --contestants luck is not known; use all or some of ours, ")
     monkeypatch.setattr(who, "find_spec", lambda name: None)
     code, _, _ = run("--data", "data", "--sets", "acac", "--contestants", "mace")
     assert code.startswith("Error: MACE cannot take part, since mace is not installed")

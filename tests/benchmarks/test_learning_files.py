@@ -73,6 +73,18 @@ def test_a_tenth_is_set_aside_in_the_same_way_for_the_same_seed(data, tmp_path):
     assert [len(part) for part in split([crystal(0), crystal(1)], 0)] == [1, 1]
 
 
+def test_fewer_structures_are_drawn_for_training_and_validation(data, tmp_path):
+    found = prepare(made_up(validation="val.xyz"), data, tmp_path / "some", 3, most=10)
+    assert (found.n_train, found.n_validation) == (10, 1)
+    everything = {round(crystal(k).get_potential_energy(), 6) for k in range(30)}
+    energies = [round(a.info[ENERGY], 6) for a in ase.io.read(found.train, ":")]
+    assert len(set(energies)) == 10 and set(energies) <= everything
+    again = prepare(made_up(validation="val.xyz"), data, tmp_path / "again", 3, most=10)
+    assert found.train.read_text() == again.train.read_text()
+    whole = prepare(made_up(validation="val.xyz"), data, tmp_path / "whole", 3, most=100)
+    assert whole.n_train == 30
+
+
 def test_a_trial_has_whole_batches_and_tells_how_much_less_it_is(data, tmp_path):
     prepared = prepare(made_up(batch=2), data, tmp_path / "out", 0)
     trial = prepared.for_trial
