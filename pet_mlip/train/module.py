@@ -288,7 +288,9 @@ class TrainingModule(pl.LightningModule):
         if not self.break_off_for_signals(lambda: self._add_all_errors(errors)):
             self.synchronize()
             return None
-        self.progress.validation_seconds = self.progress.elapsed - start
+        seconds = self.progress.elapsed - start
+        longest = self.progress.validation_seconds if self.progress.best_epoch > 0 else 0.0
+        self.progress.validation_seconds = max(seconds, longest)
         self._begun = (0.0, -2)
         self.sum_over_processes(errors.sums)
         self.errors = errors.result()

@@ -9,6 +9,10 @@ from typing import Any
 from pet_mlip.config import TrainingConfig
 
 
+RESERVE = 1.5
+"""Part of the longest validation's time that is kept for the last one."""
+
+
 @dataclass
 class Progress:
     """Where a training stands: all that a resumed run has to know besides the weights."""
@@ -34,7 +38,7 @@ class Progress:
     stopped: bool = False
     """Whether early stopping ended the training."""
     validation_seconds: float = 0.0
-    """That a validation takes; an estimate until there was one."""
+    """That the longest validation took; an estimate until there was one."""
     step_seconds: float = 0.0
     """That a step takes."""
     pending: dict[str, float] = field(default_factory=dict)
@@ -57,8 +61,10 @@ class Progress:
         """Seconds after which no step may begin, so that a validation ends within ``max_time``."""
         if config.max_time is None:
             return math.inf
-        # The clock is read when a step begins: that step, and one that follows.
-        rest = self.validation_seconds + 2 * self.step_seconds
+        # The clock is read when a step begins: that step, and one that follows. If the last
+        # validation was broken off, the end of the schedule would be lost: on a machine that others
+        # use too, it may take longer than those before.
+        rest = RESERVE * self.validation_seconds + 2 * self.step_seconds
         return max(config.max_time - rest, 0.5 * config.max_time)
 
     def must_end(self, config: TrainingConfig) -> bool:

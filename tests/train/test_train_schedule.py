@@ -36,6 +36,16 @@ def test_when_a_training_is_finished() -> None:
     assert Progress(stopped=True).finished(config)
 
 
+def test_the_last_validation_may_take_longer_than_those_before() -> None:
+    config = TrainingConfig(max_time=100)
+    progress = Progress(elapsed=84, validation_seconds=10, step_seconds=0.1, best_epoch=1)
+    assert not progress.finished(config)
+    progress.elapsed = 85
+    assert progress.finished(config) and not progress.must_end(config)
+    progress.elapsed += 14  # instead of ten seconds
+    assert not progress.must_end(config)
+
+
 def test_progress_survives_a_checkpoint() -> None:
     progress = Progress(epoch=3, batch=2, step=11, elapsed=1.5, best_loss=0.25)
     assert Progress(**progress.to_dict()) == progress
