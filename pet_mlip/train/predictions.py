@@ -101,7 +101,10 @@ def batches(
     """All structures in the order of the files, in batches that the memory holds."""
     training = config.training
     sampler = AtomBudgetBatchSampler(
-        dataset.sizes.tolist(), training.structures_per_batch, training.max_atoms_per_batch, shuffle=False
+        dataset.sizes.tolist(),
+        training.structures_per_batch,
+        training.max_atoms_per_batch,
+        shuffle=False,
     )
     for refs in sampler:
         batch = collate(dataset.__getitems__(refs)).to(device)

@@ -8,7 +8,6 @@ from typing import Any
 
 from pet_mlip.config import TrainingConfig
 
-
 RESERVE = 1.5
 """Part of the longest validation's time that is kept for the last one."""
 

@@ -36,7 +36,6 @@ from pet_mlip.errors import UserError
 from pet_mlip.pace import EveryHalfMinute
 from pet_mlip.train.output import LOG, log_table
 
-
 ATOMS_PER_BATCH = 64
 """With ``batch_size: auto``, about."""
 LARGEST_BATCH = 32
