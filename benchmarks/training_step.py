@@ -1,4 +1,4 @@
-"""Processor time of a training step: with the ensemble, without it, and metatrain's double backward.
+"""Processor time of a training step: with the ensemble, without it, and by metatrain.
 
     python benchmarks/training_step.py [--shape ours|metatrain] [--repeats 15]
 
