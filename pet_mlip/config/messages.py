@@ -114,9 +114,15 @@ def expected(field: FieldInfo) -> str:
 
 
 def _metadata(annotation: Any) -> list[Any]:
-    if get_origin(annotation) is Annotated:
-        return list(annotation.__metadata__)
-    return []
+    """What is annotated, in the members of a union too."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [found for member in get_args(annotation) for found in _metadata(member)]
+    if get_origin(annotation) is not Annotated:
+        return []
+    found = _metadata(get_args(annotation)[0])
+    for item in annotation.__metadata__:
+        found += item.metadata if isinstance(item, FieldInfo) else [item]
+    return found
 
 
 def _members(annotation: Any) -> Iterator[Any]:

@@ -13,6 +13,12 @@ Parts = Annotated[list[Part], BeforeValidator(as_list)]
 """One part of the network or a list of them."""
 
 
+RATES = {"muon": 4e-3, "adamw": 1e-3}
+"""Largest learning rates for random weights."""
+FINE_TUNING = 0.25
+"""Part of them that fine-tuning takes."""
+
+
 def _weights(value: Any) -> Any:
     """Weights by name."""
     for name, weight in value.items() if isinstance(value, dict) else ():
@@ -89,10 +95,13 @@ class TrainingConfig(Section):
     optimizer: Literal["adamw", "muon"] = Field(
         "muon",
         description="muon: orthogonalised momentum for hidden matrices and AdamW for the rest, "
-        "which takes less than half the steps to the same error; adamw: AdamW for everything, for "
-        "which a learning_rate near 1e-3 is right.",
+        "which takes less than half the steps to the same error; adamw: AdamW for everything.",
     )
-    learning_rate: Float = Field(4e-3, gt=0, description="Largest learning rate.")
+    learning_rate: Annotated[Float, Field(gt=0)] | Literal["auto"] = Field(
+        "auto",
+        description="Largest learning rate. auto: 4e-3 with muon and 1e-3 with adamw, and a quarter "
+        "of that with init_from.",
+    )
     muon_other_rate: Float = Field(
         0.3,
         gt=0,
@@ -160,6 +169,14 @@ class TrainingConfig(Section):
         1, description="Processes per node (CPU) or GPUs per node; auto: all GPUs."
     )
     num_nodes: Int = Field(1, gt=0, description="Nodes of a distributed training.")
+
+    @property
+    def largest_rate(self) -> float:
+        """The largest learning rate."""
+        if self.learning_rate != "auto":
+            return self.learning_rate
+        rate = RATES[self.optimizer]
+        return rate if self.init_from is None else FINE_TUNING * rate
 
     @property
     def structures_per_batch(self) -> int:

@@ -27,9 +27,9 @@ def make_optimizer(potential: Potential, config: TrainingConfig) -> torch.optim.
             {"params": matrices, "matrix": True, **decay},
             {"params": others, "matrix": False, **keep},
         ]
-        return Muon(groups, lr=config.learning_rate, betas=config.betas)
+        return Muon(groups, lr=config.largest_rate, betas=config.betas)
     groups = [{"params": matrices, **decay}, {"params": others, **keep}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+    return torch.optim.AdamW(groups, lr=config.largest_rate, betas=config.betas, fused=True)
 
 
 def split_parameters(potential: Potential) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

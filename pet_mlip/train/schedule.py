@@ -89,6 +89,6 @@ class Progress:
 def learning_rate(config: TrainingConfig, fraction: float) -> float:
     """Linear warm-up, then half a cosine down to zero, at a fraction (0 to 1) of the training."""
     if fraction < config.warmup:
-        return config.learning_rate * fraction / config.warmup
+        return config.largest_rate * fraction / config.warmup
     decay = (fraction - config.warmup) / (1 - config.warmup)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * decay))
+    return config.largest_rate * 0.5 * (1 + math.cos(math.pi * decay))

@@ -32,6 +32,8 @@ def configure(path: str = "", value: Any = None) -> Config:
         ("training.epochs", "many", ["training.epochs is 'many'", "a whole number"]),
         ("training.epochs", 0, ["training.epochs is 0", "greater than 0"]),
         ("training.epochs", True, ["training.epochs is true", "a whole number"]),
+        ("training.learning_rate", 0, ["learning_rate is 0", "a number greater than 0 or auto"]),
+        ("training.batch_size", 0, ["batch_size is 0", "a whole number greater than 0 or auto"]),
         ("training.learning_rate", False, ["training.learning_rate is false", "a number"]),
         ("training.precision", "float23", ["float32, float64 or tf32", "did you mean float32?"]),
         ("training.devices", "all", ["training.devices is 'all'", "a whole number or auto"]),
