@@ -23,7 +23,7 @@ def make_potential(**changes: Any) -> Potential:
 
 
 def test_every_parameter_belongs_to_a_part() -> None:
-    potential = make_potential(system_conditioning=True)
+    potential = make_potential(system_conditioning=True, featurizer_type="feedforward")
     parts = parts_by_name(potential)
     assert parts.keys() == {name for name, _ in potential.pet.named_parameters()}
     embeddings = {name for name, part in parts.items() if part == "embeddings"}
