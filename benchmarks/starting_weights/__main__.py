@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from benchmarks.command import make_app, run_app
-from benchmarks.starting_weights.generate import make_data
+from pet_mlip.export import save_model
+from pet_mlip.train.checkpoint import load_checkpoint, read_checkpoint, write_checkpoint
+from pet_mlip.weights import CHECKPOINT, FOLDER, MODEL
 
 app = make_app()
 
@@ -24,6 +26,9 @@ def generate(
 
     What is finished in the folder is kept. Needs rdkit and tblite.
     """
+    # RDKit and tblite are needed here only.
+    from benchmarks.starting_weights.generate import make_data
+
     make_data(output, structures, processes, seed)
 
 
@@ -33,10 +38,6 @@ def ship(
     name: Annotated[str, typer.Option(help="Of the weights.")] = "organic-xtb",
 ) -> None:
     """Put the weights of a training into the package, as a checkpoint and as an exported model."""
-    from pet_mlip.export import save_model
-    from pet_mlip.train.checkpoint import load_checkpoint, read_checkpoint, write_checkpoint
-    from pet_mlip.weights import CHECKPOINT, FOLDER, MODEL
-
     content = read_checkpoint(run / "best.ckpt")
     kept = ("package_version", "config", "loss_scale", "potential", "dtype", "average", "summary")
     checkpoint = FOLDER / f"{name}{CHECKPOINT}"
