@@ -1,6 +1,6 @@
 """Processor time of a training step: with the ensemble, without it, and by metatrain.
 
-    python benchmarks/training_step.py [--shape ours|metatrain] [--repeats 15]
+    python -m benchmarks.training_step [--shape ours|metatrain] [--repeats 15]
 
 A step is energies, forces, a squared loss of both, and its gradient over the weights; no optimiser,
 data or neighbour lists. All take turns, and medians of ratios are printed. `plain` has one random
@@ -52,6 +52,7 @@ def ours(hypers: PETHypers, batch: Batch, ensemble: str) -> Step:
         frames = single_frames(random_rotations(torch.arange(n_structures))[batch.structure])
 
     def step() -> None:
+        potential.zero_grad()
         found = predict(
             potential, batch.graph, batch.structure, n_structures, frames, training=True
         )
@@ -76,6 +77,7 @@ def metatrain(hypers: PETHypers, batch: Batch, structures: list[Atoms]) -> Step:
     graph = batch.graph
 
     def step() -> None:
+        backend.zero_grad()
         moving = positions.clone().requires_grad_(True)
         inputs = backend.preprocess(
             moving,
@@ -114,6 +116,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=["ours", "metatrain"], default="ours")
     parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args()
+    torch.set_num_threads(1)
     hypers = PETHypers()
     if options.shape == "metatrain":
         hypers = PETHypers(**METATRAIN_DEFAULTS | AS_METATRAIN)

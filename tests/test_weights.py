@@ -30,7 +30,7 @@ def test_checkpoint_model_and_card_belong_together(name):
     assert metadata.species == potential.species
     assert metadata.training["steps"] == summary["steps"]
     weights = potential.pet.state_dict()
-    for key, value in load_model(name).module.potential.pet.state_dict().items():
+    for key, value in load_model(name, device="cpu").module.potential.pet.state_dict().items():
         np.testing.assert_array_equal(value, weights[key])
     assert (FOLDER / f"{name}.md").is_file()
 
@@ -64,6 +64,9 @@ def test_a_file_goes_first(tmp_path, monkeypatch):
     assert find_weights("organic-xtb", MODEL).parent == FOLDER
     Path("organic-xtb").write_text("a file of the user's")
     assert find_weights("organic-xtb", MODEL) == Path("organic-xtb")
+    Path("organic-xtb").unlink()
+    Path("organic-xtb").mkdir()
+    assert find_weights("organic-xtb", CHECKPOINT) == Path("organic-xtb")
     assert find_weights("missing.pt", MODEL) == Path("missing.pt")
 
 

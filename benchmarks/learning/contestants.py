@@ -27,6 +27,7 @@ from benchmarks.learning.prepare import ENERGY, FORCES, STRESS, Prepared
 from benchmarks.learning.sets import LearningSet
 from pet_mlip.errors import UserError
 from pet_mlip.files import write_text
+from pet_mlip.weights import CHECKPOINT, find_weights, shipped
 
 TRIAL_EPOCHS = 3
 """Of which the first does not count."""
@@ -143,6 +144,15 @@ class OursFromStart(Ours):
     name = "ours_start"
     title = "pet_mlip from organic-xtb"
     training = MappingProxyType({"init_from": "organic-xtb"})
+
+    def version(self) -> str:
+        """Its version, and the digest of the weights too."""
+        weights = find_weights("organic-xtb", CHECKPOINT).read_bytes()
+        return f"{super().version()}, weights {hashlib.sha256(weights).hexdigest()[:8]}"
+
+    def missing(self) -> str | None:
+        """The weights, if they are."""
+        return None if "organic-xtb" in shipped() else "organic-xtb"
 
 
 class Peer(Contestant):

@@ -20,9 +20,11 @@ def described(results: Results) -> str:
     """What was measured where, in one paragraph."""
     machine = results["machine"]
     packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
+    most = results.get("structures")
+    few = f"Trained on {most} structures of each set at most. " if most else ""
     changes = f" with {', '.join(results['set'])}" if results["set"] else ""
     return (
-        f"Errors on the test sets, RMSE / MAE; pet_mlip by its defaults{changes}, seed "
+        f"{few}Errors on the test sets, RMSE / MAE; pet_mlip by its defaults{changes}, seed "
         f"{results['seed']}; one core each, two at a time. Seconds are processor time: counted "
         "towards the budget, and all from the first step to the last validation. "
         f"{machine['processor']}, {machine['cores']} cores, load {machine['load']:.1f}; {packages}."

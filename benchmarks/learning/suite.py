@@ -108,6 +108,7 @@ def run(
     results: Results = {
         "seed": settings.seed,
         "set": list(settings.ours_set),
+        "structures": settings.structures,
         "machine": machine(),
         "titles": {c.name: c.title for c in contestants},
         "sets": {},

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.command import make_app, run_app
+from benchmarks.starting_weights.generate import make_data
 from pet_mlip.export import save_model
 from pet_mlip.train.checkpoint import load_checkpoint, read_checkpoint, write_checkpoint
 from pet_mlip.weights import CHECKPOINT, FOLDER, MODEL
@@ -26,9 +27,6 @@ def generate(
 
     What is finished in the folder is kept. Needs rdkit and tblite.
     """
-    # RDKit and tblite are needed here only.
-    from benchmarks.starting_weights.generate import make_data
-
     make_data(output, structures, processes, seed)
 
 
@@ -40,6 +38,7 @@ def ship(
     """Put the weights of a training into the package, as a checkpoint and as an exported model."""
     content = read_checkpoint(run / "best.ckpt")
     kept = ("package_version", "config", "loss_scale", "potential", "dtype", "average", "summary")
+    content["config"]["data"]["root"] = "."  # nobody else has that folder
     checkpoint = FOLDER / f"{name}{CHECKPOINT}"
     write_checkpoint(checkpoint, {key: content[key] for key in kept})
     potential, _, summary = load_checkpoint(checkpoint)

@@ -12,9 +12,6 @@ from pathlib import Path
 import ase.io
 import numpy as np
 
-from benchmarks.starting_weights.label import label
-from benchmarks.starting_weights.sample import draw_geometry
-
 PER_SHARD = 200
 """Geometries of one file; a killed run goes on with the next one."""
 VALIDATION, TEST = 0.02, 0.03
@@ -28,7 +25,7 @@ def make_data(output: Path, n_structures: int, processes: int, seed: int) -> Non
     shards = output / "shards"
     shards.mkdir(parents=True, exist_ok=True)
     n_shards = -(-n_structures // (2 * PER_SHARD))
-    tasks = [(shards / f"{k:05d}.xyz", seed, k) for k in range(n_shards)]
+    tasks = [(shards / f"{seed}-{k:05d}.xyz", seed, k) for k in range(n_shards)]
     left = [task for task in tasks if not task[0].exists()]
     # Threads of their own would make the processes slower.
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -39,6 +36,9 @@ def make_data(output: Path, n_structures: int, processes: int, seed: int) -> Non
 
 
 def _make_shard(task: tuple[Path, int, int]) -> None:
+    from benchmarks.starting_weights.label import label  # tblite and RDKit are needed here only
+    from benchmarks.starting_weights.sample import draw_geometry
+
     path, seed, number = task
     rng = np.random.default_rng([seed, number])
     found = []

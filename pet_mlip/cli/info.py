@@ -19,6 +19,7 @@ from pet_mlip.cli.common import (
     stdout,
 )
 from pet_mlip.errors import UserError
+from pet_mlip.weights import MODEL, find_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,6 +75,7 @@ def info(
 
 def kind_of(file: str) -> Kind:
     """What a file is, told by its content; patterns and slices of frames are data."""
+    file = str(find_weights(file, MODEL))
     if not Path(file).is_file() or not zipfile.is_zipfile(file):
         # Also a model that was cut short; only its name can still tell.
         if file.endswith(".ckpt.gz"):

@@ -81,7 +81,8 @@ class TrainingConfig(Section):
     batch_size: Annotated[Int, Field(gt=0)] | Literal["auto"] = Field(
         "auto",
         description="Most structures per batch, over all devices. auto: as many as have about 64 "
-        "atoms together, at least one, at most 32; that takes the least time to an error on a CPU.",
+        "atoms together, at most 32, at least one for each process; a CPU learns fastest so. A GPU "
+        "wants larger ones.",
     )
     max_atoms_per_batch: Int | None = Field(
         2048, gt=0, description="Most atoms per batch, over all devices, or null for no limit."

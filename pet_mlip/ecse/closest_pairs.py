@@ -90,18 +90,28 @@ class ClosestPairs(nn.Module):
         n_atoms, n_places = environment.distance.shape
         unit = environment.vectors / environment.distance.unsqueeze(2)
         asymmetry = self.asymmetry(unit, environment)
-        cost, count, zeta = self.costs(unit, asymmetry, environment)
-        row = self.candidates(cost.detach(), count.detach(), zeta.detach())
+        row = self.candidates(unit.detach(), asymmetry.detach(), environment)
         # j is the place row // M among the N M; k the place row % M of the same atom.
         first = torch.div(row, max(n_places, 1), rounding_mode="floor")
         atom = torch.div(first, max(n_places, 1), rounding_mode="floor")
         second = row + n_places * (atom - first)
 
+        unit = unit.flatten(0, 1)
+        distance, switch = environment.distance.flatten(), environment.switch.flatten()
+        x, other = unit.index_select(0, first), unit.index_select(0, second)
+        cost, count = self.costs(
+            (x * other).sum(dim=1),
+            distance.index_select(0, first),
+            distance.index_select(0, second),
+            switch.index_select(0, first),
+            switch.index_select(0, second),
+        )
+        normal = torch.linalg.cross(x, other)
+        zeta = (asymmetry.index_select(0, atom) * normal).sum(dim=1)
         # Each pair makes two frames, of either handedness.
-        cost = cost.flatten().index_select(0, row).unsqueeze(1)
-        zeta = zeta.flatten().index_select(0, row)
-        cost = (cost + self.wrong_side(torch.stack([zeta, -zeta], dim=1))).flatten()
-        count = count.flatten().index_select(0, row).unsqueeze(1).expand(-1, 2).flatten()
+        both = self.wrong_side(torch.stack([zeta, -zeta], dim=1))
+        cost = (cost.unsqueeze(1) + both).flatten()
+        count = count.unsqueeze(1).expand(-1, 2).flatten()
         of_frame = atom.unsqueeze(1).expand(-1, 2).flatten()
         level = find_level(cost, count, of_frame, n_atoms, self.width, self.largest)
         score = count * level.held
@@ -120,9 +130,7 @@ class ClosestPairs(nn.Module):
             sign,
         )
         score = score.index_select(0, used)
-        unit = unit.flatten(0, 1)
-        x = unit.index_select(0, pairs.first)
-        z = torch.linalg.cross(x, unit.index_select(0, pairs.second))
+        x, z = x.index_select(0, pair), normal.index_select(0, pair)
         z = z / torch.linalg.vector_norm(z, dim=1, keepdim=True)
         y = torch.linalg.cross(z, x)
         frames = Frames(
@@ -287,24 +295,34 @@ class ClosestPairs(nn.Module):
         )
 
     def costs(
-        self, unit: Tensor, asymmetry: Tensor, environment: Environment
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Find what ordered pairs cost and how much they count, three times (N, M, M).
+        self, cosine: Tensor, r_j: Tensor, r_k: Tensor, f_j: Tensor, f_k: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Find what pairs cost, without the side, and how much they count, in [0, 1].
 
-        Returns:
-            Cost without that of the side, count in [0, 1], and zeta, which decides on the side.
+        Args:
+            cosine: u_j . u_k of each.
+            r_j: Distance of the axis in Å.
+            r_k: Distance of the other atom in Å.
+            f_j: Switch of the axis.
+            f_k: Switch of the other atom.
         """
-        distance, switch = environment.distance, environment.switch
-        cosine_squared = (unit @ unit.transpose(1, 2)).square()
+        cosine_squared = cosine.square()
         eligible = quintic((1.0 - self.collinear - cosine_squared) / self.collinear_width)
-        count = eligible * switch.unsqueeze(2) * switch.unsqueeze(1)
-        cost = self.axis_cost * distance.unsqueeze(2) + distance.unsqueeze(1)
-        cost = cost + self.oblique * cosine_squared
-        turned = torch.linalg.cross(asymmetry.unsqueeze(1).expand_as(unit), unit)
-        return cost, count, turned @ unit.transpose(1, 2)
+        cost = self.axis_cost * r_j + r_k + self.oblique * cosine_squared
+        return cost, eligible * f_j * f_k
 
-    def candidates(self, cost: Tensor, count: Tensor, zeta: Tensor) -> Tensor:
+    def candidates(self, unit: Tensor, asymmetry: Tensor, environment: Environment) -> Tensor:
         """Find the pairs that could lie below the level: places among the N x M x M, (P,)."""
+        distance, switch = environment.distance.detach(), environment.switch.detach()
+        cost, count = self.costs(
+            unit @ unit.transpose(1, 2),
+            distance.unsqueeze(2),
+            distance.unsqueeze(1),
+            switch.unsqueeze(2),
+            switch.unsqueeze(1),
+        )
+        turned = torch.linalg.cross(asymmetry.unsqueeze(1).expand_as(unit), unit)
+        zeta = turned @ unit.transpose(1, 2)
         cost = cost + self.wrong_side(zeta.abs())
         # A frame that counts fully holds the level below its own cost plus the width.
         full = torch.where(count == 1.0, cost, self.largest).flatten(1)

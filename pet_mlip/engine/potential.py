@@ -127,7 +127,7 @@ class Potential(nn.Module):
             compute_gradient: Whether to compute it; zeros otherwise.
             chunk_size: Largest number of tokens (neighbours + 1, summed over atoms) whose
                 activations are held at once; 0 for all.
-            frames: Of every atom; by default the ensemble's.
+            frames: Of every atom, constants; by default the ensemble's.
             training: Whether energies and gradient can be differentiated over the weights of the
                 network; only outside TorchScript.
         """
@@ -140,6 +140,8 @@ class Potential(nn.Module):
         saved: list[Saved] = []
         if frames is None:
             frames, saved = self.find_frames(fixed, pieces)
+        else:
+            frames = Frames(frames.atom, frames.matrix.detach(), frames.weight.detach())
         if training:
             energies, results, gradient = self.run_network(
                 fixed, fixed_radial, frames, plain, weights, compute_gradient, 0

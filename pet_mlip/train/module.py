@@ -289,8 +289,9 @@ class TrainingModule(pl.LightningModule):
             self.synchronize()
             return None
         seconds = self.progress.elapsed - start
-        longest = self.progress.validation_seconds if self.progress.best_epoch > 0 else 0.0
-        self.progress.validation_seconds = max(seconds, longest)
+        # A slow one, on a busy machine, is forgotten after a while.
+        before = 0.9 * self.progress.validation_seconds if self.progress.best_epoch > 0 else 0.0
+        self.progress.validation_seconds = max(seconds, before)
         self._begun = (0.0, -2)
         self.sum_over_processes(errors.sums)
         self.errors = errors.result()

@@ -80,7 +80,7 @@ class _Run:
         self.config = inherit_model(self.config, content)
         check_results(self.config)
         data = load_data(self.config, self.console)
-        self.config = resolve(self.config, data)
+        self.config = resolve(self.config, data, self.processes.count)
         check_results(self.config)  # once more: a default weight may be gone
         if content is not None:
             before = content.get("data")

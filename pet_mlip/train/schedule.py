@@ -37,7 +37,7 @@ class Progress:
     stopped: bool = False
     """Whether early stopping ended the training."""
     validation_seconds: float = 0.0
-    """That the longest validation took; an estimate until there was one."""
+    """That the longest of the latest validations took; an estimate until there was one."""
     step_seconds: float = 0.0
     """That a step takes."""
     pending: dict[str, float] = field(default_factory=dict)

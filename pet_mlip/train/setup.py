@@ -166,16 +166,21 @@ def check_results(config: Config) -> None:
         )
 
 
-def resolve(config: Config, data: DataSets) -> Config:
+def resolve(config: Config, data: DataSets, n_processes: int = 1) -> Config:
     """The configuration with what the data decide.
 
-    There is no weight for a stress that nothing has, and the batch size is a number.
+    There is no weight for a stress that nothing has; batch size and learning rate are numbers.
+
+    Args:
+        config: As the user wrote it.
+        data: What is learned from.
+        n_processes: Which share the batches.
     """
-    update: dict[str, Any] = {}
+    update: dict[str, Any] = {"learning_rate": config.training.largest_rate}
     if config.training.batch_size == "auto":
         sizes = [len(structure.species) for structure in data.training.structures]
         batch_size = round(ATOMS_PER_BATCH / (sum(sizes) / len(sizes)))
-        update["batch_size"] = min(max(batch_size, 1), LARGEST_BATCH)
+        update["batch_size"] = max(min(batch_size, LARGEST_BATCH), n_processes)
         LOG.info("training.batch_size is %d.", update["batch_size"])
     if all(structure.stress is None for structure in data.training.structures):
         update["loss"] = config.training.loss.model_copy(update={"stress": 0.0})

@@ -14,17 +14,17 @@ def shipped() -> list[str]:
 def find_weights(name: str | Path, suffix: str) -> Path:
     """Find the file that a path or the name of shipped weights stands for.
 
-    A file of that name goes first; what is neither is returned as it is.
+    A file or folder of that name goes first; what is neither is returned as it is.
 
     Args:
         name: Path, or one of `shipped`.
         suffix: `CHECKPOINT` for training on, `MODEL` for running.
     """
-    if str(name) in shipped() and not Path(name).is_file():
+    if str(name) in shipped() and not Path(name).exists():
         return FOLDER / f"{name}{suffix}"
     return Path(name)
 
 
 def or_shipped() -> str:
     """End a sentence on a file that is missing with what could be given instead."""
-    return f"the package comes with {', '.join(shipped())}" if shipped() else "check the path"
+    return f"check the path (the package comes with {', '.join(shipped())})"
