@@ -26,21 +26,22 @@ from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.train.memory import MemoryBudget
 
 SMALL = {"d_pet": 32, "d_node": 32, "d_head": 32, "d_feedforward": 64, "num_heads": 4}
-MIDDLE = {"d_pet": 64, "d_node": 64, "d_head": 64, "d_feedforward": 128, "num_heads": 4}
-RESIDUAL = {"transformer_type": "PostLN", "featurizer_type": "residual"}
+FEEDFORWARD = {
+    "featurizer_type": "feedforward",
+    "transformer_type": "PreLN",
+    "normalization": "RMSNorm",
+    "activation": "SwiGLU",
+}
 LARGE = {"d_pet": 256, "d_node": 512, "d_head": 256, "d_feedforward": 512}
 CASES = [
     ("ethanol", 64, "closest_pairs", {}),
     ("ethanol", 64, "none", {}),
-    ("ethanol", 64, "closest_pairs", MIDDLE),
-    ("ethanol", 64, "closest_pairs", RESIDUAL),
+    ("ethanol", 64, "closest_pairs", FEEDFORWARD),
     ("ethanol", 64, "closest_pairs", {"num_gnn_layers": 1}),
     ("ethanol", 32, "closest_pairs", LARGE),
     ("silicon", 8, "closest_pairs", {}),
-    ("silicon", 8, "closest_pairs", RESIDUAL),
+    ("silicon", 8, "closest_pairs", FEEDFORWARD),
     ("copper", 4, "none", {}),
-    ("copper", 4, "closest_pairs", {}),
-    ("copper", 16, "closest_pairs", MIDDLE),
     ("copper", 8, "closest_pairs", SMALL),
     ("copper", 16, "closest_pairs", {}),
 ]

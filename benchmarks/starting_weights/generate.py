@@ -32,7 +32,7 @@ def make_data(output: Path, n_structures: int, processes: int, seed: int) -> Non
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         for done, _ in enumerate(pool.imap_unordered(_make_shard, left), 1):
             print(f"{done} of {len(left)} parts", flush=True)
-    _write_parts([path for path, _, _ in tasks], output)
+    write_parts([path for path, _, _ in tasks], output)
 
 
 def _make_shard(task: tuple[Path, int, int]) -> None:
@@ -50,7 +50,7 @@ def _make_shard(task: tuple[Path, int, int]) -> None:
     unfinished.replace(path)
 
 
-def _write_parts(shards: list[Path], output: Path) -> None:
+def write_parts(shards: list[Path], output: Path) -> None:
     """Share out the structures by molecule, each dimer being a molecule of its own."""
     parts: dict[str, list[ase.Atoms]] = {"train": [], "validation": [], "test": []}
     for path in shards:

@@ -25,7 +25,8 @@ FRICTION = 0.02
 """1/fs."""
 N_STEPS = 400
 DIMERS = 0.3
-"""Share of geometries with two molecules, of at most `DIMER_ATOMS` atoms each."""
+"""Share of draws that ask for a second molecule; if one of the two has more than `DIMER_ATOMS`
+atoms, everything is drawn again, so that fewer dimers come out."""
 DIMER_ATOMS = 14
 STRETCHED = 0.15
 """Share of geometries in which a bond is stretched or a hydrogen atom is moved over."""

@@ -100,8 +100,8 @@ class TrainingConfig(Section):
     )
     learning_rate: Annotated[Float, Field(gt=0)] | Literal["auto"] = Field(
         "auto",
-        description="Largest learning rate. auto: 4e-3 with muon and 1e-3 with adamw, and a quarter "
-        "of that with init_from.",
+        description="Largest learning rate. auto: 4e-3 with muon and 1e-3 with adamw, a quarter of "
+        "that with init_from.",
     )
     muon_other_rate: Float = Field(
         0.3,

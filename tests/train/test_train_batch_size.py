@@ -31,5 +31,7 @@ def test_about_64_atoms(tmp_path: Path, atoms: Atoms, expected: int) -> None:
     assert config.training.batch_size == "auto"
     data = load_data(config, Console(quiet=True))
     assert resolve(config, data).training.structures_per_batch == expected
+    assert resolve(config, data).training.learning_rate == 4e-3
+    assert resolve(config, data, 3).training.structures_per_batch == max(expected, 3)
     fixed = validate(tiny_tree(tmp_path, batch_size=5), "a test")
     assert resolve(fixed, data).training.structures_per_batch == 5

@@ -134,9 +134,7 @@ def test_the_baseline_follows_the_data(plain: Path, tmp_path: Path) -> None:
     change -= energy_of(atoms, plain / "best.ckpt")
     # On average the new energies of water are right, whatever the checkpoint's errors were.
     waters = [each for each in structures_in(folder / "train.xyz") if len(each) == 3]
-    errors = [
-        each.get_potential_energy() - energy_of(each, plain / "best.ckpt") for each in waters
-    ]
+    errors = [each.get_potential_energy() - energy_of(each, plain / "best.ckpt") for each in waters]
     assert change == pytest.approx(np.mean(errors), abs=0.01)
     assert change == pytest.approx(2 * 5.0 - 3.0, abs=1.0)
     log = (tmp_path / "fitted" / "train.log").read_text()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pet_mlip.config import TrainingConfig
@@ -44,6 +46,23 @@ def test_the_last_validation_may_take_longer_than_those_before() -> None:
     assert progress.finished(config) and not progress.must_end(config)
     progress.elapsed += 14  # instead of ten seconds
     assert not progress.must_end(config)
+
+
+@pytest.mark.parametrize(
+    ("settings", "rate"),
+    [
+        ({}, 4e-3),
+        ({"optimizer": "adamw"}, 1e-3),
+        ({"init_from": "a.ckpt"}, 1e-3),
+        ({"init_from": "a.ckpt", "optimizer": "adamw"}, 2.5e-4),
+        ({"init_from": "a.ckpt", "learning_rate": 0.5}, 0.5),
+    ],
+)
+def test_the_learning_rate_follows_optimizer_and_start(
+    settings: dict[str, Any], rate: float
+) -> None:
+    config = TrainingConfig(epochs=1, warmup=0, **settings)
+    assert learning_rate(config, 0.0) == pytest.approx(rate)
 
 
 def test_progress_survives_a_checkpoint() -> None:
