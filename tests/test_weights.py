@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase.build import molecule
 from ase.io import read
 
 from pet_mlip import PETCalculator
+from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.errors import UserError
 from pet_mlip.export import load_model, read_metadata
 from pet_mlip.train import load_checkpoint
@@ -29,9 +31,11 @@ def test_checkpoint_model_and_card_belong_together(name):
     metadata = read_metadata(name)
     assert metadata.species == potential.species
     assert metadata.training["steps"] == summary["steps"]
-    weights = potential.pet.state_dict()
-    for key, value in load_model(name, device="cpu").module.potential.pet.state_dict().items():
-        np.testing.assert_array_equal(value, weights[key])
+    atoms = molecule("CH3CH2OH")
+    with torch.no_grad():
+        energies = potential(batch_from_atoms([atoms], potential.cutoff).graph)
+    found = PETCalculator(load_model(name, device="cpu")).get_potential_energies(atoms)
+    np.testing.assert_allclose(found, energies, rtol=0, atol=1e-5)
     assert (FOLDER / f"{name}.md").is_file()
 
 
@@ -45,7 +49,7 @@ def test_a_molecule_that_was_not_trained_on():
     errors = [
         atoms.get_forces() - calculator.get_forces(atoms.copy()) for atoms in read(ETHANOL, ":20")
     ]
-    assert np.sqrt(np.mean(np.square(errors))) < 0.25
+    assert np.sqrt(np.mean(np.square(errors))) < 0.07  # 0.046 for the whole file
 
 
 def test_an_unknown_element_is_refused():
