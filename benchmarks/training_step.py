@@ -24,9 +24,8 @@ from ase.build import bulk, molecule
 from benchmarks.peers.weights import METATRAIN_DEFAULTS
 from pet_mlip.convert.hypers import AS_METATRAIN
 from pet_mlip.data.batch import Batch, batch_from_atoms
-from pet_mlip.ecse.frames import single_frames
 from pet_mlip.ecse.hypers import SymmetrizationHypers
-from pet_mlip.ecse.training import random_rotations
+from pet_mlip.ecse.training import random_frames
 from pet_mlip.engine.derivatives import predict
 from pet_mlip.engine.potential import Potential
 from pet_mlip.graph.hypers import PETHypers
@@ -49,7 +48,7 @@ def ours(hypers: PETHypers, batch: Batch, ensemble: str) -> Step:
     n_structures = int(batch.structure.max()) + 1
     frames = None
     if ensemble == "none":
-        frames = single_frames(random_rotations(torch.arange(n_structures))[batch.structure])
+        frames = random_frames(batch.structure, torch.arange(n_structures))
 
     def step() -> None:
         potential.zero_grad()
