@@ -99,9 +99,8 @@ def _solve(
     enough = 1e-9 * largest
     for k in range(8):
         held, slope = _held(root, cost, count, weight, atom, nothing, width)
-        square = root.square().mul_(1.0 / largest**3)
-        excess = (square * root).add_(held).sub_(1.0)
-        newton = (root - excess.div_(square.mul_(3.0).add_(slope))).clamp_(low, high)
+        _, newton = _newton(root, held, slope, largest)
+        newton = newton.clamp_(low, high)
         step = (newton - root).abs_()
         root = newton
         # To round-off: Newton's next step is quadratically smaller.
@@ -131,6 +130,13 @@ def _held(
     return held, nothing.index_add(0, atom, slope.mul_(weight))
 
 
+def _newton(root: Tensor, held: Tensor, slope: Tensor, largest: float) -> tuple[Tensor, Tensor]:
+    """Find by how much the left side exceeds one, and where Newton's method goes from there."""
+    square = root.square().div_(largest**3)
+    excess = (square * root).add_(held).sub_(1.0)
+    return excess, root - excess / square.mul_(3.0).add_(slope)
+
+
 def _next(search: Search, held: Tensor, slope: Tensor, largest: float) -> Search:
     """Take a step of Newton's method, or bisect wherever its steps do not halve.
 
@@ -143,12 +149,11 @@ def _next(search: Search, held: Tensor, slope: Tensor, largest: float) -> Search
         largest: Upper bound of the roots.
     """
     root = search.root
-    square = root.square().div_(largest**3)
-    excess = (square * root).add_(held).sub_(1.0)
+    excess, newton = _newton(root, held, slope, largest)
     below = excess <= 0.0
     low = torch.where(below, root, search.low)
     high = torch.where(below, search.high, root)
-    newton = (root - excess.div_(square.mul_(3.0).add_(slope))).clamp(low, high)
+    newton = newton.clamp_(low, high)
     half = (0.5 * search.step).clamp_(min=1e-12 * largest)
     step = (newton - root).abs_()
     good = step <= half
