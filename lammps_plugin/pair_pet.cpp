@@ -18,6 +18,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
 using namespace LAMMPS_NS;
 
@@ -129,7 +130,8 @@ void PairPET::declare(const pet::Metadata &metadata) {
     error->all(FLERR, "pair_style pet: {} predicts other results than the model before it, which "
                       "fix pair or compute pair read; remove these with unfix and uncompute first",
                coefficients_.path);
-  results_.declare(metadata.results);
+  uncertainty_.declare(metadata.uncertainty_size, metadata.uncertainty_members);
+  results_.declare(metadata.results, uncertainty_.is_known() ? pet::Uncertainty::n_whole : 0);
   nextra = results_.n_sums();
   pvector = results_.sums();
 }
@@ -330,6 +332,8 @@ void PairPET::compute(int eflag, int vflag) {
                       "run without 'pre no'");
   pet::Result result;
   std::string problem;
+  const int level =
+      uncertainty_.wanted(eflag_global && !modify->get_compute_by_style("^pair$").empty());
   try {
     update_graph();
     results_.clear(atom->nlocal);
@@ -337,7 +341,7 @@ void PairPET::compute(int eflag, int vflag) {
       const bool unfold = comm->nprocs == 1 && cvflag_atom;
       if (unfold)
         tally_unfolded();
-      result = evaluate(graph_, {vflag_atom != 0, cvflag_atom != 0 && !unfold});
+      result = evaluate(graph_, {vflag_atom != 0, cvflag_atom != 0 && !unfold, level});
       check_finite(result);
       tally(result);
     }
@@ -353,6 +357,8 @@ void PairPET::compute(int eflag, int vflag) {
   // With newton on, LAMMPS itself returns what ghosts got to their owners.
   if (comm->nprocs > 1 && !force->newton_pair)
     tally_ghosts(result);
+  if (level > 0)
+    tally_uncertainty(result, level);
 }
 
 // The graph follows LAMMPS' neighbour list and the types of the atoms, which may change while the
@@ -457,7 +463,7 @@ void PairPET::tally_unfolded() {
   unfolded_ =
       pet::build_unfolded_graph(lmp, list, {species_, metadata.cutoff, metadata.interaction_range});
   current_ = nullptr;
-  const auto result = evaluate(unfolded_, {false, true});
+  const auto result = evaluate(unfolded_, {false, true, 0});
   for (size_t k = 0; k < unfolded_.atoms.size(); ++k)
     add_centroid_virial(unfolded_.atoms[k], result.centroid_virials + 9 * k);
 }
@@ -503,7 +509,16 @@ void *PairPET::extract_peratom(const char *name, int &columns) {
   if (!results_.is_declared())
     error->all(FLERR, "pair_style pet does not know yet what its model predicts; give pair_coeff "
                       "with the model's file before fix pair");
+  if (void *found = uncertainty_.find(name, update->whichflag == 0)) {
+    columns = 0;
+    return found;
+  }
   return results_.find(name, columns);
+}
+
+void *PairPET::extract(const char *name, int &dimension) {
+  dimension = 0;
+  return uncertainty_.find_trigger(name);
 }
 
 void PairPET::tally(const pet::Result &result) {
@@ -568,6 +583,38 @@ void PairPET::tally_ghosts(const pet::Result &result) {
   for (int i = 0; i < atom->nlocal; ++i) {
     const double *share = &of_ghosts_[static_cast<size_t>(share_size) * i];
     add_to_atom(i, share, share + 3, share + 12);
+  }
+}
+
+// Norms of sums: these come first, over the ranks and over the ghosts of each atom.
+void PairPET::tally_uncertainty(const pet::Result &result, int level) {
+  const int n_all = atom->nlocal + atom->nghost;
+  uncertainty_.clear(atom->nlocal, level > 1 ? n_all : 0);
+  if (result.vectors)
+    uncertainty_.store(result, graph_.atoms, graph_.topology.own_atoms(), energy_unit_);
+  const auto n_components = static_cast<int>(uncertainty_.n_components());
+  for (int first = 0; level > 1 && comm->nprocs > 1 && first < n_components; first += share_size) {
+    const int n = std::min(share_size, n_components - first);
+    of_ghosts_.assign(static_cast<size_t>(share_size) * n_all, 0.0);
+    for (int i = atom->nlocal; i < n_all; ++i)
+      std::copy_n(uncertainty_.deviations(i) + first, n, &of_ghosts_[share_size * size_t(i)]);
+    comm->reverse_comm(this);
+    for (int i = 0; i < atom->nlocal; ++i)
+      for (int c = 0; c < n; ++c)
+        uncertainty_.deviations(i)[first + c] += of_ghosts_[share_size * size_t(i) + c];
+  }
+  uncertainty_.finish(level > 1);
+
+  auto &sum = uncertainty_.sum();
+  MPI_Allreduce(MPI_IN_PLACE, sum.data(), static_cast<int>(sum.size()), MPI_DOUBLE, MPI_SUM, world);
+  double largest[2] = {uncertainty_.largest_energy(), uncertainty_.largest_force()};
+  MPI_Allreduce(MPI_IN_PLACE, largest, 2, MPI_DOUBLE, MPI_MAX, world);
+  // compute pair adds up over the ranks.
+  if (comm->me == 0) {
+    double *whole = results_.more();
+    whole[0] = std::sqrt(std::inner_product(sum.begin(), sum.end(), sum.begin(), 0.0));
+    whole[1] = largest[0];
+    whole[2] = largest[1];
   }
 }
 

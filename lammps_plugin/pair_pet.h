@@ -6,7 +6,7 @@
 //
 // Energy, forces, global, per-atom and centroid virial of an exported PET model in units metal or
 // real, for any box and any number of ranks; results do not depend on either. What else the model
-// predicts is found by name by 'fix pair', and its sums by 'compute pair'.
+// predicts, and how uncertain it is, is found by name by 'fix pair', and its sums by 'compute pair'.
 #ifdef PAIR_CLASS
 // clang-format off
 PairStyle(pet,PairPET);
@@ -21,6 +21,7 @@ PairStyle(pet,PairPET);
 #include "pet_graph.h"
 #include "pet_model.h"
 #include "pet_results.h"
+#include "pet_uncertainty.h"
 
 #include <memory>
 #include <string>
@@ -41,6 +42,7 @@ public:
   double init_one(int i, int j) override;
   void init_list(int id, class NeighList *list) override;
   void compute(int eflag, int vflag) override;
+  void *extract(const char *name, int &dimension) override;
   void *extract_peratom(const char *name, int &columns) override;
 
   int pack_forward_comm(int n, int *list, double *buf, int pbc_flag, int *pbc) override;
@@ -97,6 +99,7 @@ private:
   std::vector<char> excluded_;   // own atoms that are excluded from all others
 
   pet::Results results_;
+  pet::Uncertainty uncertainty_;
   std::vector<double> points_;    // positions of the graph's points
   std::vector<double> of_ghosts_; // forces and virials of every atom, to be sent to the owners
 
@@ -122,6 +125,7 @@ private:
   void check_finite(const pet::Result &result) const;
   void tally(const pet::Result &result);
   void tally_ghosts(const pet::Result &result);
+  void tally_uncertainty(const pet::Result &result, int level);
   void add_to_atom(int i, const double *force, const double *virial, const double *centroid);
   void add_centroid_virial(int i, const double *virial);
   int read_int(FILE *fp);

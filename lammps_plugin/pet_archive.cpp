@@ -19,7 +19,7 @@ namespace {
 
 using caffe2::serialize::PyTorchStreamReader;
 
-constexpr int our_format = 8;
+constexpr int our_format = 9;
 const std::string lines_record = "extra/pet_mlip.txt";
 const std::string json_record = "extra/pet_mlip.json";
 
@@ -131,6 +131,8 @@ Metadata parse(const std::string &text) {
       words >> metadata.max_charge;
     else if (key == "max_spin_multiplicity")
       words >> metadata.max_spin_multiplicity;
+    else if (key == "uncertainty")
+      words >> metadata.uncertainty_members >> metadata.uncertainty_size;
     else if (key == "results") {
       for (Declaration result; words >> result.name;) {
         if (!(words >> result.rank))

@@ -38,6 +38,8 @@ struct Metadata {
   int64_t max_charge = 0, max_spin_multiplicity = 0;
   double bytes_per_token = 0.0; // of activations, in the file's dtype
   std::vector<Declaration> results;
+  // Members, and the size of the vectors whose norms are uncertainties; 0 if it knows none.
+  int64_t uncertainty_members = 0, uncertainty_size = 0;
 };
 
 // Whether LAMMPS' keyword or a file may name this precision.

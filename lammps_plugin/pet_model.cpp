@@ -151,11 +151,13 @@ public:
           module_
               .get_method("drive")({x.to(device_), ends_, species_, edges_, reverse_, atoms_within_,
                                     wanted.atomic_virials, wanted.centroid_virials, chunk_size,
-                                    charge_, spin_multiplicity_})
+                                    charge_, spin_multiplicity_, wanted.uncertainty})
               .toTuple();
       for (size_t k = 0; k < host_.size(); ++k)
         host_[k] = outputs->elements()[k].toTensor().to(torch::kCPU).contiguous();
-      const auto results = outputs->elements().back().toGenericDict();
+      const auto results = outputs->elements()[6].toGenericDict();
+      vectors_ = outputs->elements()[7].toTensor().to(torch::kCPU).contiguous();
+      deviations_ = outputs->elements()[8].toTensor().to(torch::kCPU).contiguous();
       results_.clear();
       for (const auto &declared : metadata_.results)
         results_.push_back(results.at(declared.name).toTensor().to(torch::kCPU).contiguous());
@@ -170,7 +172,9 @@ public:
                   host_[2].data_ptr<double>(),
                   wanted.atomic_virials ? host_[3].data_ptr<double>() : nullptr,
                   wanted.centroid_virials ? host_[4].data_ptr<double>() : nullptr,
-                  {}};
+                  {},
+                  wanted.uncertainty > 0 ? vectors_.data_ptr<double>() : nullptr,
+                  wanted.uncertainty > 1 ? deviations_.data_ptr<double>() : nullptr};
     for (const auto &values : results_)
       result.others.push_back(values.data_ptr<double>());
     return result;
@@ -185,6 +189,7 @@ private:
   int64_t charge_ = 0, spin_multiplicity_ = 1;
   std::array<at::Tensor, 5> host_; // energies, forces, virial, atomic and centroid virials
   std::vector<at::Tensor> results_;  // in the order of the metadata
+  at::Tensor vectors_, deviations_;
 };
 
 } // namespace

@@ -30,6 +30,7 @@ struct Topology {
 struct Wanted {
   bool atomic_virials = false;
   bool centroid_virials = false; // only where every point is a node
+  int uncertainty = 0;           // 1: of energies, 2: of forces too
 };
 
 // Valid until the next call of the model; in eV and Angstrom.
@@ -42,6 +43,10 @@ struct Result {
   const double *atomic_virials = nullptr, *centroid_virials = nullptr;
   // Of the own atoms, in the order of Metadata::results: (N), (N, 3) or (N, 3, 3).
   std::vector<const double *> others;
+  // Null if not asked for: vectors of the own atoms, as large as the metadata say, whose norms are
+  // the uncertainties of energies, and that of a sum the uncertainty of a sum; and by how much the
+  // forces of the members deviate, (members, N, 3).
+  const double *vectors = nullptr, *deviations = nullptr;
 };
 
 class Model {

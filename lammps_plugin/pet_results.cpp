@@ -14,9 +14,9 @@ constexpr size_t symmetric[] = {0, 4, 8, 1, 2, 5};
 
 } // namespace
 
-void Results::declare(const std::vector<Declaration> &declarations) {
+void Results::declare(const std::vector<Declaration> &declarations, int n_more) {
   fields_.clear();
-  n_sums_ = 0;
+  n_sums_ = n_more_ = n_more;
   for (const auto &declared : declarations) {
     fields_.push_back({declared, columns_of_rank[declared.rank], {}, {}});
     n_sums_ += static_cast<int>(columns_of_rank[declared.rank]);

@@ -11,8 +11,8 @@ namespace pet {
 
 class Results {
 public:
-  // Start anew with the results of a model.
-  void declare(const std::vector<Declaration> &declarations);
+  // Start anew with the results of a model, and room for more sums behind them.
+  void declare(const std::vector<Declaration> &declarations, int n_more);
   bool is_declared() const { return is_declared_; }
   // Whether these are others than those declared before.
   bool differ(const std::vector<Declaration> &declarations) const;
@@ -23,8 +23,10 @@ public:
   // What Pair::extract_peratom returns: double * and 0 columns, or double ** and 3 or 6; null for a
   // name that the model does not have.
   void *find(const std::string &name, int &columns);
-  // Sums over the atoms of this rank, of all results one after the other, and how many there are.
+  // Sums over the atoms of this rank, of all results one after the other, then the room for more,
+  // and how many there are.
   double *sums() { return sums_.data(); }
+  double *more() { return sums_.data() + n_sums_ - n_more_; }
   int n_sums() const { return n_sums_; }
 
 private:
@@ -37,7 +39,7 @@ private:
   std::vector<Field> fields_;
   // Never shorter than before: a compute pair that is there keeps reading as many.
   std::vector<double> sums_ = std::vector<double>(64);
-  int n_sums_ = 0;
+  int n_sums_ = 0, n_more_ = 0;
   bool is_declared_ = false;
 };
 

@@ -35,6 +35,8 @@ Results = dict[str, Any]
 
 STRESSES = ("stress", "stresses")
 DERIVATIVES = ("forces", *STRESSES)
+UNCERTAINTIES = {"energy_uncertainty": 1, "energies_uncertainty": 1, "forces_uncertainty": 2}
+"""With what an engine is asked for."""
 
 
 class PETCalculator(Calculator):
@@ -64,6 +66,12 @@ class PETCalculator(Calculator):
     alone; its precision of float32 matrix products is what `dtype` asks for during a call, and
     freed memory stays with the process (`pet_mlip.engine.allocator`).
 
+    Models that know how certain they are (`pet-mlip uncertainty`) have standard deviations, as
+    invariant as the energy: `energy_uncertainty` in eV; `energies_uncertainty` of each atom's
+    energy, (N,); `forces_uncertainty` of a component of each atom's force in eV/Å, the same in all
+    directions, (N,). They are computed where they are asked for by name, or in every call with
+    ``uncertainty``.
+
     Models that depend on the electronic state read `atoms.info["charge"]` and
     `atoms.info["spin_multiplicity"]` (or "spin", as metatomic has it; 2S + 1): 0 and 1 by default.
 
@@ -88,9 +96,15 @@ class PETCalculator(Calculator):
             "quadrature" or "random" (approximate), with a choice such as "quadrature:5" (the
             degree) or "random:1" (the seed), or a `Symmetrization`; "none" to evaluate the model as
             it is. By default what the file asks for. `cost` tells what "structure" takes.
+        uncertainty: "energy" for the uncertainties of energies in every call, which takes a few
+            percent of its time; "forces", or True, for those of forces too, which takes several
+            times as long as the forces; False for those that are asked for by name only.
+        warn_above: Uncertainty above which a call logs a warning: of a force component in eV/Å, or,
+            where only energies have one, of an atom's energy in eV.
 
     Raises:
-        UserError: There is no such file, or it is not a model of this package.
+        UserError: There is no such file, it is not a model of this package, or it does not know the
+            uncertainties that are asked for.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]
@@ -103,6 +117,8 @@ class PETCalculator(Calculator):
         skin: float = 0.5,
         chunk_size: int | None = None,
         symmetrization: str | Symmetrization | None = None,
+        uncertainty: bool | str = False,
+        warn_above: float | None = None,
     ) -> None:
         super().__init__()
         self._lock = threading.RLock()
@@ -139,6 +155,12 @@ class PETCalculator(Calculator):
         self.declared = {r["name"]: r for r in results if not r["differentiated"]}
         """Results that are no energies, by name: unit, rank, and whether they are `per_atom`."""
         self.implemented_properties = [*type(self).implemented_properties, *self.declared]
+        self.knows_uncertainty = bool(model.metadata.uncertainty) and symmetrization.mode == "none"
+        """Whether there are uncertainties; averages over orientations have none."""
+        if self.knows_uncertainty:
+            self.implemented_properties += UNCERTAINTIES
+        self._always = self._check_uncertainty(uncertainty, warn_above)
+        self._warn_above = warn_above
         self._model = Engine(model, chunk_size)
         self.engine = symmetrization.engine(self._model)
         self.info: dict[str, Any] = {}
@@ -185,7 +207,7 @@ class PETCalculator(Calculator):
         atoms = self.atoms
         assert atoms is not None
         if properties is None:
-            properties = self.implemented_properties
+            properties = [n for n in self.implemented_properties if n not in UNCERTAINTIES]
             if not has_volume(atoms):
                 properties = [name for name in properties if name not in STRESSES]
         check_atoms(atoms, self.metadata.species)
@@ -198,9 +220,10 @@ class PETCalculator(Calculator):
         electronic = self._per_atom([self._state], [atoms])
         # Energy and forces of one call belong to the same random orientation.
         gradient = needs_gradient(properties) or isinstance(self.engine, RandomRotation)
-        output = self.engine(atoms.numbers, edges, electronic, gradient)
+        output = self._evaluate(atoms.numbers, edges, electronic, gradient, properties)
         done = time.perf_counter()
         self.results.update(collect(atoms, output, self.declared))
+        self._warn(output)
         self.info = {
             "n_frames": output.n_frames,
             "mean_frames": float(output.n_frames.mean()) if len(atoms) else 0.0,
@@ -210,6 +233,58 @@ class PETCalculator(Calculator):
             "time_neighbours": found - start,
             "time_model": done - found,
         }
+
+    def _evaluate(
+        self,
+        numbers: Ints,
+        edges: Edges,
+        electronic: Ints | None,
+        gradient: bool,
+        properties: Sequence[str],
+    ) -> Output:
+        """Run the engine, with those uncertainties that are asked for."""
+        level = max([self._always, *(UNCERTAINTIES.get(name, 0) for name in properties)])
+        if level == 0:
+            return self.engine(numbers, edges, electronic, gradient)
+        return self._model(numbers, edges, electronic, gradient, level)
+
+    def _check_uncertainty(self, wanted: bool | str, warn_above: float | None) -> int:
+        """The level that every call computes; raise a UserError where there is none."""
+        levels = {False: 0, "energy": 1, "forces": 2, True: 2}
+        if not isinstance(wanted, bool | str) or wanted not in levels:
+            raise UserError(f'uncertainty is "energy", "forces", True or False, not {wanted!r}.')
+        level = levels[wanted]
+        if warn_above is not None:
+            check_number("warn_above", warn_above, "an uncertainty in eV/Å or eV, zero or more")
+            if level == 0:
+                raise UserError('warn_above needs uncertainty="forces" or "energy".')
+        if level > 0 and not self.knows_uncertainty:
+            raise UserError(
+                "This model does not know its uncertainty; `pet-mlip uncertainty` adds it to a "
+                "trained model."
+                if self.symmetrization.mode == "none"
+                else f"Models averaged over orientations (symmetrization "
+                f"{self.symmetrization.mode}) have no uncertainties."
+            )
+        return level
+
+    def _warn(self, output: Output) -> None:
+        """Say that an atom's uncertainty is larger than was allowed."""
+        found = output.uncertainty
+        if self._warn_above is None or found is None or len(found.vectors) == 0:
+            return
+        of_forces = found.forces is not None
+        values = np.linalg.norm(found.vectors, axis=1) if found.forces is None else found.forces
+        k = int(np.argmax(values))
+        if values[k] > self._warn_above:
+            LOG.warning(
+                "The %s of atom %d is uncertain by %.3g %s, more than %g.",
+                "force" if of_forces else "energy",
+                k,
+                values[k],
+                "eV/Å" if of_forces else "eV",
+                self._warn_above,
+            )
 
     def get_property(
         self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
@@ -344,7 +419,8 @@ class PETCalculator(Calculator):
         numbers, joined = join([a.numbers for a in group], edges)
         states = [self._electronic_state(a, name) for a, name in zip(group, names, strict=True)]
         electronic = self._per_atom(states, group)
-        output = self.engine(numbers, joined, electronic, needs_gradient(properties))
+        gradient = needs_gradient(properties)
+        output = self._evaluate(numbers, joined, electronic, gradient, properties)
         ends = np.cumsum([len(a) for a in group])
         for atoms, name, end in zip(group, names, ends, strict=True):
             part = output.part(slice(end - len(atoms), end))
@@ -440,6 +516,12 @@ def collect(
         of_atoms = output.results[key]
         results[key] = of_atoms if result["per_atom"] else of_atoms.sum(axis=0)
         finite = finite and np.isfinite(of_atoms).all()
+    if output.uncertainty is not None:
+        vectors = output.uncertainty.vectors
+        results["energy_uncertainty"] = float(np.linalg.norm(vectors.sum(axis=0)))
+        results["energies_uncertainty"] = np.linalg.norm(vectors, axis=1)
+        if output.uncertainty.forces is not None:
+            results["forces_uncertainty"] = output.uncertainty.forces
     if not finite:
         raise explain_not_finite(atoms, name)
     return results

@@ -20,6 +20,19 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
+class Uncertainty(NamedTuple):
+    """Standard deviations of what a model says about N atoms."""
+
+    vectors: Floats
+    """a_i in eV, (N, D): the norm of a sum over atoms is the uncertainty of their energy."""
+    forces: Floats | None
+    """Of a component of each atom's force in eV/Å, the same in all directions, (N,)."""
+
+    def part(self, atoms: slice) -> Uncertainty:
+        """Those of some of the atoms."""
+        return Uncertainty(self.vectors[atoms], None if self.forces is None else self.forces[atoms])
+
+
 class Output(NamedTuple):
     """What a model says about N atoms."""
 
@@ -33,6 +46,8 @@ class Output(NamedTuple):
     """Atomic virials in eV, (N, 3, 3), symmetric; each edge is shared equally by its two atoms."""
     results: dict[str, Floats] = {}
     """Other results of the atoms by name, (N,), (N, 3) or (N, 3, 3)."""
+    uncertainty: Uncertainty | None = None
+    """If it was asked for."""
 
     def part(self, atoms: slice) -> Output:
         """What was said about some of the atoms."""
@@ -42,6 +57,7 @@ class Output(NamedTuple):
             None if self.forces is None else self.forces[atoms],
             None if self.virials is None else self.virials[atoms],
             {name: values[atoms] for name, values in self.results.items()},
+            None if self.uncertainty is None else self.uncertainty.part(atoms),
         )
 
 
@@ -60,7 +76,12 @@ class Engine:
             keep_freed_memory()
 
     def __call__(
-        self, numbers: Ints, edges: Edges, electronic: Ints | None, gradient: bool
+        self,
+        numbers: Ints,
+        edges: Edges,
+        electronic: Ints | None,
+        gradient: bool,
+        uncertainty: int = 0,
     ) -> Output:
         """Evaluate a graph.
 
@@ -69,6 +90,7 @@ class Engine:
             edges: Its directed edges, on the model's device.
             electronic: Charge and spin multiplicity, (N, 2); None for neutral singlets.
             gradient: Whether to compute forces and virials.
+            uncertainty: 1 for that of energies, 2 for that of forces too.
         """
         index, shifts, vectors, reverse = edges
         # Tensors made in a caller's inference mode could not be differentiated.
@@ -76,8 +98,17 @@ class Engine:
             # Some structures carry int32 numbers or read-only arrays: both are copied here.
             species = torch.from_numpy(np.array(numbers, dtype=np.int64)).to(self.model.device)
             state = None if electronic is None else torch.tensor(electronic).to(self.model.device)
-            energies, edge_gradient, n_frames, results = self.model(
-                species, index, vectors, shifts, state, None, gradient, self.chunk_size, reverse
+            energies, edge_gradient, n_frames, results, latent, deviations = self.model(
+                species,
+                index,
+                vectors,
+                shifts,
+                state,
+                None,
+                gradient or uncertainty > 1,
+                self.chunk_size,
+                reverse,
+                uncertainty,
             )
             forces, virials = None, None
             if gradient:
@@ -88,7 +119,15 @@ class Engine:
                     .numpy()
                 )
             others = {name: values.cpu().numpy() for name, values in results.items()}
-        return Output(energies.cpu().numpy(), n_frames.cpu().numpy(), forces, virials, others)
+            deviation = None
+            if uncertainty > 0:
+                of_forces = None
+                if uncertainty > 1:
+                    of_forces = force_uncertainty(deviations, index, len(numbers)).cpu().numpy()
+                deviation = Uncertainty(latent.cpu().numpy(), of_forces)
+        return Output(
+            energies.cpu().numpy(), n_frames.cpu().numpy(), forces, virials, others, deviation
+        )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Engine:
         # Nothing ever changes a loaded model, so that copies share it.
@@ -107,6 +146,18 @@ class Engine:
             module = torch.jit.load(io.BytesIO(fields["module"]), map_location=device)
         model = LoadedModel(**{**fields, "module": module, "device": device})
         Engine.__init__(self, model, state["chunk_size"])
+
+
+def force_uncertainty(deviations: Tensor, index: Tensor, n_atoms: int) -> Tensor:
+    """Standard deviation of a force component of each atom, (N,).
+
+    Args:
+        deviations: From the gradient over edge vectors, of K members, (K, E, 3).
+        index: Centre and neighbour of each edge, (2, E).
+        n_atoms: N.
+    """
+    of_members = [forces_from_edge_gradient(member, index, n_atoms) for member in deviations]
+    return torch.stack(of_members).square().mean(dim=(0, 2)).sqrt()
 
 
 def join(numbers: Sequence[Ints], edges: Sequence[Edges]) -> tuple[Ints, Edges]:

@@ -17,6 +17,7 @@ from pet_mlip.cli.info import info
 from pet_mlip.cli.lammps import app as lammps
 from pet_mlip.cli.md import md
 from pet_mlip.cli.train import train
+from pet_mlip.cli.uncertainty import uncertainty
 from pet_mlip.errors import UserError
 from pet_mlip.files import describe
 from pet_mlip.version import __version__
@@ -34,6 +35,7 @@ app.command("export")(export)
 app.command("convert")(convert)
 app.command("info")(info)
 app.command("md")(md)
+app.command("uncertainty")(uncertainty)
 app.add_typer(lammps, name="lammps", help="Build, find, check and run LAMMPS' pair_style pet.")
 
 

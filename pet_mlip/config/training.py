@@ -160,6 +160,12 @@ class TrainingConfig(Section):
         description="Fine-tuning: leave out the checkpoint's elements that the training set lacks, "
         "so that the exported model refuses them. They are kept otherwise.",
     )
+    uncertainty_members: Int = Field(
+        8,
+        ge=0,
+        description="Members of the ensemble that tells how uncertain forces are; 0: the model "
+        "does not know its uncertainty. It is found after the training, outside of max_time.",
+    )
     precision: Literal["float32", "float64", "tf32"] = Field(
         "float32",
         description="Of the network; tf32 is float32 with faster, coarser products on GPUs. "

@@ -18,7 +18,8 @@ from pet_mlip.graph.inputs import Inputs
 from pet_mlip.graph.preparation import Preparation
 from pet_mlip.graph.radial import RadialBasis
 from pet_mlip.network.gradient import GeometryGradient
-from pet_mlip.network.pet import PET
+from pet_mlip.network.pet import PET, Output
+from pet_mlip.network.uncertainty import LastLayerUncertainty
 
 BLOCK_SIZE_CPU = 2048
 """Tokens that fit into the caches at the usual widths, and keep several cores busy."""
@@ -40,6 +41,10 @@ class Evaluation(NamedTuple):
     """Frames of each evaluated atom, int64."""
     results: dict[str, Tensor]
     """Other results of each atom by name, (N,), (N, 3) or (N, 3, 3) float64."""
+    last: Tensor
+    """Last features of each atom, (N, D) float64, if they were asked for."""
+    of_members: list[list[Tensor]]
+    """Gradients of the members' deviations from the energy, if they were asked for."""
 
 
 class Potential(nn.Module):
@@ -71,6 +76,7 @@ class Potential(nn.Module):
         self.radial = RadialBasis(pet.num_radial, pet.cutoff)
         self.harmonics = Harmonics(pet.density_degree if pet.density_channels > 0 else -1)
         self.pet = PET(pet, len(self.species))
+        self.uncertainty = LastLayerUncertainty()
         self.ensemble = ClosestPairs(pet.cutoff, symmetrization.closest_pairs)
         self.plain = symmetrization.ensemble == "none"
         """Whether the identity is every atom's only frame."""
@@ -104,8 +110,11 @@ class Potential(nn.Module):
         radial = self.radial_features(inputs.distance)
         size = self._block_size(radial, 0)
         harmonics = self.harmonics(inputs.vectors, inputs.distance, radial.dtype, size)
-        energies, _, _ = self.pet(inputs, radial, harmonics, frames, plain, weights, False, 0, size)
-        return self._add_baseline(energies, inputs)
+        no_members = weights.new_zeros(0, 0)
+        found = self.pet(
+            inputs, radial, harmonics, frames, plain, weights, False, 0, size, False, no_members
+        )
+        return self._add_baseline(found.energies, inputs)
 
     def evaluate(
         self,
@@ -116,6 +125,7 @@ class Potential(nn.Module):
         chunk_size: int,
         frames: Frames | None = None,
         training: bool = False,
+        uncertainty: int = 0,
     ) -> Evaluation:
         """Evaluate energies and other results of atoms, and the gradient of sum_i w_i E_i.
 
@@ -130,6 +140,7 @@ class Potential(nn.Module):
             frames: Of every atom, constants; by default the ensemble's.
             training: Whether energies and gradient can be differentiated over the weights of the
                 network; only outside TorchScript.
+            uncertainty: 1 for last features, 2 for the members' gradients too.
         """
         radial = self.radial_features(inputs.distance)
         # What the network reads is constant for it: it has a derivative of its own.
@@ -143,33 +154,49 @@ class Potential(nn.Module):
         else:
             frames = Frames(frames.atom, frames.matrix.detach(), frames.weight.detach())
         if training:
-            energies, results, gradient = self.run_network(
-                fixed, fixed_radial, frames, plain, weights, compute_gradient, 0
+            output = self.run_network(
+                fixed, fixed_radial, frames, plain, weights, compute_gradient, 0, 0
             )
         else:
             with torch.no_grad():
-                energies, results, gradient = self.run_network(
-                    fixed, fixed_radial, frames, plain, weights, compute_gradient, chunk_size
+                output = self.run_network(
+                    fixed,
+                    fixed_radial,
+                    frames,
+                    plain,
+                    weights,
+                    compute_gradient,
+                    chunk_size,
+                    uncertainty,
                 )
         n_frames = count_frames(frames, inputs.reach.atoms[0])
+        energies = self._add_baseline(output.energies, fixed)
+        results = self._in_units(output.results, fixed)
+        of_leaves: list[list[Tensor]] = []
         if not compute_gradient:
             nothing = [torch.zeros_like(leaf) for leaf in leaves]
-            return Evaluation(energies, nothing, n_frames, results)
+            return Evaluation(energies, nothing, n_frames, results, output.last, of_leaves)
         block_size = self._block_size(radial, chunk_size)
-        of_directions, of_lengths = self.harmonics.vjp(
-            gradient.harmonics, fixed.vectors, fixed.distance, block_size
-        )
-        of_vectors = gradient.vectors + of_directions
-        outputs = [inputs.repulsion, radial, inputs.switch]
-        given = [weights, gradient.radial, gradient.switch]
-        if found:
-            through = self.pull_through_frames(fixed, pieces, frames, saved, gradient)
-            of_vectors, of_lengths = of_vectors + through[0], of_lengths + through[1]
-            outputs.append(inputs.frame_switch)
-            given.append(through[2])
-        outputs += [inputs.vectors, inputs.distance]
-        given += [of_vectors, of_lengths]
-        return Evaluation(energies, pull_back(outputs, given, leaves, training), n_frames, results)
+        # Only the energy itself has a repulsion.
+        of_repulsion = [weights]
+        of_repulsion += [torch.zeros_like(weights)] * (len(output.gradients) - 1)
+        for k, gradient in enumerate(output.gradients):
+            of_directions, of_lengths = self.harmonics.vjp(
+                gradient.harmonics, fixed.vectors, fixed.distance, block_size
+            )
+            of_vectors = gradient.vectors + of_directions
+            outputs = [inputs.repulsion, radial, inputs.switch]
+            given = [of_repulsion[k], gradient.radial, gradient.switch]
+            if found:
+                through = self.pull_through_frames(fixed, pieces, frames, saved, gradient)
+                of_vectors, of_lengths = of_vectors + through[0], of_lengths + through[1]
+                outputs.append(inputs.frame_switch)
+                given.append(through[2])
+            outputs += [inputs.vectors, inputs.distance]
+            given += [of_vectors, of_lengths]
+            more = k + 1 < len(output.gradients)
+            of_leaves.append(pull_back(outputs, given, leaves, training, more))
+        return Evaluation(energies, of_leaves[0], n_frames, results, output.last, of_leaves[1:])
 
     def run_network(
         self,
@@ -180,10 +207,12 @@ class Potential(nn.Module):
         weights: Tensor,
         compute_gradient: bool,
         chunk_size: int,
-    ) -> tuple[Tensor, dict[str, Tensor], GeometryGradient]:
-        """Evaluate energies in eV, other results, the gradient over what the network reads."""
+        uncertainty: int,
+    ) -> Output:
+        """Evaluate the network, without baselines; see `evaluate`."""
         block_size = self._block_size(radial, chunk_size)
-        energies, results, gradient = self.pet(
+        members = self.uncertainty.members
+        found: Output = self.pet(
             inputs,
             radial,
             self.harmonics(inputs.vectors, inputs.distance, radial.dtype, block_size),
@@ -193,8 +222,10 @@ class Potential(nn.Module):
             compute_gradient,
             chunk_size,
             block_size,
+            uncertainty > 0,
+            members if uncertainty > 1 else members[:0],
         )
-        return self._add_baseline(energies, inputs), self._in_units(results, inputs), gradient
+        return found
 
     def _add_baseline(self, energies: Tensor, inputs: Inputs) -> Tensor:
         of_species = self.composition.index_select(0, inputs.species[: energies.shape[0]])

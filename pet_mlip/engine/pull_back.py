@@ -7,7 +7,11 @@ from torch import Tensor
 
 
 def pull_back(
-    outputs: list[Tensor], given: list[Tensor], leaves: list[Tensor], differentiable: bool
+    outputs: list[Tensor],
+    given: list[Tensor],
+    leaves: list[Tensor],
+    differentiable: bool,
+    again: bool,
 ) -> list[Tensor]:
     """Take the gradient over the outputs back to the leaves; zeros where there is none.
 
@@ -17,6 +21,7 @@ def pull_back(
         leaves: Float64 tensors that require grad.
         differentiable: Whether the result, which is linear in ``given``, can be differentiated over
             ``given`` (not over the leaves); only outside TorchScript.
+        again: Whether the same outputs will be pulled back once more.
     """
     kept: list[Tensor] = []
     kept_given: list[Tensor | None] = []
@@ -28,7 +33,7 @@ def pull_back(
         return [torch.zeros_like(leaf) for leaf in leaves]
     if not torch.jit.is_scripting() and differentiable:
         return list(_PullBack.apply(kept, leaves, *kept_given))  # type: ignore[no-untyped-call]
-    found = torch.autograd.grad(kept, leaves, kept_given, allow_unused=True)
+    found = torch.autograd.grad(kept, leaves, kept_given, retain_graph=again, allow_unused=True)
     gradient: list[Tensor] = []
     for k, leaf in enumerate(leaves):
         of_leaf = found[k]

@@ -68,8 +68,9 @@ class LoadedModel:
         compute_gradient: bool = True,
         chunk_size: int = 0,
         reverse: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
-        """Energies, gradient, frame counts, results: see `pet_mlip.export.module.ExportedModel`."""
+        uncertainty: int = 0,
+    ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor], Tensor, Tensor]:
+        """Evaluate a graph: see `pet_mlip.export.module.ExportedModel`."""
         with self._evaluation():
             # Tensors made in inference mode can never be differentiated; their copies can.
             if edge_vectors.is_inference():
@@ -84,6 +85,7 @@ class LoadedModel:
                 compute_gradient,
                 chunk_size,
                 reverse,
+                uncertainty,
             )
 
     def evaluate_domain(
@@ -111,8 +113,9 @@ class LoadedModel:
         chunk_size: int = 0,
         charge: int = 0,
         spin_multiplicity: int = 1,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, dict[str, Tensor]]:
-        """Energies, forces, virials, results: see `pet_mlip.export.module.ExportedModel.drive`."""
+        uncertainty: int = 0,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, dict[str, Tensor], Tensor, Tensor]:
+        """Evaluate a domain: see `pet_mlip.export.module.ExportedModel.drive`."""
         with self._evaluation():
             return self.module.drive(
                 points,
@@ -123,6 +126,7 @@ class LoadedModel:
                 chunk_size,
                 charge,
                 spin_multiplicity,
+                uncertainty,
             )
 
     @contextmanager
@@ -189,6 +193,7 @@ def save_model(
         hypers=potential.pet_hypers.model_dump(),
         n_parameters=potential.n_parameters(),
         training=training_summary or {},
+        uncertainty=potential.uncertainty.shape(),
     )
     files = {METADATA_NAME: metadata.to_json(), LINES_NAME: metadata.to_lines()}
     write_checked(

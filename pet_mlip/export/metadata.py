@@ -14,7 +14,7 @@ from pet_mlip.errors import UserError
 from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.weights import MODEL, find_weights, or_shipped
 
-FORMAT_VERSION = 8
+FORMAT_VERSION = 9
 METADATA_NAME = "pet_mlip.json"
 LINES_NAME = "pet_mlip.txt"
 REFERENCES = [
@@ -50,6 +50,8 @@ class Metadata:
     results: list[dict[str, Any]] = field(default_factory=lambda: [dict(ENERGY)])
     """The energy, and what else the model predicts: name, unit, rank (0, 1, 2), whether labels are
     `per_atom`, and whether forces and stress are its derivatives (`differentiated`)."""
+    uncertainty: dict[str, Any] = field(default_factory=dict)
+    """How uncertainties were found and how good they are; empty if the model knows none."""
 
     def to_json(self) -> str:
         """JSON text."""
@@ -73,6 +75,8 @@ class Metadata:
         others = [f"{r['name']} {r['rank']}" for r in self.results if not r["differentiated"]]
         if others:
             values["results"] = " ".join(others)
+        if self.uncertainty:
+            values["uncertainty"] = f"{self.uncertainty['members']} {self.uncertainty['size']}"
         return "".join(f"{key} {value}\n" for key, value in values.items())
 
 

@@ -34,8 +34,9 @@ class ExportedModel(nn.Module):
         compute_gradient: bool = True,
         chunk_size: int = 0,
         reverse: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
-        """Energies, their gradient, and the results that are not energies.
+        uncertainty: int = 0,
+    ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor], Tensor, Tensor]:
+        """Energies, their gradient, the results that are not energies, and uncertainties.
 
         Args:
             species: Atomic numbers, (N,) int64; all known to the model.
@@ -51,13 +52,21 @@ class ExportedModel(nn.Module):
                 activations are held at once; 0 holds all.
             reverse: The edge (j, i, -S) of each edge, (E,) int64, for callers who keep a list: the
                 edges are then ordered by centre, and nothing is sorted or searched.
+            uncertainty: 1 for those of energies, 2 for those of the gradient too.
 
         Returns:
             Atomic energies E_i in eV, (N,) float64; d(sum_i w_i E_i)/d(edge_vectors) in eV/Å,
             (E, 3) float64; number of frames of each atom, (N,) int64; other results of each atom by
-            name, (N,), (N, 3) or (N, 3, 3) float64.
+            name, (N,), (N, 3) or (N, 3, 3) float64; vectors a_i in eV, (N, D) float64, such that
+            |a_i| is the uncertainty of E_i and |sum_i a_i| that of a sum; and by how much K members
+            deviate from that gradient, whatever the weights, in eV/Å, (K, E, 3) float64, scaled
+            such that their mean square is a variance. The last two are empty if not asked for.
+
+        Raises:
+            RuntimeError: Autograd is off, or the model does not know its uncertainty.
         """
         require_autograd(compute_gradient)
+        self.require_uncertainty(uncertainty)
         vectors = edge_vectors.detach().to(torch.float64).requires_grad_(compute_gradient)
         if electronic is None:
             electronic = electronic_state(species.shape[0]).to(species.device)
@@ -71,8 +80,17 @@ class ExportedModel(nn.Module):
             inputs = self.potential.preparation.of_domain(topology, vectors, distances, electronic)
         if weights is None:
             weights = torch.ones_like(species, dtype=torch.float64)
-        found = self.potential.evaluate([vectors], inputs, weights, compute_gradient, chunk_size)
-        return found.energies, found.gradient[0], found.n_frames, found.results
+        found = self.potential.evaluate(
+            [vectors], inputs, weights, compute_gradient, chunk_size, None, False, uncertainty
+        )
+        return (
+            found.energies,
+            found.gradient[0],
+            found.n_frames,
+            found.results,
+            self.latent(found, uncertainty),
+            stack_gradients(found.of_members, vectors),
+        )
 
     @torch.jit.export
     def evaluate_domain(
@@ -131,7 +149,8 @@ class ExportedModel(nn.Module):
         chunk_size: int = 0,
         charge: int = 0,
         spin_multiplicity: int = 1,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        uncertainty: int = 0,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, dict[str, Tensor], Tensor, Tensor]:
         """Energies, forces and virials of a domain of a molecular dynamics simulation.
 
         The domain's own atoms come first, then ghosts in the order of how many edges away they
@@ -162,19 +181,24 @@ class ExportedModel(nn.Module):
             chunk_size: As in `forward`.
             charge: Total charge of the whole system, for models that depend on it.
             spin_multiplicity: 2S + 1 of the whole system, for models that depend on it.
+            uncertainty: As in `forward`.
 
         Returns:
             Atomic energies of the domain's own atoms in eV, (atoms_within[0],); minus the gradient
             of their sum over all atoms in eV/Å, (N, 3); its virial sum r_ij (x) dE/dr_ij in
             eV, (3, 3); atomic virials of the same sign, (N, 3, 3) or (0, 3, 3); centroid virials
             W_j of the opposite sign, that of r (x) F, (N, 3, 3) or (0, 3, 3); all float64; the
-            number of frames of each evaluated atom, int64; and other results of the domain's own
-            atoms by name, as in `forward`.
+            number of frames of each evaluated atom, int64; other results of the domain's own atoms
+            by name, as in `forward`; a_i of these atoms, (atoms_within[0], D); and by how much the
+            forces of K members deviate, (K, N, 3) in eV/Å, to be summed over domains before they
+            are squared.
 
         Raises:
-            RuntimeError: Autograd is off, or centroid virials are asked for with images.
+            RuntimeError: Autograd is off, centroid virials are asked for with images, or the model
+                does not know its uncertainty.
         """
         require_autograd(True)
+        self.require_uncertainty(uncertainty)
         state = electronic_state(species.shape[0], charge, spin_multiplicity).to(species.device)
         topology = Topology(species, edge_index, reverse, atoms_within)
         n_atoms, n_own = species.shape[0], atoms_within[0]
@@ -182,10 +206,16 @@ class ExportedModel(nn.Module):
         points = points.detach()
         vectors = points.index_select(0, ends) - points.index_select(0, centre)
         weights = torch.ones_like(species[:n_own], dtype=torch.float64)
-        found = self.differentiate(topology, vectors, state, weights, chunk_size)
+        found = self.differentiate(topology, vectors, state, weights, chunk_size, uncertainty)
         gradient = found.gradient[0]
         forces = forces_from_edge_gradient(gradient, edge_index, n_atoms)
         virial = vectors.t() @ gradient
+        of_members = [
+            forces_from_edge_gradient(member[0], edge_index, n_atoms) for member in found.of_members
+        ]
+        deviations = forces.new_zeros(0, n_atoms, 3)
+        if len(of_members) > 0:
+            deviations = torch.stack(of_members)
         none = torch.zeros(0, 3, 3, dtype=torch.float64, device=points.device)
         of_atoms, of_centroids = none, none
         if atomic_virials:
@@ -200,7 +230,7 @@ class ExportedModel(nn.Module):
             moments: list[Tensor] = []
             for axis in range(3):
                 of_moment = self.differentiate(
-                    topology, vectors, state, positions[:n_own, axis], chunk_size
+                    topology, vectors, state, positions[:n_own, axis], chunk_size, 0
                 )
                 moments.append(of_moment.gradient[0])
             # sum_k (r_k - r_i) (x) dE_k/dr_e of the edge e from i to j; then r_k - r_j.
@@ -220,7 +250,21 @@ class ExportedModel(nn.Module):
             of_centroids,
             found.n_frames,
             found.results,
+            self.latent(found, uncertainty),
+            deviations,
         )
+
+    def require_uncertainty(self, uncertainty: int) -> None:
+        """Raise if it is asked for and not known."""
+        if uncertainty > 0 and not self.potential.uncertainty.known():
+            raise RuntimeError(
+                "the model does not know its uncertainty: see `pet-mlip uncertainty`"
+            )
+
+    def latent(self, found: Evaluation, uncertainty: int) -> Tensor:
+        """Compute the vectors a_i whose norms are uncertainties; nothing if not asked for."""
+        nothing: Tensor = found.energies.new_zeros(0, 0)
+        return self.potential.uncertainty(found.last) if uncertainty > 0 else nothing
 
     def differentiate(
         self,
@@ -229,12 +273,22 @@ class ExportedModel(nn.Module):
         electronic: Tensor,
         weights: Tensor,
         chunk_size: int,
+        uncertainty: int,
     ) -> Evaluation:
         """Evaluate a domain's own atoms, with d(sum_i w_i E_i)/d(vectors)."""
         vectors = vectors.detach().requires_grad_(True)
         distances = torch.linalg.vector_norm(vectors, dim=-1)
         inputs = self.potential.preparation.of_domain(topology, vectors, distances, electronic)
-        return self.potential.evaluate([vectors], inputs, weights, True, chunk_size)
+        return self.potential.evaluate(
+            [vectors], inputs, weights, True, chunk_size, None, False, uncertainty
+        )
+
+
+def stack_gradients(gradients: list[list[Tensor]], leaf: Tensor) -> Tensor:
+    """Return the gradients over the only leaf (E, 3), one row each; (0, E, 3) without any."""
+    if len(gradients) == 0:
+        return torch.zeros_like(leaf).unsqueeze(0)[:0]
+    return torch.stack([gradient[0] for gradient in gradients])
 
 
 def require_autograd(compute_gradient: bool) -> None:

@@ -32,25 +32,44 @@ def check_exported(eager: Potential, exported: "LoadedModel") -> None:
     size = float(
         (energies - eager.composition[eager.preparation.species_index[graph.species]]).abs().max()
     )
-    results = eager.evaluate(
-        [vectors], eager.preparation(graph), torch.ones_like(energies), False, 0
-    ).results
+    level = 2 if eager.uncertainty.known() else 0
+    with torch.enable_grad():
+        evaluation = eager.evaluate(
+            [vectors],
+            eager.preparation(graph._replace(edge_vectors=vectors)),
+            torch.ones_like(energies),
+            True,
+            0,
+            uncertainty=level,
+        )
+    results = evaluation.results
     for chunk_size in (0, 64):
-        found, found_gradient, _, others = exported(*graph, chunk_size=chunk_size)
+        found, found_gradient, _, others, latent, deviations = exported(
+            *graph, chunk_size=chunk_size, uncertainty=level
+        )
+        if level > 0:
+            expected = eager.uncertainty(evaluation.last)
+            _compare("uncertainties", latent, expected, _largest(expected), exported.dtype)
+            expected = torch.stack([gradient[0] for gradient in evaluation.of_members])
+            what = "uncertainties of forces"
+            _compare(what, deviations, expected, _largest(expected), exported.dtype)
         _compare("energies", found, energies, size, exported.dtype)
-        _compare("forces", found_gradient, gradient, float(gradient.abs().max()), exported.dtype)
+        _compare("forces", found_gradient, gradient, _largest(gradient), exported.dtype)
         for name, expected in results.items():
-            largest = float(expected.abs().max())
-            _compare(name, others[name], expected, largest, exported.dtype)
+            _compare(name, others[name], expected, _largest(expected), exported.dtype)
 
     n_atoms = len(graph.species)
     forces = forces_from_edge_gradient(gradient, graph.edge_index, n_atoms)
     topology = cluster_topology(graph, exported.metadata.interaction_range)
-    found, found_forces, *_, others = exported.drive(positions, graph.edge_index[1], topology)
+    found, found_forces, *_, others, _, _ = exported.drive(positions, graph.edge_index[1], topology)
     for name, expected in results.items():
-        _compare(name, others[name], expected, float(expected.abs().max()), exported.dtype)
+        _compare(name, others[name], expected, _largest(expected), exported.dtype)
     _compare("energies", found, energies, size, exported.dtype)
-    _compare("forces", found_forces, forces, float(gradient.abs().max()), exported.dtype)
+    _compare("forces", found_forces, forces, _largest(gradient), exported.dtype)
+
+
+def _largest(values: Tensor) -> float:
+    return float(values.abs().max())
 
 
 def _compare(what: str, found: Tensor, expected: Tensor, size: float, dtype: torch.dtype) -> None:

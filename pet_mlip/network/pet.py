@@ -43,10 +43,23 @@ class Trace(NamedTuple):
     """Of each layer, on the first blocks."""
     exchanges: list[list[list[Tensor]]]
     """Of each exchange, on the first pieces."""
-    grad_nodes: list[Tensor]
-    """Gradient over the nodes that each readout reads."""
-    grad_edges: list[Tensor]
-    """Gradient over the edges that each readout reads."""
+    read_nodes: list[Tensor]
+    """Node features that each readout reads, of the last step's atoms."""
+    read_edges: list[Tensor]
+    """Edge features that each readout reads, of these atoms."""
+
+
+class Output(NamedTuple):
+    """What the network says of N atoms, those of the last step."""
+
+    energies: Tensor
+    """(N,) float64."""
+    results: dict[str, Tensor]
+    """Others by name, (N,), (N, 3) or (N, 3, 3) float64."""
+    last: Tensor
+    """Last features, those of all readouts behind each other, (N, D) float64, if asked for."""
+    gradients: list[GeometryGradient]
+    """Of sum_i w_i E_i, zeros if not asked for; then of each member."""
 
 
 class PET(nn.Module):
@@ -90,10 +103,10 @@ class PET(nn.Module):
         compute_gradient: bool,
         kept_tokens: int,
         block_size: int,
-    ) -> tuple[Tensor, dict[str, Tensor], GeometryGradient]:
-        """Evaluate atomic energies (N,), other results of atoms, the gradient of sum_i w_i E_i.
-
-        Energies and results are float64 and of the last step's atoms.
+        compute_last: bool,
+        members: Tensor,
+    ) -> Output:
+        """Evaluate atoms, and gradients of sums over them.
 
         Args:
             inputs: The graph.
@@ -102,77 +115,152 @@ class PET(nn.Module):
             frames: Of the centres.
             plain: Whether each centre has one frame, the identity, of weight one.
             weights: w of the last step's atoms, (N,) float64.
-            compute_gradient: Whether to compute it; zeros otherwise.
+            compute_gradient: Whether to compute any; zeros otherwise.
             kept_tokens: Tokens (neighbours + 1, summed over atoms) whose activations may be kept
                 for the gradient; 0 for all.
             block_size: Tokens evaluated at once.
+            compute_last: Whether to return last features.
+            members: Vectors whose products with the last features, summed over all atoms, are
+                differentiated too, (K, D) float64.
         """
         blocks = make_blocks(inputs, frames, plain, block_size, self.width, radial.dtype)
-        n_kept = 0
+        n_kept, pieces_kept = 0, 0
         if compute_gradient:
             n_kept = count_kept(blocks, kept_tokens)
-        # Edges are kept like tokens: as many of them.
-        pieces_kept = kept_tokens // block_size
-        if not compute_gradient:
-            pieces_kept = 0
-        elif n_kept == len(blocks):
-            pieces_kept = inputs.centre.shape[0] // block_size + 1
-        gradient = zero_gradient(inputs, radial, harmonics, frames)
-        trace = Trace([], [], [], [], [], [], [], [])
-        n_own, n_read = inputs.reach.atoms[-1], inputs.reach.edges[-1]
+            # Edges are kept like tokens: as many of them.
+            pieces_kept = kept_tokens // block_size
+            if n_kept == len(blocks):
+                pieces_kept = inputs.centre.shape[0] // block_size + 1
+        trace = self.run_layers(inputs, radial, harmonics, blocks, block_size, n_kept, pieces_kept)
+
+        n_read = inputs.reach.edges[-1]
         switch, centre = inputs.switch[:n_read], inputs.centre[:n_read]
+        gradient = zero_gradient(inputs, radial, harmonics, frames)
         energies = torch.zeros_like(weights)
         results: dict[str, Tensor] = {}
+        last: list[Tensor] = []
+        grad_nodes: list[Tensor] = []
+        grad_edges: list[Tensor] = []
+        for k, readout in enumerate(self.readouts):
+            found, of_nodes, of_edges, of_last = readout(
+                trace.read_nodes[k],
+                trace.read_edges[k],
+                centre,
+                switch,
+                weights,
+                block_size,
+                compute_gradient,
+                compute_last,
+                gradient.switch,
+            )
+            energies = energies + found
+            last.append(of_last)
+            grad_nodes.append(of_nodes)
+            grad_edges.append(of_edges)
+        for k, readout in enumerate(self.result_readouts):
+            of_layer = readout(
+                trace.read_nodes[k],
+                trace.read_edges[k],
+                centre,
+                switch,
+                inputs.vectors[:n_read],
+                block_size,
+            )
+            results = add_by_name(results, of_layer)
+        if compute_gradient:
+            self.backpropagate(
+                inputs,
+                radial,
+                harmonics,
+                blocks,
+                block_size,
+                trace,
+                grad_nodes,
+                grad_edges,
+                gradient,
+            )
+        gradients = [to_geometry(gradient, inputs)]
+        for member in members:
+            gradient = zero_gradient(inputs, radial, harmonics, frames)
+            grad_nodes, grad_edges = self.last_vjp(
+                member, trace, switch, block_size, gradient.switch
+            )
+            self.backpropagate(
+                inputs,
+                radial,
+                harmonics,
+                blocks,
+                block_size,
+                trace,
+                grad_nodes,
+                grad_edges,
+                gradient,
+            )
+            gradients.append(to_geometry(gradient, inputs))
+        return Output(energies, results, torch.cat(last, dim=1), gradients)
+
+    def run_layers(
+        self,
+        inputs: Inputs,
+        radial: Tensor,
+        harmonics: Tensor,
+        blocks: list[Block],
+        block_size: int,
+        n_kept: int,
+        pieces_kept: int,
+    ) -> Trace:
+        """Evaluate all layers and exchanges.
+
+        Args:
+            inputs: As in `forward`.
+            radial: As in `forward`.
+            harmonics: As in `forward`.
+            blocks: All blocks.
+            block_size: As in `forward`.
+            n_kept: How many of the first blocks keep their activations.
+            pieces_kept: How many of the first pieces of edges do, in exchanges.
+        """
+        n_own, n_read = inputs.reach.atoms[-1], inputs.reach.edges[-1]
+        all_maps: list[EmbeddingMaps] = []
+        all_nodes: list[Tensor] = []
+        all_messages: list[Tensor] = []
+        all_edges: list[Tensor] = []
+        of_layers: list[list[LayerSaved]] = []
+        of_exchanges: list[list[list[Tensor]]] = []
+        read_nodes: list[Tensor] = []
+        read_edges: list[Tensor] = []
         messages = self.edge_embedder(inputs.neighbor_species)
         nodes = self.embed_nodes(0, inputs.species)
-        n_readouts = len(self.readouts)
         for i, (layer, exchange) in enumerate(zip(self.layers, self.exchanges, strict=True)):
             if self.residual:
                 nodes = self.embed_nodes(i, inputs.species)
             maps: EmbeddingMaps = layer.maps(self.edge_embedder.weight)  # type: ignore[operator]
-            trace.maps.append(maps)
-            trace.nodes.append(nodes)
-            trace.messages.append(messages)
+            all_maps.append(maps)
+            all_nodes.append(nodes)
+            all_messages.append(messages)
             nodes_out, edges, kept = self.run_layer(
                 i, inputs, radial, harmonics, blocks, n_kept, nodes, messages, maps
             )
             nodes = self.conditioning(nodes_out, inputs.electronic[: nodes_out.shape[0]])
-            trace.edges.append(edges)
-            trace.layers.append(kept)
+            all_edges.append(edges)
+            of_layers.append(kept)
             if not self.residual or i + 1 < self.num_layers:
                 reverse = inputs.reverse[: inputs.reach.edges[i + 1]]
                 messages, pieces = exchange(messages, edges, reverse, block_size, pieces_kept)
-                trace.exchanges.append(pieces)
-            read = edges if self.residual else messages
-            for k, readout in enumerate(self.readouts):
-                if i == self.num_layers - n_readouts + k:
-                    found, grad_nodes, grad_edges = readout(
-                        nodes[:n_own],
-                        read[:n_read],
-                        centre,
-                        switch,
-                        weights,
-                        block_size,
-                        compute_gradient,
-                        gradient.switch,
-                    )
-                    energies = energies + found
-                    trace.grad_nodes.append(grad_nodes)
-                    trace.grad_edges.append(grad_edges)
-            for k, readout in enumerate(self.result_readouts):
-                if i == self.num_layers - n_readouts + k:
-                    of_layer = readout(
-                        nodes[:n_own],
-                        read[:n_read],
-                        centre,
-                        switch,
-                        inputs.vectors[:n_read],
-                        block_size,
-                    )
-                    results = add_by_name(results, of_layer)
-        if compute_gradient:
-            self.backpropagate(inputs, radial, harmonics, blocks, block_size, trace, gradient)
-        return energies, results, to_geometry(gradient, inputs)
+                of_exchanges.append(pieces)
+            if self.residual or i + 1 == self.num_layers:
+                read_nodes.append(nodes[:n_own])
+                read_edges.append((edges if self.residual else messages)[:n_read])
+        return Trace(
+            all_maps,
+            all_nodes,
+            all_messages,
+            all_edges,
+            of_layers,
+            of_exchanges,
+            read_nodes,
+            read_edges,
+        )
 
     def run_layer(
         self,
@@ -244,16 +332,30 @@ class PET(nn.Module):
         blocks: list[Block],
         block_size: int,
         trace: Trace,
+        grad_read_nodes: list[Tensor],
+        grad_read_edges: list[Tensor],
         gradient: NetworkGradient,
     ) -> None:
-        """Add the gradient through the layers to ``gradient``."""
-        grad_nodes, grad_messages = trace.grad_nodes[-1], trace.grad_edges[-1]
+        """Add the gradient through the layers to ``gradient``.
+
+        Args:
+            inputs: As in `forward`.
+            radial: As in `forward`.
+            harmonics: As in `forward`.
+            blocks: All blocks.
+            block_size: As in `forward`.
+            trace: What the forward pass kept.
+            grad_read_nodes: Gradient over the nodes that each readout reads.
+            grad_read_edges: Gradient over the edges that each readout reads; overwritten.
+            gradient: Added to.
+        """
+        grad_nodes, grad_messages = grad_read_nodes[-1], grad_read_edges[-1]
         for step in range(self.num_layers):
             number = self.num_layers - 1 - step
             grad_edges = torch.zeros_like(trace.edges[number])
             if self.residual:
-                grad_nodes = trace.grad_nodes[number]
-                grad_edges[: inputs.reach.edges[-1]] += trace.grad_edges[number]
+                grad_nodes = grad_read_nodes[number]
+                grad_edges[: inputs.reach.edges[-1]] += grad_read_edges[number]
             if not self.residual or step > 0:
                 reverse = inputs.reverse[: inputs.reach.edges[number + 1]]
                 for i, exchange in enumerate(self.exchanges):
@@ -359,6 +461,34 @@ class PET(nn.Module):
                         gradient.log_switch.index_add_(0, block.edges, of_switch)
                         add_rotated(gradient, block, found.rotated, found.weight)
         return into
+
+    def last_vjp(
+        self, grad: Tensor, trace: Trace, switch: Tensor, piece: int, grad_switch: Tensor
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Compute the gradients over what readouts read from that over all last features.
+
+        Args:
+            grad: The same for all atoms, (D,) float64.
+            trace: What the forward pass kept.
+            switch: Cutoff function of the edges that are read, float64.
+            piece: Edges evaluated at once.
+            grad_switch: The gradient over the cutoff function is added to its first rows.
+        """
+        grad_nodes: list[Tensor] = []
+        grad_edges: list[Tensor] = []
+        of_readouts = grad.chunk(len(self.readouts))
+        for k, readout in enumerate(self.readouts):
+            of_nodes, of_edges = readout.last_vjp(  # type: ignore[operator]
+                of_readouts[k],
+                trace.read_nodes[k],
+                trace.read_edges[k],
+                switch,
+                piece,
+                grad_switch,
+            )
+            grad_nodes.append(of_nodes)
+            grad_edges.append(of_edges)
+        return grad_nodes, grad_edges
 
     @torch.jit.unused
     def fold(self) -> None:

@@ -25,7 +25,7 @@ one ensemble."""
 def write_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
     """Write a file that is either the old or the new one, whenever the process is killed."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        torch.save({"kind": KIND, "format_version": FORMAT_VERSION, **content}, file)
+        torch.save({**content, "kind": KIND, "format_version": FORMAT_VERSION}, file)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -95,4 +95,6 @@ def restore_potential(content: dict[str, Any], which: str) -> Potential:
         potential = Potential.from_config(content["potential"])
     potential.set_dtype(getattr(torch, content["dtype"]))
     potential.load_state_dict(content[which])
+    if which == "average" and "uncertainty" in content:
+        potential.uncertainty.set(**content["uncertainty"])
     return potential.eval()

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from pet_mlip.config import Config
+from pet_mlip.errors import UserError
 from pet_mlip.export import save_model
 from pet_mlip.files import write_text
 from pet_mlip.train.callbacks import ProgressBar, ProgressLines, Recorder, Signals
@@ -30,6 +31,7 @@ from pet_mlip.train.report import write_report
 from pet_mlip.train.resume import check_same_training
 from pet_mlip.train.schedule import Progress
 from pet_mlip.train.setup import DataSets, check_results, load_data, resolve
+from pet_mlip.train.uncertainty import add_uncertainty
 from pet_mlip.version import __version__
 
 
@@ -151,6 +153,11 @@ class _Run:
 
 def finish(config: Config, data: DataSets, output: Output) -> None:
     """Export the best model and report its errors."""
+    if config.training.uncertainty_members > 0:
+        try:
+            add_uncertainty(output / "best.ckpt", config, data.training, data.validation)
+        except UserError as reason:
+            LOG.warning("The model will not know its uncertainty: %s", reason)
     potential, _, summary = load_checkpoint(output / "best.ckpt")
     dtype = "float64" if config.training.precision == "float64" else "float32"
     save_model(output / "model.pt", potential, dtype=dtype, training_summary=summary)

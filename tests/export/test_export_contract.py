@@ -91,7 +91,7 @@ def test_single_precision_vectors_are_evaluated_in_double(model, graph, chunk_si
 @pytest.mark.parametrize("species", [[], [6], [1, 29]])
 def test_without_edges(model, species, chunk_size):
     n = len(species)
-    energies, gradient, n_frames, _ = model(
+    energies, gradient, n_frames, *_ = model(
         torch.tensor(species, dtype=torch.int64),
         torch.zeros(2, 0, dtype=torch.int64),
         torch.zeros(0, 3, dtype=torch.float64),

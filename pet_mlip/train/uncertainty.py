@@ -1,0 +1,310 @@
+"""Fitting of a trained potential's uncertainties: the curvature of its loss, and their size.
+
+Of E = w^T F and forces -dF/dr w, with the last features F of a structure of N atoms, Gauss and
+Newton's curvature of a loss over w is
+
+    C = sum F F^T / (N s_E)^2  +  sum (dF/dx) (dF/dx)^T / s_F^2
+
+over structures and over force components, if each squared error counts in units of what it is
+found to be, s_E^2 of energies per atom and s_F^2 of force components. (With the weights of the
+training's own loss instead, which care for forces, energies were given too small uncertainties:
+benchmarks/README.md.) The second sum is taken over random directions v of all atoms, since
+v^T (dF/dr) needs no derivative of each feature: it is a difference of features. To C comes a ridge;
+it and the sizes alpha of the two variances, F^T C^-1 F of energies and g^T C^-1 g of forces with
+g = dF/dx, are those under which the errors of the validation set are likeliest (see
+`pet_mlip.network.uncertainty` for the source).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pet_mlip.config import Config
+from pet_mlip.data.batch import Batch
+from pet_mlip.data.dataset import AtomsDataset
+from pet_mlip.engine.derivatives import predict
+from pet_mlip.engine.potential import Potential
+from pet_mlip.errors import UserError
+from pet_mlip.graph.graph import Graph
+from pet_mlip.train.checkpoint import read_checkpoint, restore_potential, write_checkpoint
+from pet_mlip.train.memory import MemoryBudget
+from pet_mlip.train.output import LOG
+from pet_mlip.train.predictions import batches, first_device
+
+ATOMS = 30_000
+"""Of the training structures that are looked at, about; more would not change the result."""
+STEP = 1e-3
+"""Of the differences, in Å."""
+PROBES = 2
+"""Random directions of a training structure's atoms."""
+CHECKS = 8
+"""Force components of a validation structure that are compared with their variances."""
+RIDGES = tuple(10.0**k for k in range(-12, 0))
+"""Over the mean eigenvalue of the curvature."""
+
+
+class Uncertainty(NamedTuple):
+    """What `LastLayerUncertainty.set` takes, and how it was found."""
+
+    whitening: Tensor
+    members: Tensor
+    facts: dict[str, Any]
+    """Plain JSON types."""
+
+
+class Errors(NamedTuple):
+    """Errors on validation data, in eV or eV/Å, and what their variances are made of."""
+
+    values: Tensor
+    """(R,) float64."""
+    vectors: Tensor
+    """F or g of each, (R, D) float64."""
+    n_atoms: Tensor
+    """Of the structure of each, (R,) int64."""
+
+
+def add_uncertainty(
+    checkpoint: Path, config: Config, training: AtomsDataset, validation: AtomsDataset
+) -> None:
+    """Fit the uncertainties of a checkpoint's averaged weights, and write them into it.
+
+    Args:
+        checkpoint: It is replaced by one that has nothing else that is new.
+        config: As for `fit_uncertainty`.
+        training: As for `fit_uncertainty`.
+        validation: As for `fit_uncertainty`.
+
+    Raises:
+        UserError: The validation set has too few labels.
+    """
+    content = read_checkpoint(checkpoint)
+    potential = restore_potential(content, "average")
+    found = fit_uncertainty(potential, config, training, validation)
+    content["uncertainty"] = {"whitening": found.whitening, "members": found.members}
+    content["summary"]["uncertainty"] = found.facts
+    write_checkpoint(checkpoint, content)
+    LOG.info("Uncertainties: %s.", describe(found.facts))
+
+
+def describe(facts: dict[str, Any]) -> str:
+    """Say how well uncertainties fit to the validation set."""
+    parts = [
+        f"{100 * facts[f'{name}_within'][0]:.0f} % of {facts[f'{name}_labels']} {what} of the "
+        "validation set lie within one standard deviation"
+        for name, what in (("energy", "energies"), ("force", "force components"))
+        if facts[f"{name}_labels"] > 0
+    ]
+    return ", ".join(parts)
+
+
+def fit_uncertainty(
+    potential: Potential, config: Config, training: AtomsDataset, validation: AtomsDataset
+) -> Uncertainty:
+    """Find the uncertainties of a trained potential.
+
+    Args:
+        potential: With the weights that simulations will use; it is not changed.
+        config: Of its training: seed, device, memory, members.
+        training: What it was trained on.
+        validation: Whose errors decide how large uncertainties are.
+
+    Raises:
+        UserError: The validation set has too few labels.
+    """
+    device = first_device(config.training)
+    # Differences of features need more digits than evaluations do.
+    potential = deepcopy(potential).eval().requires_grad_(False).set_dtype(torch.float64).to(device)
+    generator = torch.Generator().manual_seed(config.training.seed)
+    fit = _Fit(potential, config, generator, device)
+    energies, forces = fit.errors(validation)
+    n_labels = len(energies.values), len(forces.values)
+    if max(n_labels) < 2:
+        raise UserError(
+            "The validation set has no energies or forces, whose errors decide how large "
+            "uncertainties are."
+        )
+    curvature = fit.curvature(
+        _choose(training, generator), _weight(energies, energies.n_atoms), _weight(forces, None)
+    )
+    decisive = forces if len(forces.values) >= 2 else energies
+    ridge, factor = min(
+        ((r, _factor(curvature, r)) for r in RIDGES),
+        key=lambda candidate: _surprise(decisive, candidate[1]),
+    )
+    size = _size(decisive, factor)
+    of_energy = _size(energies, factor) if len(energies.values) >= 2 else size
+    of_forces = _size(forces, factor) if len(forces.values) >= 2 else size
+    n_members = config.training.uncertainty_members
+    drawn = torch.randn(n_members, len(factor), generator=generator, dtype=torch.float64)
+    # C = L L^T: L^-1 F has the length that the variance is the square of, and so has L^-T x the
+    # covariance C^-1 for a normal x.
+    members = torch.linalg.solve_triangular(factor.t(), drawn.t(), upper=True).t()
+    unit = torch.eye(len(factor), dtype=torch.float64)
+    whitening = of_energy * torch.linalg.solve_triangular(factor, unit, upper=False)
+    facts = {
+        "ridge": ridge,
+        "energy_labels": n_labels[0],
+        "force_labels": n_labels[1],
+        "energy_within": _within(energies, factor, of_energy),
+        "force_within": _within(forces, factor, of_forces),
+    }
+    return Uncertainty(whitening, of_forces * members, facts)
+
+
+class _Fit:
+    """The sums over data."""
+
+    def __init__(
+        self,
+        potential: Potential,
+        config: Config,
+        generator: torch.Generator,
+        device: torch.device,
+    ) -> None:
+        self.potential = potential
+        self.config = config
+        self.generator = generator
+        self.device = device
+        self.memory = MemoryBudget(potential, config.training.memory_gb, device)
+
+    def batches(self, dataset: AtomsDataset) -> Iterator[Batch]:
+        return batches(self.memory, dataset, self.config, self.device)
+
+    def curvature(self, dataset: AtomsDataset, of_energy: float, of_force: float) -> Tensor:
+        """C, (D, D), on the CPU, from the weights 1 / s^2; zero where there are no labels."""
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for batch in self.batches(dataset):
+            energies = self.features(batch, batch.graph) / batch.n_atoms.unsqueeze(1)
+            total = total + of_energy * (energies.t() @ energies)
+            for _ in range(PROBES if of_force > 0 else 0):
+                # The mean of v v^T is one: a direction stands for the sum over all components.
+                forces = self.slopes(batch, self.normal(len(batch.graph.species)))
+                total = total + of_force / PROBES * (forces.t() @ forces)
+        return total.cpu()
+
+    def errors(self, dataset: AtomsDataset) -> tuple[Errors, Errors]:
+        """Of the energies, and of some force components."""
+        energies: list[Errors] = []
+        forces: list[Errors] = []
+        for batch in self.batches(dataset):
+            found = predict(
+                self.potential,
+                batch.graph,
+                batch.structure,
+                batch.n_structures,
+                chunk_size=self.memory.chunk_size,
+            )
+            assert found.forces is not None
+            known = ~torch.isnan(batch.energy)
+            of_batch = self.features(batch, batch.graph)
+            error = (found.energy - batch.energy)[known]
+            energies.append(Errors(error, of_batch[known], batch.n_atoms[known]))
+            error = found.forces - batch.forces
+            for _ in range(CHECKS):
+                direction = self.one_component(batch)
+                # F = -dE/dr, and the slopes are those of E.
+                values = torch.zeros_like(found.energy)
+                values = values.index_add(0, batch.structure, -(error * direction).nansum(dim=1))
+                moved = (direction != 0) & ~torch.isnan(error)
+                known = torch.zeros_like(known).index_fill(0, batch.structure[moved.any(1)], True)
+                slopes = self.slopes(batch, direction)
+                forces.append(Errors(values[known], slopes[known], batch.n_atoms[known]))
+        return _join(energies), _join(forces)
+
+    def features(self, batch: Batch, graph: Graph) -> Tensor:
+        """F of the structures, (S, D)."""
+        with torch.no_grad():
+            inputs = self.potential.preparation(graph)
+            nothing = torch.zeros_like(inputs.repulsion)
+            found = self.potential.evaluate(
+                [], inputs, nothing, False, self.memory.chunk_size, uncertainty=1
+            )
+        total = found.last.new_zeros(batch.n_structures, found.last.shape[1])
+        return self.potential.scale * total.index_add(0, batch.structure, found.last)
+
+    def slopes(self, batch: Batch, direction: Tensor) -> Tensor:
+        """v^T dF/dr of the structures along directions v of their atoms (N, 3), (S, D)."""
+        centre, neighbor = batch.graph.edge_index
+        change = STEP * (direction[neighbor] - direction[centre])
+        ahead, behind = (
+            self.features(batch, batch.graph._replace(edge_vectors=vectors))
+            for vectors in (batch.graph.edge_vectors + change, batch.graph.edge_vectors - change)
+        )
+        return (ahead - behind) / (2 * STEP)
+
+    def normal(self, n_atoms: int) -> Tensor:
+        """Independent normal components, (N, 3)."""
+        drawn = torch.randn(n_atoms, 3, generator=self.generator, dtype=torch.float64)
+        return drawn.to(self.device)
+
+    def one_component(self, batch: Batch) -> Tensor:
+        """A unit vector along one random axis of one random atom of each structure, (N, 3)."""
+        shape = (batch.n_structures,)
+        share = torch.rand(shape, generator=self.generator, dtype=torch.float64).to(self.device)
+        axis = torch.randint(3, shape, generator=self.generator).to(self.device)
+        first = batch.n_atoms.cumsum(0) - batch.n_atoms
+        atom = first + (share * batch.n_atoms).long()
+        direction = torch.zeros(
+            len(batch.graph.species), 3, dtype=torch.float64, device=self.device
+        )
+        direction[atom, axis] = 1.0
+        return direction
+
+
+def _choose(dataset: AtomsDataset, generator: torch.Generator) -> AtomsDataset:
+    """So many structures, drawn at random, as have about `ATOMS` atoms."""
+    order = torch.randperm(len(dataset), generator=generator).numpy()
+    count = int(np.searchsorted(np.cumsum(dataset.sizes[order]), ATOMS)) + 1
+    if count >= len(dataset):
+        return dataset
+    return AtomsDataset([dataset.structures[k] for k in sorted(order[:count])], dataset.cutoff)
+
+
+def _weight(errors: Errors, divisor: Tensor | None) -> float:
+    """1 / s^2 of the errors, or of these divided by something; zero without any."""
+    if len(errors.values) == 0:
+        return 0.0
+    values = errors.values if divisor is None else errors.values / divisor
+    return 1.0 / max(float(values.square().mean()), 1e-30)
+
+
+def _factor(curvature: Tensor, ridge: float) -> Tensor:
+    """L of C + ridge = L L^T."""
+    mean = curvature.diagonal().mean()
+    unit = torch.eye(len(curvature), dtype=curvature.dtype)
+    return torch.linalg.cholesky(curvature + ridge * mean * unit)
+
+
+def _squares(errors: Errors, factor: Tensor) -> Tensor:
+    """F^T C^-1 F of each, (R,)."""
+    return torch.linalg.solve_triangular(factor, errors.vectors.t(), upper=False).square().sum(0)
+
+
+def _size(errors: Errors, factor: Tensor) -> float:
+    """The alpha under which the errors are likeliest."""
+    return float((errors.values.square() / _squares(errors, factor)).mean().sqrt())
+
+
+def _surprise(errors: Errors, factor: Tensor) -> float:
+    """Minus the mean log likelihood with that alpha, but for a constant."""
+    squares = _squares(errors, factor)
+    return float((errors.values.square() / squares).mean().log() + squares.log().mean())
+
+
+def _within(errors: Errors, factor: Tensor, size: float) -> list[float | None]:
+    """Fractions of the errors within one and two standard deviations; None without errors."""
+    if len(errors.values) == 0:
+        return [None, None]
+    ratio = errors.values.abs() / (size * _squares(errors, factor).sqrt())
+    return [float((ratio < k).double().mean()) for k in (1, 2)]
+
+
+def _join(parts: list[Errors]) -> Errors:
+    return Errors(*(torch.cat(column).cpu() for column in zip(*parts, strict=True)))

@@ -1,0 +1,74 @@
+"""Last features, and the derivatives of members, against the energy that is made of them."""
+
+import pytest
+import torch
+from model_tools import ENSEMBLES, FEATURIZERS, assert_same, graph_of, make_potential, structures
+from uncertainty_tools import last_weights
+
+from pet_mlip.export.module import ExportedModel
+from pet_mlip.export.selfcheck import cluster_topology, random_cluster
+
+
+def without_biases(potential):
+    """The last layers', with which the cutoff functions of neighbours are multiplied."""
+    for readout in potential.pet.readouts:
+        readout.node_head.last.bias.zero_()
+        readout.edge_head.last.bias.zero_()
+    return potential
+
+
+@pytest.fixture(params=[(e, f) for e in ENSEMBLES for f in FEATURIZERS], ids="-".join)
+def potential(request):
+    """Atomic energies are the last features times the last weights, and nothing else."""
+    potential = without_biases(make_potential(*request.param, num_gnn_layers=2))
+    potential.set_baseline(dict.fromkeys(potential.species, 0.0), 0.7)
+    weights = last_weights(potential)
+    unit = torch.eye(len(weights), dtype=torch.float64)
+    potential.uncertainty.set(unit, torch.stack([weights, -2.0 * weights]))
+    return potential
+
+
+@pytest.mark.parametrize("chunk_size", [0, 20])
+@pytest.mark.parametrize("name", structures())
+def test_members_are_differentiated_as_the_energy_is(potential, name, chunk_size):
+    graph = graph_of(structures()[name])
+    found = ExportedModel(potential)(*graph, chunk_size=chunk_size, uncertainty=2)
+    energies, gradient, _, _, vectors, deviations = found
+    assert_same(vectors @ last_weights(potential), energies, 1e-11)
+    bound = 1e-11 * max(1.0, *gradient.abs().flatten().tolist(), 0.0)
+    assert_same(deviations[0], gradient, bound)
+    assert_same(deviations[1], -2.0 * gradient, 2 * bound)
+
+
+def test_members_have_no_repulsion():
+    """It is the same whatever the network says."""
+    squeezed = structures()["water"]
+    squeezed.positions *= 0.6
+    graph = graph_of(squeezed)
+    potential = without_biases(make_potential(zbl=True))
+    weights = last_weights(potential)
+    potential.uncertainty.set(torch.eye(len(weights)), weights[None])
+    _, gradient, _, _, _, deviations = ExportedModel(potential)(*graph, uncertainty=2)
+    _, without, *_ = ExportedModel(without_biases(make_potential()))(*graph)
+    assert_same(deviations[0], without, 1e-11)
+    assert (gradient - without).abs().max() > 1e-2
+
+
+def test_domains_are_driven_with_them(potential):
+    positions, graph = random_cluster(potential.species, potential.cutoff)
+    topology = cluster_topology(graph, potential.pet_hypers.interaction_range)
+    model = ExportedModel(potential)
+    energies, forces, *_, vectors, deviations = model.drive(
+        positions, graph.edge_index[1], *topology, uncertainty=2
+    )
+    assert_same(vectors @ last_weights(potential), energies, 1e-11)
+    assert_same(deviations[0], forces, 1e-10)
+    *_, vectors, deviations = model.drive(positions, graph.edge_index[1], *topology, uncertainty=1)
+    assert len(vectors) == len(energies) and len(deviations) == 0
+    *_, vectors, deviations = model.drive(positions, graph.edge_index[1], *topology)
+    assert len(vectors) == len(deviations) == 0
+
+
+def test_what_is_not_known_is_refused():
+    with pytest.raises(RuntimeError, match="does not know its uncertainty"):
+        ExportedModel(make_potential())(*graph_of(structures()["water"]), uncertainty=1)

@@ -1,0 +1,22 @@
+"""Potentials with made-up uncertainties, for tests that need some."""
+
+import torch
+from torch import Tensor
+
+from pet_mlip.engine.potential import Potential
+
+
+def last_weights(potential: Potential) -> Tensor:
+    """The weights that last features are multiplied with, in eV, (D,)."""
+    heads = [h for r in potential.pet.readouts for h in (r.node_head, r.edge_head)]
+    return potential.scale * torch.cat([head.last.weight[0] for head in heads]).double()
+
+
+def with_uncertainty(potential: Potential, members: int = 8, size: float = 0.1) -> Potential:
+    """The potential with random uncertainties."""
+    draw = torch.Generator().manual_seed(11)
+    n = len(last_weights(potential))
+    whitening = size * torch.randn(n, n, generator=draw, dtype=torch.float64).tril() / n**0.5
+    drawn = torch.randn(members, n, generator=draw, dtype=torch.float64)
+    potential.uncertainty.set(whitening, drawn @ whitening)
+    return potential
