@@ -71,7 +71,8 @@ class MorseModel(nn.Module):
         compute_gradient: bool = True,
         chunk_size: int = 0,
         reverse: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        uncertainty: int = 0,
+    ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor], Tensor, Tensor]:
         r = torch.linalg.vector_norm(edge_vectors, dim=1)
         x = (r / self.cutoff).clamp(max=1.0)
         switch = (1 - x * x) ** 3
@@ -87,7 +88,8 @@ class MorseModel(nn.Module):
             w = torch.ones_like(energies) if weights is None else weights
             gradient = (0.5 * dphi * w[edge_index[0]] / r)[:, None] * edge_vectors
         results: dict[str, Tensor] = {}
-        return energies, gradient, torch.ones_like(species), results
+        nothing = torch.zeros(0, 0)
+        return energies, gradient, torch.ones_like(species), results, nothing, nothing
 
 
 def morse_model(cutoff=CUTOFF):

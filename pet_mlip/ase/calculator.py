@@ -258,15 +258,22 @@ class PETCalculator(Calculator):
             check_number("warn_above", warn_above, "an uncertainty in eV/Å or eV, zero or more")
             if level == 0:
                 raise UserError('warn_above needs uncertainty="forces" or "energy".')
-        if level > 0 and not self.knows_uncertainty:
+        if level > 0:
+            self.require_uncertainty()
+        return level
+
+    def require_uncertainty(self) -> None:
+        """Raise a UserError if there are no uncertainties."""
+        if self.symmetrization.mode != "none":
+            raise UserError(
+                f"Models averaged over orientations (symmetrization {self.symmetrization.mode}) "
+                "have no uncertainties."
+            )
+        if not self.knows_uncertainty:
             raise UserError(
                 "This model does not know its uncertainty; `pet-mlip uncertainty` adds it to a "
                 "trained model."
-                if self.symmetrization.mode == "none"
-                else f"Models averaged over orientations (symmetrization "
-                f"{self.symmetrization.mode}) have no uncertainties."
             )
-        return level
 
     def _warn(self, output: Output) -> None:
         """Say that an atom's uncertainty is larger than was allowed."""

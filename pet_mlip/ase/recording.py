@@ -29,12 +29,16 @@ class Recorder:
         folder: Output folder, existing.
         simulation: To be recorded.
         interval: Steps between frames of the trajectory and lines of the log.
+        uncertainty: Whether frames have the uncertainties of energies and forces.
     """
 
-    def __init__(self, folder: Path, simulation: Simulation, interval: int) -> None:
+    def __init__(
+        self, folder: Path, simulation: Simulation, interval: int, uncertainty: bool = False
+    ) -> None:
         self.folder = folder
         self.simulation = simulation
         self.interval = interval
+        self.uncertainty = uncertainty
         self._files: dict[str, IO[bytes]] = {}
 
     def __enter__(self) -> Recorder:
@@ -83,7 +87,7 @@ class Recorder:
         cells = [f"{line[name]:.10g}" if name in line else "" for name in COLUMNS]
         self._append(THERMO, ",".join(cells) + "\n")
         text = io.StringIO()
-        write_extxyz(text, [frame(self.simulation)])
+        write_extxyz(text, [frame(self.simulation, self.uncertainty)])
         self._append(TRAJECTORY, text.getvalue())
         return line
 
@@ -110,8 +114,8 @@ class Recorder:
         self.simulation.save(self.folder / STATE, sizes=sizes)
 
 
-def frame(simulation: Simulation) -> Atoms:
-    """The present structure with momenta, energy, and forces."""
+def frame(simulation: Simulation, uncertainty: bool = False) -> Atoms:
+    """The present structure with momenta, energy, forces, and their uncertainties if wanted."""
     atoms: Atoms = simulation.atoms.copy()
     atoms.set_constraint()
     live = simulation.atoms
@@ -120,6 +124,10 @@ def frame(simulation: Simulation) -> Atoms:
         energy=live.get_potential_energy(),
         forces=live.get_forces(apply_constraint=False),
     )
+    if uncertainty:
+        atoms.info["energy_uncertainty"] = live.calc.get_property("energy_uncertainty", live)
+        for name in ("energies_uncertainty", "forces_uncertainty"):
+            atoms.arrays[name] = live.calc.get_property(name, live)
     atoms.info["step"] = simulation.step
     atoms.info["time_ps"] = simulation.step * simulation.settings.timestep / 1000.0
     return atoms

@@ -61,6 +61,13 @@ def evaluate(
         Path | None, typer.Option(help="Write error tables and parity plots to this folder.")
     ] = None,
     as_json: AsJson = False,
+    uncertainty: Annotated[
+        bool,
+        typer.Option(
+            help="Compare errors with uncertainties, of models that know these; takes several "
+            "times as long."
+        ),
+    ] = True,
     rotations: Annotated[
         int,
         typer.Option(min=0, help="Random O(3) operations for the rotational error; 0: leave out."),
@@ -98,6 +105,7 @@ def evaluate(
     Mean absolute and root mean square errors of energy per atom, total energy, forces and stress,
     per element and per group (info["config_type"]); standard deviations over random rotations and
     reflections of energies and forces, and the net torque on molecules. Any number of structures.
+    If the model knows its uncertainties: how many errors lie within them, per element and group.
     With several symmetrizations all of this, and what each costs, side by side.
     """
     from pet_mlip.data.labels import DataUnits, LabelKeys
@@ -132,6 +140,7 @@ def evaluate(
                     max_atoms=max_atoms,
                     on_result=on_result,
                     track=lambda items, title: progress.track(items, description=title),
+                    uncertainty=uncertainty,
                 )
             except UserError as error:
                 if len(calculators) == 1:
@@ -301,14 +310,18 @@ def predicted_atoms(
 ) -> Any:
     """ASE atoms with the predictions, and the labels as reference_energy etc.
 
-    Energy, forces and stress are calculator results; other results stand in info and arrays.
+    Energy, forces and stress are calculator results; other results, and uncertainties, stand in
+    info and arrays.
 
     Args:
         structure: With its labels.
         prediction: What the calculator says.
         declared: The model's results that are no energies.
     """
+    import numpy as np
     from ase.calculators.singlepoint import SinglePointCalculator
+
+    from pet_mlip.ase.calculator import UNCERTAINTIES
 
     atoms = structure.to_atoms()
     results = {k: prediction[k] for k in ("energy", "forces", "stress") if k in prediction}
@@ -319,6 +332,10 @@ def predicted_atoms(
         atoms.arrays["reference_forces"] = structure.forces
     if structure.stress is not None:
         atoms.info["reference_stress"] = structure.stress  # 3 x 3: six numbers have no known order
+    for name in UNCERTAINTIES:
+        if name in prediction:
+            where = atoms.info if np.ndim(prediction[name]) == 0 else atoms.arrays
+            where[name] = prediction[name]
     for name, result in declared.items():
         references = (structure.atomic_results if result["per_atom"] else structure.results).get(
             name

@@ -92,6 +92,14 @@ def md(
             "costs nothing and needs a thermostat. By default what the model's file asks for."
         ),
     ] = None,
+    uncertainty: Annotated[
+        bool,
+        typer.Option(
+            "--uncertainty",
+            help="Write the uncertainties of energies and forces into the frames of the "
+            "trajectory, of a model that knows these; each takes as long as several steps.",
+        ),
+    ] = False,
     device: Device = "auto",
     dtype: Dtype = None,
     chunk_size: ChunkSize = None,
@@ -115,15 +123,19 @@ def md(
         "flexible": flexible,
         "seed": seed,
     }
+    # What may be wrong comes before an old simulation is deleted.
     if restart:
         settings = check_same(output, asked)
     else:
         settings = MDSettings(**{k: v for k, v in asked.items() if v is not None})
-        make_folder(output, overwrite)
     atoms = read_first(structure)
     atoms.calc = load_calculator(model, device, dtype, chunk_size, symmetrization)
+    if uncertainty:
+        atoms.calc.require_uncertainty()
+    if not restart:
+        make_folder(output, overwrite)
     simulation = Simulation(atoms, settings)
-    with Recorder(output, simulation, interval) as recorder:
+    with Recorder(output, simulation, interval, uncertainty) as recorder:
         if restart:
             recorder.resume()
         else:

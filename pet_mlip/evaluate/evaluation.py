@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from pet_mlip.ase.calculator import PETCalculator
+from pet_mlip.ase.calculator import UNCERTAINTIES, PETCalculator
 from pet_mlip.ase.checks import check_atoms, electronic_state
 from pet_mlip.ase.symmetrize.structure import Cost
 from pet_mlip.data.structure import Structure
 from pet_mlip.errors import UserError
+from pet_mlip.evaluate.calibration import CalibrationTable
 from pet_mlip.evaluate.equivariance import RotationalErrors, random_operations, rotational_errors
 from pet_mlip.evaluate.errors import ErrorTable, labelled
 from pet_mlip.evaluate.sample import Reservoir, Sample
@@ -35,6 +36,8 @@ class Evaluation:
     averages_frames: bool = False
     """Whether the model averages over the frames of each environment itself."""
     errors: ErrorTable = field(default_factory=ErrorTable)
+    calibration: CalibrationTable | None = None
+    """None if there are no uncertainties."""
     rotational: RotationalErrors | None = None
     """None if no rotations were asked for."""
     n_structures: int = 0
@@ -66,6 +69,8 @@ class Evaluation:
     def add(self, structure: Structure, prediction: dict[str, Any], cost: Cost) -> None:
         """Add a structure with labels, what the model says of it, and what that cost."""
         self.errors.add(structure, prediction)
+        if self.calibration is not None:
+            self.calibration.add(structure, prediction)
         for quantity, predicted, reference in labelled(structure, prediction):
             self.samples.setdefault(quantity, Sample()).add(predicted, reference)
         self.n_structures += 1
@@ -102,6 +107,7 @@ class Evaluation:
             "seconds": self.seconds,
             "cost": None if self.averages_frames else cost,
             "errors": self.errors.to_dict(),
+            "calibration": None if self.calibration is None else self.calibration.to_dict(),
             "rotational_error": None if self.rotational is None else self.rotational.to_dict(),
         }
 
@@ -121,6 +127,7 @@ def evaluate(
     max_atoms: int = 2000,
     on_result: OnResult | None = None,
     track: Track = untracked,
+    uncertainty: bool = True,
 ) -> Evaluation:
     """Errors of a model on labelled structures.
 
@@ -137,6 +144,8 @@ def evaluate(
         max_atoms: Atoms evaluated at once.
         on_result: Called with each structure and its prediction, in order.
         track: Shows the progress through the items of a loop with that title.
+        uncertainty: Whether to compare errors with uncertainties, of models that know these; it
+            takes several times as long.
 
     Structures without atoms are skipped, labels that are not finite are ignored, and what cannot be
     read or what the model cannot evaluate (an unknown element, positions that are not finite) is
@@ -148,6 +157,8 @@ def evaluate(
     averages_frames = calculator.metadata.symmetrization["inference"] != "plain"
     units = {name: result["unit"] for name, result in calculator.declared.items()}
     evaluation = Evaluation(str(calculator.symmetrization), averages_frames, ErrorTable(units))
+    if uncertainty and calculator.knows_uncertainty:
+        evaluation.calibration = CalibrationTable()
     rng = np.random.default_rng(seed)
     operations = random_operations(rotations, rng)
     chosen: Reservoir[Structure] = Reservoir(rotated, rng)
@@ -239,7 +250,10 @@ def _predict_what_works(
 ) -> tuple[list[Structure], list[dict[str, Any]]]:
     """Structures and predictions of a group; one after the other if something is wrong in it."""
     derived = DERIVED if everything else labelled_properties(group)
-    properties = (*derived, *calculator.declared)
+    properties = [*derived, *calculator.declared]
+    if evaluation.calibration is not None:
+        of_forces = "forces" in derived
+        properties += [name for name, level in UNCERTAINTIES.items() if level == 1 or of_forces]
     batch = [structure.to_atoms() for structure in group]
     try:
         return group, calculator.compute_batch(batch, properties, max_atoms)

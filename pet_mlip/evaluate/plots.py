@@ -49,6 +49,31 @@ def plot_parity(path: Path, quantity: Quantity, pairs: Floats, errors: Errors) -
     save(figure, path)
 
 
+def plot_calibration(path: Path, quantity: Quantity, pairs: Floats) -> None:
+    """Absolute errors against uncertainties, with the lines below which parts of them should lie.
+
+    Args:
+        path: PNG to write.
+        quantity: What is plotted.
+        pairs: (uncertainty, absolute error) in the quantity's unit, (P, 2).
+    """
+    figure, (axes,) = new_figure(4.6, 4.4)
+    sigma, error = quantity.factor * np.maximum(pairs, 1e-12).T
+    low, high = 0.8 * float(sigma.min()), 1.25 * float(sigma.max())
+    line = np.array([low, high])
+    for times, share in ((1, "68 %"), (2, "95 %"), (3, "99.7 %")):
+        axes.plot(line, times * line, color=GREY, linewidth=0.8, zorder=1)
+        axes.annotate(share, (high, times * high), fontsize=7, color=GREY, ha="right", va="bottom")
+    size, alpha = (10, 0.7) if len(pairs) < 500 else (3, 0.35)
+    axes.scatter(sigma, error, s=size, alpha=alpha, color=BLUE, linewidths=0, zorder=2)
+    unit = quantity.error_unit.replace("^3", "³")
+    axes.set(xscale="log", yscale="log", xlim=(low, high), title=quantity.title)
+    axes.set_ylim(0.01 * float(np.median(sigma)), max(4.0 * high, 1.25 * float(error.max())))
+    axes.set_xlabel(f"uncertainty / {unit}")
+    axes.set_ylabel(f"absolute error / {unit}")
+    save(figure, path)
+
+
 def plot_learning_curve(path: Path, metrics: str | Path) -> bool:
     """Losses and validation errors of a training against its epochs.
 

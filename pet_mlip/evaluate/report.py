@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pet_mlip.evaluate.errors import quantity_of
+from pet_mlip.evaluate.errors import QUANTITIES, quantity_of
 from pet_mlip.evaluate.evaluation import Evaluation
-from pet_mlip.evaluate.plots import plot_parity
+from pet_mlip.evaluate.plots import plot_calibration, plot_parity
 from pet_mlip.files import check_writable
 
 ROTATIONAL_TITLES = {
@@ -29,7 +29,7 @@ LEFT_OUT = {
 
 
 def write_report(folder: str | Path, evaluation: Evaluation) -> list[Path]:
-    """Write errors.json, errors.md and parity plots.
+    """Write errors.json, errors.md, parity plots, and plots of errors against uncertainties.
 
     Args:
         folder: Created if need be.
@@ -50,6 +50,10 @@ def write_report(folder: str | Path, evaluation: Evaluation) -> list[Path]:
             files.append(folder / f"parity_{quantity}.png")
             errors, what = evaluation.errors.all[quantity], evaluation.errors.quantities[quantity]
             plot_parity(files[-1], what, sample.pairs, errors)
+    if evaluation.calibration is not None:
+        for quantity, sample in evaluation.calibration.samples.items():
+            files.append(folder / f"calibration_{quantity}.png")
+            plot_calibration(files[-1], QUANTITIES[quantity], sample.pairs)
     return files
 
 
@@ -76,6 +80,8 @@ def markdown(summary: dict[str, Any]) -> str:
         if errors[key]:
             rows = [r for name, group in errors[key].items() for r in _rows(errors, name, group)]
             parts += [f"## {title}", table((key[:-1], "quantity", *_COLUMNS), rows, named=True)]
+    if summary["calibration"] is not None:
+        parts += _calibration(summary["calibration"])
     if summary["rotational_error"] is not None:
         parts += ["## Rotational error", _rotational_table(summary["rotational_error"])]
     if summary["left_out"]:
@@ -95,6 +101,35 @@ def _rows(errors: dict[str, Any], name: str, group: dict[str, Any]) -> list[tupl
         unit = errors["units"][quantity]
         rows.append((name, quantity_of(quantity, unit).title, unit, *numbers, str(e["count"])))
     return rows
+
+
+def _calibration(found: dict[str, Any]) -> list[str]:
+    """Tables of uncertainties, and what is wrong with them."""
+    head = ("quantity", "unit", "RMSE", "uncertainty", "within 1 and 2 sigma", "-log p", "numbers")
+    titles = {"all": "Uncertainties", "elements": "per element", "groups": "per group"}
+    parts = []
+    for key, title in titles.items():
+        groups = {"all": found["all"]} if key == "all" else found[key]
+        rows = [
+            (
+                name,
+                QUANTITIES[quantity].title,
+                found["units"][quantity],
+                number(c["rmse"]),
+                number(c["uncertainty"]),
+                f"{100 * c['within_1_sigma']:.0f} %, {100 * c['within_2_sigma']:.0f} %",
+                number(c["nll"]),
+                str(c["count"]),
+            )
+            for name, group in groups.items()
+            for quantity, c in group.items()
+        ]
+        if rows and key == "all":
+            note = "Root mean squares; of a normal distribution 68 % and 95 % lie within."
+            parts += [f"## {title}", note, table(head, rows)]
+        elif rows:
+            parts += [f"### {title}", table((key[:-1], *head), rows, named=True)]
+    return [*parts, *found["miscalibrated"]]
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]], named: bool = False) -> str:

@@ -154,10 +154,10 @@ class Recorder(pl.Callback):
         return due or progress.finished(self.config)
 
     def _judge(self, module: TrainingModule, row: dict[str, float]) -> bool:
-        progress, loss = module.progress, row["val_loss"]
-        improved = loss < progress.best_loss or progress.best_epoch == 0
+        progress, score = module.progress, module.loss.score(row)
+        improved = score < progress.best_score or progress.best_epoch == 0
         if improved:
-            progress.best_loss, progress.best_epoch = loss, int(row["epoch"])
+            progress.best_score, progress.best_epoch = score, int(row["epoch"])
         progress.waited = 0 if improved else progress.waited + 1
         patience = self.config.early_stopping
         if patience is not None and progress.waited >= patience:

@@ -5,6 +5,7 @@ Labels may be absent (nan).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -64,6 +65,21 @@ class Loss:
             for target, weight in self.weights.items()
         ]
         return torch.stack(terms).sum()
+
+    def score(self, errors: Mapping[str, float]) -> float:
+        """Tell how good a model is: the geometric mean of the mean absolute errors trained on.
+
+        A loss is ruled by one target, and a mean of squares by a few structures: near the end of a
+        training both grow by chance while all errors of the test set still fall.
+
+        Args:
+            errors: From `ErrorSums.result`.
+        """
+        found = [errors.get(f"{target}_mae", math.nan) for target in self.weights]
+        known = [max(x, 1e-12) for x in found if not math.isnan(x)]
+        if not known or not math.isfinite(errors["val_loss"]):
+            return errors["val_loss"]
+        return math.exp(sum(math.log(x) for x in known) / len(known))
 
     def penalty(self, target: str, residual: Residual) -> Tensor:
         """Square of the residual over the scale; linear beyond ``huber_delta`` with huber."""

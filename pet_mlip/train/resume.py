@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 from pet_mlip.config import Config
 from pet_mlip.errors import UserError
 from pet_mlip.train.output import LOG
+from pet_mlip.train.schedule import Progress
 
 FREE = ("data.root", "data.workers", "data.test", "training.", "logging.")
 """Keys that may change."""
@@ -26,6 +28,21 @@ FIXED = (
     "training.loss.",
 )
 """Exceptions: with other values it would not be the same training."""
+
+
+def restore_progress(saved: dict[str, Any]) -> Progress:
+    """Progress of the training to be resumed.
+
+    Raises:
+        UserError: It was begun by another version of this package.
+    """
+    if set(saved) != {field.name for field in fields(Progress)}:
+        raise UserError(
+            "This training was begun by another version of pet_mlip, which counted its progress in "
+            "other ways, and cannot be resumed by this one; start a new one in another --output, "
+            "with training.init_from to start from its weights."
+        )
+    return Progress(**saved)
 
 
 def check_same_training(config: Config, before: dict[str, Any], data_compared: bool) -> None:

@@ -28,7 +28,7 @@ from pet_mlip.train.module import TrainingModule
 from pet_mlip.train.output import LOG, MetricsTable, Output, log_to
 from pet_mlip.train.processes import Processes, find_processes
 from pet_mlip.train.report import write_report
-from pet_mlip.train.resume import check_same_training
+from pet_mlip.train.resume import check_same_training, restore_progress
 from pet_mlip.train.schedule import Progress
 from pet_mlip.train.setup import DataSets, check_results, load_data, resolve
 from pet_mlip.train.uncertainty import add_uncertainty
@@ -106,7 +106,7 @@ class _Run:
             progress = Progress()
         else:
             start = Start(restore_potential(content, "weights"), content["loss_scale"])
-            progress = Progress(**content["progress"])
+            progress = restore_progress(content["progress"])
         potential = start.potential.train()
         freeze(potential, self.config.training.freeze)
         loss = Loss(self.config.training.loss, start.scale, potential.scales_of_results())

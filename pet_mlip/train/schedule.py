@@ -28,10 +28,10 @@ class Progress:
     """Sum of the losses of the current epoch's batches."""
     gradient_sum: float = 0.0
     """Sum of the gradient norms of the current epoch's batches."""
-    best_loss: float = math.inf
-    """Smallest validation loss."""
+    best_score: float = math.inf
+    """Smallest score of a validation (`pet_mlip.train.loss.Loss.score`)."""
     best_epoch: int = 0
-    """Epoch of the smallest validation loss."""
+    """Its epoch."""
     waited: int = 0
     """Validations since then."""
     stopped: bool = False

@@ -16,6 +16,7 @@ from model_tools import (
 )
 from pretended_device import DEVICE, Elsewhere, PretendedDevice, move, unwrap
 from torch.utils._pytree import tree_leaves
+from uncertainty_tools import with_uncertainty
 
 from pet_mlip import PETCalculator
 from pet_mlip.engine.precision import set_precision
@@ -34,7 +35,7 @@ MODELS += [
 
 
 def exported(ensemble, featurizer="feedforward", precision="float64", **options):
-    model = ExportedModel(make_potential(ensemble, featurizer, **options))
+    model = ExportedModel(with_uncertainty(make_potential(ensemble, featurizer, **options)))
     set_precision(model.potential.pet, precision)
     return model
 
@@ -61,9 +62,9 @@ def test_everything_is_on_the_device(graph, ensemble, featurizer, options, preci
     model = exported(ensemble, featurizer, precision, **options)
     model.potential.piece_size_cpu = model.potential.block_size_cpu = 60
     # Some blocks are evaluated again.
-    expected = model(*graph, chunk_size=120)
+    expected = model(*graph, chunk_size=120, uncertainty=2)
     with PretendedDevice():
-        found = move(model)(*sent(graph), chunk_size=120)
+        found = move(model)(*sent(graph), chunk_size=120, uncertainty=2)
     bound = 1e-12 if precision == "float64" else 1e-2
     for x, y in zip(tensors_of(found), tensors_of(expected), strict=True):
         assert isinstance(x, Elsewhere)
@@ -78,6 +79,7 @@ def test_domains_are_too(ensemble):
     ends, virials = graph.edge_index[1], {"atomic_virials": True, "centroid_virials": True}
     vectors = graph.edge_vectors
     distances = torch.linalg.vector_norm(vectors, dim=1)
+    virials["uncertainty"] = 2
     expected = model.drive(positions, ends, *topology, **virials)
     of_domain = model.evaluate_domain(vectors, distances, *topology)
     with PretendedDevice():

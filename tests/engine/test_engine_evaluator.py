@@ -58,7 +58,7 @@ def evaluate(potential, graph, weights, compute_gradient, chunk_size, precision=
         setattr(potential, name, size)
     vectors = graph.edge_vectors.clone().requires_grad_(compute_gradient)
     inputs = potential.preparation(graph._replace(edge_vectors=vectors))
-    energies, (gradient,), n_frames, _ = potential.evaluate(
+    energies, (gradient,), n_frames, *_ = potential.evaluate(
         [vectors], inputs, weights, compute_gradient, chunk_size
     )
     return energies, gradient, n_frames

@@ -79,8 +79,9 @@ class WrongGradient(nn.Module):
         compute_gradient: bool = True,
         chunk_size: int = 0,
         reverse: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
-        energies, gradient, n_frames, results = self.inner(
+        uncertainty: int = 0,
+    ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor], Tensor, Tensor]:
+        energies, gradient, n_frames, results, vectors, deviations = self.inner(
             species,
             edge_index,
             edge_vectors,
@@ -90,8 +91,9 @@ class WrongGradient(nn.Module):
             compute_gradient,
             chunk_size,
             reverse,
+            uncertainty,
         )
-        return energies, 1.001 * gradient, n_frames, results
+        return energies, 1.001 * gradient, n_frames, results, vectors, deviations
 
 
 def wrong_weights(potential):

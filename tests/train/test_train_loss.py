@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from ase import Atoms
@@ -82,6 +84,18 @@ def test_error_sums_are_mean_errors(batch: Batch) -> None:
         assert errors[f"{target}_mae"] == pytest.approx(100)
         assert errors[f"{target}_rmse"] == pytest.approx(100)
     assert errors["val_loss"] == pytest.approx(6 * 0.04)
+
+
+def test_a_model_is_better_if_its_errors_are_smaller_by_larger_factors() -> None:
+    loss = Loss(LossConfig(energy=1, forces=50, stress=0), scale=1.0)
+    # Of a training's end: half the energy error outweighs a few large errors of forces.
+    early = {"val_loss": 0.0216, "energy_mae": 8.7, "forces_mae": 64.5, "stress_mae": 1.6}
+    late = {"val_loss": 0.0229, "energy_mae": 4.7, "forces_mae": 61.4, "stress_mae": 9.9}
+    assert loss.score(early) == pytest.approx((8.7 * 64.5) ** 0.5)
+    assert loss.score(late) < loss.score(early)
+    assert loss.score({**late, "energy_mae": math.nan}) == pytest.approx(61.4)
+    assert loss.score({**late, "forces_mae": 0.0}) > 0.0
+    assert loss.score({**late, "val_loss": math.inf}) == math.inf
 
 
 def test_stress_errors_are_those_of_six_components(batch: Batch) -> None:

@@ -130,7 +130,7 @@ def test_a_training_in_parts_is_the_same_training(data: Path, tmp_path: Path) ->
         found.append(read_checkpoint(tmp_path / str(memory) / "last.ckpt"))
     for name, weights in found[0]["weights"].items():
         torch.testing.assert_close(weights, found[1]["weights"][name], rtol=1e-7, atol=1e-9)
-    losses = [content["progress"]["best_loss"] for content in found]
+    losses = [content["progress"]["best_score"] for content in found]
     assert losses[0] == pytest.approx(losses[1], rel=1e-7)
     log = (tmp_path / "0.0001" / "train.log").read_text()
     assert "so that it is evaluated in parts" in log

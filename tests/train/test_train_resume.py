@@ -89,7 +89,7 @@ def assert_same_training(folder: Path, other: Path) -> None:
     for key in ("weights", "average", "average_updates", "optimizer", "potential"):
         assert_equal(a[key], b[key], key)
     assert (a["progress"]["epoch"], a["progress"]["batch"]) == (EPOCHS, 0)
-    assert a["progress"]["best_loss"] == b["progress"]["best_loss"]
+    assert a["progress"]["best_score"] == b["progress"]["best_score"]
     tables = [MetricsTable(each / "metrics.csv").rows() for each in (folder, other)]
     assert [row["epoch"] for row in tables[0]] == list(range(1, EPOCHS + 1))
     for rows in zip(*tables, strict=True):

@@ -66,5 +66,5 @@ def test_the_learning_rate_follows_optimizer_and_start(
 
 
 def test_progress_survives_a_checkpoint() -> None:
-    progress = Progress(epoch=3, batch=2, step=11, elapsed=1.5, best_loss=0.25)
+    progress = Progress(epoch=3, batch=2, step=11, elapsed=1.5, best_score=0.25)
     assert Progress(**progress.to_dict()) == progress

@@ -260,7 +260,7 @@ def test_a_last_validation_that_a_signal_put_off_is_made_up_for(
     assert progress["pending"] == {}
     for name in ("best.ckpt", "last.ckpt"):
         contents = [read_checkpoint(tmp_path / part / name) for part in ("whole", "parts")]
-        assert contents[0]["progress"]["best_loss"] == contents[1]["progress"]["best_loss"]
+        assert contents[0]["progress"]["best_score"] == contents[1]["progress"]["best_score"]
         assert contents[0]["summary"]["epoch"] == contents[1]["summary"]["epoch"]
     tables = [MetricsTable(tmp_path / name / "metrics.csv").rows() for name in ("whole", "parts")]
     assert len(tables[0]) == len(tables[1]) == epochs

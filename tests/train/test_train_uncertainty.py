@@ -1,0 +1,207 @@
+"""Uncertainties as they are fitted after a training."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import read
+from train_tools import TINY, structures, tiny_config
+from uncertainty_tools import last_weights
+
+from pet_mlip import PETCalculator
+from pet_mlip.cli.app import app
+from pet_mlip.data.batch import batch_from_atoms
+from pet_mlip.data.dataset import AtomsDataset
+from pet_mlip.data.labels import structure_from_atoms
+from pet_mlip.ecse.hypers import SymmetrizationHypers
+from pet_mlip.engine.derivatives import predict
+from pet_mlip.engine.potential import Potential
+from pet_mlip.errors import UserError
+from pet_mlip.export import read_metadata
+from pet_mlip.graph.hypers import PETHypers
+from pet_mlip.train import run_training
+from pet_mlip.train.checkpoint import load_checkpoint, read_checkpoint
+from pet_mlip.train.schedule import Progress
+from pet_mlip.train.uncertainty import Uncertainty, _Fit, fit_uncertainty
+
+BOTH = ("energy", "forces")
+
+
+@pytest.fixture(scope="module")
+def potential() -> Potential:
+    """Random, of float64, without constants in the last layers."""
+    torch.manual_seed(4)
+    potential = Potential([1, 8, 13, 29], PETHypers(**TINY), SymmetrizationHypers())
+    potential.set_dtype(torch.float64).set_baseline(dict.fromkeys([1, 8, 13, 29], -2.0), 0.8)
+    with torch.no_grad():
+        for readout in potential.pet.readouts:
+            readout.edge_head.last.bias.zero_()
+    return potential.eval().requires_grad_(False)
+
+
+def dataset(
+    potential: Potential, count: int, seed: int, labels: tuple[str, ...], size: float
+) -> AtomsDataset:
+    """Structures, each labelled by the same potential with other random last weights."""
+    draw = torch.Generator().manual_seed(seed)
+    found = []
+    for atoms in structures(count, seed):
+        other = deepcopy(potential)
+        for readout in other.pet.readouts:
+            for head in (readout.node_head, readout.edge_head):
+                noise = torch.randn(head.last.weight.shape, generator=draw, dtype=torch.float64)
+                head.last.weight.add_(size * noise)
+        batch = batch_from_atoms([atoms], potential.cutoff)
+        truth = predict(other, batch.graph, batch.structure, 1)
+        known = {"energy": float(truth.energy[0]), "forces": truth.forces.numpy()}
+        known = {name: value for name, value in known.items() if name in labels}
+        atoms.calc = SinglePointCalculator(atoms, **known)
+        found.append(structure_from_atoms(atoms))
+    return AtomsDataset(found, potential.cutoff)
+
+
+def fit(
+    potential: Potential,
+    data: Path,
+    labels: tuple[str, ...] = BOTH,
+    size: float = 0.1,
+    **training: object,
+) -> Uncertainty:
+    config = tiny_config(data, **training)
+    training_set, validation = (dataset(potential, n, n, labels, size) for n in (24, 60))
+    return fit_uncertainty(potential, config, training_set, validation)
+
+
+def test_slopes_are_forces_along_a_direction(potential: Potential, data: Path) -> None:
+    """v^T dF/dr times the last weights is v^T dE/dr."""
+    generator = torch.Generator().manual_seed(0)
+    found = _Fit(potential, tiny_config(data), generator, torch.device("cpu"))
+    batch = batch_from_atoms(structures(4, 5), potential.cutoff)
+    prediction = predict(potential, batch.graph, batch.structure, batch.n_structures)
+    direction = found.normal(len(batch.graph.species))
+    work = torch.zeros(4, dtype=torch.float64).index_add(
+        0, batch.structure, -(prediction.forces * direction).sum(dim=1)
+    )
+    weights = last_weights(potential) / potential.scale
+    torch.testing.assert_close(found.slopes(batch, direction) @ weights, work, rtol=1e-4, atol=1e-5)
+
+
+def test_members_have_the_covariance_that_variances_are_made_of(
+    potential: Potential, data: Path
+) -> None:
+    found = fit(potential, data, uncertainty_members=20_000)
+    of_members = found.members.t() @ found.members / len(found.members)
+    of_energy = found.whitening.t() @ found.whitening
+    ratio = of_members.trace() / of_energy.trace()
+    expected = ratio * of_energy
+    bound = 0.05 * float(expected.diagonal().max())
+    torch.testing.assert_close(of_members, expected, rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("labels", [("energy", "forces"), ("energy",), ("forces",)])
+def test_sizes_are_those_of_the_errors(
+    potential: Potential, data: Path, labels: tuple[str, ...]
+) -> None:
+    found = fit(potential, data, labels)
+    for name, label in (("energy", "energy"), ("force", "forces")):
+        count, within = found.facts[f"{name}_labels"], found.facts[f"{name}_within"]
+        if label in labels:
+            assert count >= 50 and 0.5 < within[0] < 0.9 and within[1] > 0.85
+        else:
+            assert count == 0 and within == [None, None]
+    assert torch.isfinite(found.whitening).all() and torch.isfinite(found.members).all()
+
+
+def test_larger_errors_are_larger_uncertainties(potential: Potential, data: Path) -> None:
+    once, twice = fit(potential, data, size=0.1), fit(potential, data, size=0.2)
+    for part in ("whitening", "members"):
+        ratio = getattr(twice, part).norm() / getattr(once, part).norm()
+        assert ratio == pytest.approx(2.0, rel=1e-3)
+
+
+def test_what_is_not_labelled_cannot_be_judged(potential: Potential, data: Path) -> None:
+    with pytest.raises(UserError, match="no energies or forces"):
+        fit(potential, data, ())
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    run_training(tiny_config(data), folder)
+    return folder
+
+
+def names(path: Path) -> set[str]:
+    calculator = PETCalculator(path)
+    return {name for name in calculator.implemented_properties if name.endswith("uncertainty")}
+
+
+def test_a_training_ends_with_them(trained: Path, data: Path) -> None:
+    assert read_metadata(trained / "model.pt").uncertainty == {"members": 8, "size": 16}
+    potential, _, summary = load_checkpoint(trained / "best.ckpt")
+    assert potential.uncertainty.shape() == {"members": 8, "size": 16}
+    assert summary["uncertainty"]["energy_labels"] == 6
+    assert "lie within one standard deviation" in (trained / "train.log").read_text()
+    atoms = read(data / "val.xyz")
+    atoms.calc = PETCalculator(trained / "model.pt", uncertainty=True)
+    atoms.get_forces()
+    assert np.all(atoms.calc.results["forces_uncertainty"] > 0)
+    report = json.loads((trained / "report" / "errors.json").read_text())
+    assert report["validation"]["calibration"]["all"]["forces"]["count"] > 0
+    assert (trained / "report" / "validation" / "calibration_forces.png").is_file()
+
+
+def test_without_members_there_are_none(data: Path, tmp_path: Path) -> None:
+    run_training(tiny_config(data, epochs=1, uncertainty_members=0), tmp_path)
+    assert read_metadata(tmp_path / "model.pt").uncertainty == {}
+    assert not names(tmp_path / "model.pt")
+    assert "uncertainty" not in read_checkpoint(tmp_path / "best.ckpt")
+
+
+def test_the_command_adds_them_and_nothing_else(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_training(tiny_config(data, epochs=1, uncertainty_members=0), tmp_path)
+    before = read_checkpoint(tmp_path / "best.ckpt")
+    energy = PETCalculator(tmp_path / "model.pt").get_potential_energy(read(data / "val.xyz"))
+    arguments = ["uncertainty", str(tmp_path), "--set", "training.uncertainty_members=3"]
+    app(arguments, standalone_mode=False)
+    assert "within 1 and 2 sigma" in capsys.readouterr().out
+    after = read_checkpoint(tmp_path / "best.ckpt")
+    assert after["uncertainty"]["members"].shape == (3, 16)
+    for name, value in before["average"].items():
+        assert torch.equal(after["average"][name], value)
+    assert len(names(tmp_path / "model.pt")) == 3
+    found = PETCalculator(tmp_path / "model.pt").get_potential_energy(read(data / "val.xyz"))
+    assert found == energy
+
+
+def test_fine_tuning_finds_its_own(trained: Path, data: Path, tmp_path: Path) -> None:
+    run_training(tiny_config(data, epochs=1, init_from=str(trained / "best.ckpt")), tmp_path)
+    old, new = (read_checkpoint(f / "best.ckpt")["uncertainty"] for f in (trained, tmp_path))
+    assert not torch.equal(old["whitening"], new["whitening"])
+
+
+def test_an_ensemble_that_was_not_trained_on_has_none(trained: Path, tmp_path: Path) -> None:
+    """The features of other frames are others."""
+    files = [str(trained / "best.ckpt"), "--output", str(tmp_path / "m.pt")]
+    app(["export", *files, "--symmetrization", "none", "--force"], standalone_mode=False)
+    assert read_metadata(tmp_path / "m.pt").uncertainty == {}
+
+
+def test_progress_of_other_versions_is_refused(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_training(tiny_config(data, epochs=1), tmp_path)
+    content = read_checkpoint(tmp_path / "last.ckpt")
+    content["progress"]["best_loss"] = content["progress"].pop("best_score")
+    monkeypatch.setattr("pet_mlip.train.run.read_checkpoint", lambda _: content)
+    with pytest.raises(UserError, match="another version of pet_mlip"):
+        run_training(tiny_config(data, epochs=2), tmp_path, resume=True)
+    assert Progress().best_epoch == 0
