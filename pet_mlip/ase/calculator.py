@@ -8,35 +8,34 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
-from ase.stress import full_3x3_to_voigt_6_stress
 
-from pet_mlip.ase.checks import State, check_atoms, electronic_state, explain_not_finite
+from pet_mlip.ase.checks import State, check_atoms, electronic_state
+from pet_mlip.ase.committee import Committee
 from pet_mlip.ase.engine import Engine, Ints, Output, join
+from pet_mlip.ase.loading import Model, open_models
 from pet_mlip.ase.neighbours import Edges, SkinNeighbours, sorted_edges
+from pet_mlip.ase.results import (
+    STRESSES,
+    UNCERTAINTIES,
+    Results,
+    check_volume,
+    collect,
+    has_volume,
+    needs_gradient,
+)
 from pet_mlip.ase.symmetrize.modes import Symmetrization, declared
 from pet_mlip.ase.symmetrize.rotations import RandomRotation, RotationAverage
 from pet_mlip.ase.symmetrize.structure import Cost, StructureAverage
-from pet_mlip.engine.memory import default_chunk_size
 from pet_mlip.errors import UserError
-from pet_mlip.export import LoadedModel, load_model
-from pet_mlip.graph.hypers import PETHypers
 
 LOG = logging.getLogger("pet_mlip")
-
-Results = dict[str, Any]
-
-STRESSES = ("stress", "stresses")
-DERIVATIVES = ("forces", *STRESSES)
-UNCERTAINTIES = {"energy_uncertainty": 1, "energies_uncertainty": 1, "forces_uncertainty": 2}
-"""With what an engine is asked for."""
 
 
 class PETCalculator(Calculator):
@@ -81,7 +80,8 @@ class PETCalculator(Calculator):
 
     Args:
         model: Path of an exported model, the name of one that comes with the package
-            (`pet_mlip.weights`), or what `pet_mlip.export.load_model` returned.
+            (`pet_mlip.weights`), or what `pet_mlip.export.load_model` returned; or several of them,
+            a committee, whose mean is taken, and whose deviations are the uncertainties.
         device: "auto", "cpu" or "cuda[:N]"; of no effect on a loaded model.
         dtype: "float64", "float32", "tf32" (GPUs only) or "bf16-mixed", to run the network in
             another precision than it was exported in; of no effect on a loaded model.
@@ -111,7 +111,7 @@ class PETCalculator(Calculator):
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | LoadedModel,
+        model: Model | Sequence[Model],
         device: str = "auto",
         dtype: str | None = None,
         skin: float = 0.5,
@@ -132,41 +132,34 @@ class PETCalculator(Calculator):
                 f'symmetrization is a name such as "structure", or a Symmetrization, not '
                 f"{symmetrization!r}."
             )
-        if not isinstance(model, LoadedModel):
-            if not isinstance(model, str | os.PathLike):
-                raise UserError(
-                    "model is the path of an exported model, or what load_model returned, not "
-                    f"{type(model).__name__}."
-                )
-            # Weights made in a caller's inference mode could not take part in a gradient.
-            with torch.inference_mode(False):
-                model = load_model(os.fspath(model), device=device, dtype=dtype)
-        if chunk_size is None:
-            hypers = PETHypers(**model.metadata.hypers)
-            chunk_size = default_chunk_size(hypers, model.precision, model.device)
-        self.metadata = model.metadata
+        self.metadata, self._model = open_models(model, device, dtype, chunk_size)
         if symmetrization is None:
-            symmetrization = declared(model.metadata.symmetrization)
+            symmetrization = declared(self.metadata.symmetrization)
         elif isinstance(symmetrization, str):
             symmetrization = Symmetrization.parse(symmetrization)
         self.symmetrization = symmetrization
         # An average over orientations is one of energies only.
-        results = model.metadata.results if symmetrization.mode == "none" else []
+        results = self.metadata.results if symmetrization.mode == "none" else []
         self.declared = {r["name"]: r for r in results if not r["differentiated"]}
         """Results that are no energies, by name: unit, rank, and whether they are `per_atom`."""
         self.implemented_properties = [*type(self).implemented_properties, *self.declared]
-        self.knows_uncertainty = bool(model.metadata.uncertainty) and symmetrization.mode == "none"
+        is_committee = isinstance(self._model, Committee)
+        if is_committee and symmetrization.mode != "none":
+            raise UserError("A committee takes no average over orientations.")
+        knows = is_committee or bool(self.metadata.uncertainty)
+        self.knows_uncertainty = knows and symmetrization.mode == "none"
         """Whether there are uncertainties; averages over orientations have none."""
         if self.knows_uncertainty:
             self.implemented_properties += UNCERTAINTIES
         self._always = self._check_uncertainty(uncertainty, warn_above)
         self._warn_above = warn_above
-        self._model = Engine(model, chunk_size)
-        self.engine = symmetrization.engine(self._model)
+        self.engine: Any = self._model
+        if isinstance(self._model, Engine):
+            self.engine = symmetrization.engine(self._model)
         self.info: dict[str, Any] = {}
         self._state: State | None = None
         self._announced = False
-        self._neighbours = SkinNeighbours(self.metadata.cutoff, skin, model.device)
+        self._neighbours = SkinNeighbours(self.metadata.cutoff, skin, self._model.model.device)
 
     def calculate(
         self,
@@ -470,68 +463,6 @@ def check_number(name: str, value: Any, what: str, whole: bool = False, smallest
     is_number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
     if not is_number or not smallest <= float(value) < math.inf:
         raise UserError(f"{name} is {what}, not {value!r}.")
-
-
-def needs_gradient(properties: Sequence[str]) -> bool:
-    """Whether any of the properties is a derivative of the energy."""
-    return any(name in DERIVATIVES for name in properties)
-
-
-def has_volume(atoms: Atoms) -> bool:
-    """Whether a stress is defined: the three cell vectors span a volume."""
-    return bool(atoms.cell.rank == 3)
-
-
-def check_volume(atoms: Atoms, properties: Sequence[str]) -> None:
-    """Raise PropertyNotImplementedError if a stress is asked for where it has no meaning."""
-    if any(name in STRESSES for name in properties) and not has_volume(atoms):
-        raise PropertyNotImplementedError(
-            "The stress is the energy's derivative divided by the volume of the cell, but this "
-            "structure has no cell with three independent vectors; give it one with "
-            "atoms.set_cell(...) if the stress is meaningful."
-        )
-
-
-def collect(
-    atoms: Atoms,
-    output: Output,
-    declared: Mapping[str, Mapping[str, Any]],
-    name: str = "the structure",
-) -> Results:
-    """ASE's results from what the model said about one structure.
-
-    Args:
-        atoms: The structure.
-        output: Of its atoms.
-        declared: What the model predicts besides the energy, as its metadata have it.
-        name: Of the structure, for messages.
-
-    Raises:
-        UserError: They are not finite.
-    """
-    energy = float(output.energies.sum())
-    results: Results = {"energy": energy, "free_energy": energy, "energies": output.energies}
-    finite = np.isfinite(energy)
-    if output.forces is not None and output.virials is not None:
-        results["forces"] = output.forces
-        finite = finite and np.isfinite(output.forces).all()
-        if has_volume(atoms):
-            stresses = full_3x3_to_voigt_6_stress(output.virials) / abs(atoms.get_volume())
-            results["stresses"] = stresses
-            results["stress"] = stresses.sum(axis=0)
-    for key, result in declared.items():
-        of_atoms = output.results[key]
-        results[key] = of_atoms if result["per_atom"] else of_atoms.sum(axis=0)
-        finite = finite and np.isfinite(of_atoms).all()
-    if output.uncertainty is not None:
-        vectors = output.uncertainty.vectors
-        results["energy_uncertainty"] = float(np.linalg.norm(vectors.sum(axis=0)))
-        results["energies_uncertainty"] = np.linalg.norm(vectors, axis=1)
-        if output.uncertainty.forces is not None:
-            results["forces_uncertainty"] = output.uncertainty.forces
-    if not finite:
-        raise explain_not_finite(atoms, name)
-    return results
 
 
 def split(structures: Iterable[Atoms], max_atoms: int) -> Iterator[list[Atoms]]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from pet_mlip.ase.calculator import UNCERTAINTIES, PETCalculator
+from pet_mlip.ase.calculator import PETCalculator
 from pet_mlip.ase.checks import check_atoms, electronic_state
+from pet_mlip.ase.results import UNCERTAINTIES
 from pet_mlip.ase.symmetrize.structure import Cost
 from pet_mlip.data.structure import Structure
 from pet_mlip.errors import UserError

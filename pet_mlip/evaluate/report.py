@@ -110,7 +110,7 @@ def _calibration(found: dict[str, Any]) -> list[str]:
     parts = []
     for key, title in titles.items():
         groups = {"all": found["all"]} if key == "all" else found[key]
-        rows = [
+        rows: list[tuple[str, ...]] = [
             (
                 name,
                 QUANTITIES[quantity].title,

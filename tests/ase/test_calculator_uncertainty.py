@@ -154,3 +154,54 @@ def test_averages_over_orientations_have_none(tmp_path):
     save_model(tmp_path / "model.pt", with_uncertainty(make_potential("none")), dtype="float64")
     with pytest.raises(UserError, match="averaged over orientations"):
         PETCalculator(tmp_path / "model.pt", symmetrization="structure", uncertainty=True)
+
+
+@pytest.fixture(scope="module")
+def members(tmp_path_factory):
+    """Models that differ in their weights and in their cutoffs."""
+    folder = tmp_path_factory.mktemp("committee")
+    paths = []
+    for k, cutoff in enumerate((3.0, 3.4, 2.8)):
+        potential = make_potential(cutoff=cutoff)
+        for parameter in potential.pet.parameters():
+            parameter.mul_(1.0 + 0.03 * k)
+        paths.append(folder / f"{k}.pt")
+        save_model(paths[-1], potential, dtype="float64")
+    return paths
+
+
+@pytest.mark.parametrize("atoms", [ethanol(), bulk("Si", cubic=True)], ids=["ethanol", "silicon"])
+def test_a_committee_is_the_mean_of_its_members(members, atoms):
+    atoms = atoms.copy()
+    atoms.rattle(0.05, seed=2)
+    alone = [PETCalculator(path, device="cpu") for path in members]
+    properties = ["energy", "energies", "forces"] + (["stress"] if atoms.pbc.all() else [])
+    together = PETCalculator(members, device="cpu", uncertainty=True)
+    together.calculate(atoms)
+    found = [calculator.compute_batch([atoms], properties)[0] for calculator in alone]
+    for name in properties:
+        mean = np.mean([one[name] for one in found], axis=0)
+        np.testing.assert_allclose(together.results[name], mean, rtol=0, atol=1e-11)
+    deviations = {
+        "energy_uncertainty": np.std([one["energy"] for one in found], ddof=1),
+        "energies_uncertainty": np.std([one["energies"] for one in found], axis=0, ddof=1),
+        "forces_uncertainty": np.sqrt(
+            np.var([one["forces"] for one in found], axis=0, ddof=1).mean(axis=1)
+        ),
+    }
+    for name, expected in deviations.items():
+        np.testing.assert_allclose(together.results[name], expected, rtol=1e-8)
+    copied = copy.deepcopy(together)
+    assert copied.get_potential_energy(atoms) == together.results["energy"]
+
+
+def test_a_committee_of_models_that_do_not_go_together(members, path, tmp_path):
+    with pytest.raises(UserError, match="two models or more"):
+        PETCalculator([path])
+    save_model(tmp_path / "m.pt", make_potential(results=["charges"]), dtype="float64")
+    with pytest.raises(UserError, match="Model 1 of the committee predicts other results"):
+        PETCalculator([path, tmp_path / "m.pt"])
+    with pytest.raises(UserError, match="no average over orientations"):
+        PETCalculator(members, symmetrization="structure")
+    with pytest.raises(UserError, match="or a list of these"):
+        PETCalculator([path, 3])

@@ -98,7 +98,7 @@ def test_energies_alone_need_no_gradient(morse):
 
     morse.compute_batch = spy
     evaluate(morse, labelled)
-    assert asked == [("energy",)]
+    assert asked == [["energy"]]
 
 
 def test_an_unknown_element_names_file_and_frame(morse):
