@@ -7,6 +7,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from model_files import small_potential
 from terminal import run_command
+from uncertainty_tools import with_uncertainty
 
 from pet_mlip import PETCalculator
 from pet_mlip.cli.app import main
@@ -19,6 +20,8 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
     save_model(folder / "model.pt", small_potential(), dtype="float64")
     save_model(folder / "plain.pt", small_potential("none"), dtype="float64")
+    doubting = with_uncertainty(small_potential())
+    save_model(folder / "doubting.pt", doubting, dtype="float64")
     calculator = PETCalculator(folder / "model.pt")
     rng = np.random.default_rng(0)
     data = []

@@ -25,6 +25,21 @@ def test_tables(run):
     assert "Rotational error" in out
 
 
+def test_uncertainties(run, run_json, tmp_path):
+    code, out, _ = run("eval", "doubting.pt", "data.xyz", "--rotations", 0)
+    assert code == 0 and "Uncertainties" in out and "per element" in out
+    written = tmp_path / "out.xyz"
+    found = run_json("eval", "doubting.pt", "data.xyz", "--rotations", 0, "--output", written)
+    assert found["calibration"]["all"]["forces"]["count"] == 3 * sum(
+        len(a) for a in read(written, ":")
+    )
+    atoms = read(written)
+    assert atoms.info["energy_uncertainty"] > 0
+    assert atoms.arrays["forces_uncertainty"].shape == (len(atoms),)
+    found = run_json("eval", "doubting.pt", "data.xyz", "--rotations", 0, "--no-uncertainty")
+    assert found["calibration"] is None
+
+
 def test_json(run_json):
     found = run_json("eval", "model.pt", "data.xyz", "--rotations", 2)
     assert found["structures"] == 6

@@ -7,8 +7,11 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from ase.io import read
+
+from pet_mlip import PETCalculator
 
 COLD = ("--temperature", 50, "--timestep", 0.2, "--interval", 2)
 
@@ -35,6 +38,31 @@ def test_a_simulation(run, tmp_path, ensemble, structure):
     assert float(rows[-1]["time_ps"]) == pytest.approx(0.0012)
     assert frames[2].get_potential_energy() == pytest.approx(float(rows[2]["potential"]))
     assert (rows[0]["volume"] != "") == (structure == "silicon.xyz")
+
+
+def test_frames_with_uncertainties(run, folder, tmp_path):
+    options = ("--steps", 4, "-o", tmp_path / "md", "--uncertainty", *COLD)
+    code, _, err = run("md", "doubting.pt", "methanol.xyz", *options)
+    assert code == 0, err
+    frames = read(tmp_path / "md" / "trajectory.xyz", ":")
+    calculator = PETCalculator(folder / "doubting.pt")
+    names = ("energy_uncertainty", "energies_uncertainty", "forces_uncertainty")
+    (expected,) = calculator.compute_batch([frames[-1]], names)
+    assert frames[-1].info[names[0]] == pytest.approx(expected[names[0]], rel=1e-5)
+    for name in names[1:]:
+        np.testing.assert_allclose(frames[-1].arrays[name], expected[name], rtol=1e-5)
+
+
+def test_what_is_wrong_is_said_before_the_old_simulation_is_deleted(run, tmp_path):
+    out = tmp_path / "md"
+    run("md", "model.pt", "methanol.xyz", "--steps", 2, "-o", out, *COLD)
+    before = (out / "trajectory.xyz").read_text()
+    for arguments in (("model.pt", "--uncertainty"), ("nowhere.pt",)):
+        model, *options = arguments
+        again = ("md", model, "methanol.xyz", "--steps", 2, "-o", out, "--overwrite", *options)
+        code, _, err = run(*again)
+        assert code == 1 and ("does not know its uncertainty" in err or "no such model" in err)
+        assert (out / "trajectory.xyz").read_text() == before
 
 
 def test_a_simulation_in_random_orientations(run, tmp_path):
