@@ -53,8 +53,8 @@ def convert(
 
     The converted model gives the same energies, forces and stresses. It is as little invariant
     under rotations as the original; --symmetrization structure makes it exactly so in ASE. What has
-    no counterpart here is refused, and what is left out is said: other targets than the energy, and
-    uncertainty estimates. The file is read without running any code in it.
+    no counterpart here is refused, and what is left out is said: other targets than the energy. Its
+    uncertainty estimate (LLPR) is kept. The file is read without running any code in it.
     """
     from pet_mlip.cli.export import symmetrized
     from pet_mlip.convert import check_output, write_converted

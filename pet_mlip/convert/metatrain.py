@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pet_mlip.convert.archive import Archive, StoredTensor, open_archive
 from pet_mlip.convert.hypers import convert_hypers
+from pet_mlip.convert.llpr import KEPT, LEFT_OUT, read_uncertainty
 from pet_mlip.convert.targets import Target, choose_target, composition_energies, energy_scale
 from pet_mlip.convert.unpickling import Placeholder
 from pet_mlip.convert.upgrade import Contents, read_contents
@@ -112,9 +113,9 @@ def read_metatrain(archive: Archive) -> dict[str, Any]:
 def _convert(path: Path, checkpoint: dict[str, Any], head: str | None) -> Converted:
     notes = []
     architecture = checkpoint["architecture_name"]
-    if architecture == "llpr":
-        checkpoint = checkpoint["wrapped_model_checkpoint"]
-        notes.append("Its uncertainty estimate (LLPR) is left out.")
+    wrapper = checkpoint if architecture == "llpr" else None
+    if wrapper is not None:
+        checkpoint = wrapper["wrapped_model_checkpoint"]
     if checkpoint["architecture_name"] != "pet":
         raise UserError(
             f"its architecture is {checkpoint['architecture_name']}; only PET can be converted"
@@ -128,6 +129,11 @@ def _convert(path: Path, checkpoint: dict[str, Any], head: str | None) -> Conver
     if not contents.dataset.attribute("length_unit"):
         notes.append("It names no unit of length: Å is assumed.")
     potential, dtype = build_potential(contents, target)
+    if wrapper is not None:
+        uncertainty = read_uncertainty(wrapper, target, potential.pet.last_size)
+        if uncertainty is not None:
+            potential.uncertainty.set(*uncertainty)
+        notes.insert(0, LEFT_OUT if uncertainty is None else KEPT)
     source = {
         "file": path.name,
         "sha256": sha256(path),

@@ -76,7 +76,9 @@ def checkpoint_content(converted: Converted, dtype: str, summary: dict[str, Any]
     """A checkpoint that can be exported and fine-tuned, but not resumed: its data are not known."""
     potential = converted.potential.set_dtype(DTYPES[dtype])
     state = potential.state_dict()
+    known = potential.uncertainty.known()
     return {
+        **({"uncertainty": potential.uncertainty.content()} if known else {}),
         "package_version": __version__,
         "config": {
             "model": potential.pet_hypers.model_dump(mode="json"),

@@ -74,6 +74,8 @@ class PET(nn.Module):
         self.residual = hypers.featurizer_type == "residual"
         self.width = hypers.d_pet
         self.node_width = hypers.d_node
+        self.last_size = 2 * hypers.d_head * (self.num_layers if self.residual else 1)
+        """Number of last features."""
         n_readouts = self.num_layers if self.residual else 1
         self.layers = nn.ModuleList(
             GNNLayer(hypers, n_species, first=i == 0) for i in range(self.num_layers)

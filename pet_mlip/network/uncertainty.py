@@ -37,6 +37,11 @@ class LastLayerUncertainty(nn.Module):
         self.members = members.to(self.members.device, torch.float64)
 
     @torch.jit.unused
+    def content(self) -> dict[str, Tensor]:
+        """Return what `set` takes, by name."""
+        return {"whitening": self.whitening, "members": self.members}
+
+    @torch.jit.unused
     def shape(self) -> dict[str, int]:
         """Tell K and D by name; nothing if there are no uncertainties."""
         if not self.known():

@@ -17,6 +17,7 @@ from metatrain_files import (
     target,
 )
 
+from pet_mlip.convert.llpr import LEFT_OUT
 from pet_mlip.convert.weights import metatrain_name, our_name
 
 NAMES = """
@@ -154,17 +155,18 @@ def test_species_in_another_order(converted):
     assert_same(converted(content).potential, potential)
 
 
-def test_uncertainties_are_left_out(converted):
+def test_uncertainties_that_were_never_fitted_are_left_out(converted):
     potential = random_potential()
     wrapped = {
         "architecture_name": "llpr",
         "model_ckpt_version": 4,
         "wrapped_model_checkpoint": checkpoint(potential),
-        "model_state_dict": {"covariance_energy_uncertainty": torch.eye(2)},
+        "model_state_dict": {"covariance_energy_uncertainty": torch.zeros(2, 2)},
     }
     found = converted(wrapped)
     assert_same(found.potential, potential)
-    assert found.notes == ["Its uncertainty estimate (LLPR) is left out."]
+    assert found.notes == [LEFT_OUT]
+    assert not found.potential.uncertainty.known()
     assert found.source["architecture"] == "llpr around pet"
 
 

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pet_mlip.convert import convert
+from pet_mlip.convert.llpr import KEPT, LEFT_OUT
 from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.engine.derivatives import predict
 
@@ -23,7 +24,7 @@ metatrain = pytest.importorskip("metatrain", reason="metatrain, the oracle, is n
 
 import metatensor.torch as mts  # noqa: E402
 from metatensor.torch import Labels, TensorBlock, TensorMap  # noqa: E402
-from metatomic.torch import systems_to_torch, unit_conversion_factor  # noqa: E402
+from metatomic.torch import ModelOutput, systems_to_torch, unit_conversion_factor  # noqa: E402
 from metatrain.llpr import LLPRUncertaintyModel  # noqa: E402
 from metatrain.pet import PET  # noqa: E402
 from metatrain.pet.modules.finetuning import apply_finetuning_strategy  # noqa: E402
@@ -275,9 +276,36 @@ def test_around_an_uncertainty(tmp_path):
         get_default_hypers("llpr")["model"], DatasetInfo("angstrom", SPECIES, dict(TARGETS))
     )
     wrapper.set_wrapped_model(model)
+    structures = rattled(["ethanol", "diamond"])
     path = saved(wrapper, tmp_path / "llpr.ckpt")
-    assert_parity(path, rattled(["ethanol", "diamond"]))
-    assert convert(path).notes[0] == "Its uncertainty estimate (LLPR) is left out."
+    assert_parity(path, structures)
+    assert convert(path).notes[0] == LEFT_OUT
+
+    draw = torch.Generator().manual_seed(0)
+    size = wrapper.ll_feat_size
+    factor = torch.randn(size, size, generator=draw, dtype=torch.float64).tril()
+    factor.diagonal().abs_().add_(size**0.5)
+    wrapper.cholesky_energy_uncertainty.copy_(factor)
+    wrapper.multiplier_energy_uncertainty.fill_(2.3)
+    path = saved(wrapper, tmp_path / "fitted.ckpt")
+    found = convert(path)
+    assert found.notes[0] == KEPT
+    potential = found.potential.set_dtype(torch.float64)
+    batch = batch_from_atoms(structures, potential.cutoff)
+    inputs = potential.preparation(batch.graph)
+    evaluation = potential.evaluate(
+        [], inputs, torch.ones(len(batch.graph.species)), False, 0, uncertainty=1
+    )
+    vectors = potential.uncertainty(evaluation.last)
+    ours = vectors.new_zeros(2, size).index_add(0, batch.structure, vectors).norm(dim=1)
+    wrapper = wrapper.to(torch.float64).eval()
+    systems = [
+        get_system_with_neighbor_lists(system, get_requested_neighbor_lists(wrapper))
+        for system in systems_to_torch(structures, dtype=torch.float64)
+    ]
+    wanted = {"energy_uncertainty": ModelOutput(sample_kind="system")}
+    theirs = wrapper(systems, wanted)["energy_uncertainty"].block().values.flatten()
+    torch.testing.assert_close(ours, theirs.detach(), rtol=1e-5, atol=0)
 
 
 def test_charge_and_spin(tmp_path):
