@@ -12,11 +12,18 @@ def last_weights(potential: Potential) -> Tensor:
     return potential.scale * torch.cat([head.last.weight[0] for head in heads]).double()
 
 
+def zero_mean(potential: Potential) -> Tensor:
+    """Last features as they are."""
+    size = len(last_weights(potential))
+    return torch.zeros(len(potential.species), size, dtype=torch.float64)
+
+
 def with_uncertainty(potential: Potential, members: int = 8, size: float = 0.1) -> Potential:
     """The potential with random uncertainties."""
     draw = torch.Generator().manual_seed(11)
     n = len(last_weights(potential))
     whitening = size * torch.randn(n, n, generator=draw, dtype=torch.float64).tril() / n**0.5
     drawn = torch.randn(members, n, generator=draw, dtype=torch.float64)
-    potential.uncertainty.set(whitening, drawn @ whitening)
+    mean = torch.randn(len(potential.species), n, generator=draw, dtype=torch.float64)
+    potential.uncertainty.set(whitening, drawn @ whitening, mean)
     return potential

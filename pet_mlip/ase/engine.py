@@ -98,7 +98,7 @@ class Engine:
             # Some structures carry int32 numbers or read-only arrays: both are copied here.
             species = torch.from_numpy(np.array(numbers, dtype=np.int64)).to(self.model.device)
             state = None if electronic is None else torch.tensor(electronic).to(self.model.device)
-            energies, edge_gradient, n_frames, results, latent, deviations = self.model(
+            energies, edge_gradient, n_frames, results, atom_vectors, deviations = self.model(
                 species,
                 index,
                 vectors,
@@ -124,7 +124,7 @@ class Engine:
                 of_forces = None
                 if uncertainty > 1:
                     of_forces = force_uncertainty(deviations, index, len(numbers)).cpu().numpy()
-                deviation = Uncertainty(latent.cpu().numpy(), of_forces)
+                deviation = Uncertainty(atom_vectors.cpu().numpy(), of_forces)
         return Output(
             energies.cpu().numpy(), n_frames.cpu().numpy(), forces, virials, others, deviation
         )

@@ -25,14 +25,15 @@ LEFT_OUT = "Its uncertainty estimate (LLPR) is left out, since it was never fitt
 
 
 def read_uncertainty(
-    wrapper: dict[str, Any], target: Target, size: int
-) -> tuple[Tensor, Tensor] | None:
-    """Read A and the members of `LastLayerUncertainty.set`; None if nothing was fitted.
+    wrapper: dict[str, Any], target: Target, size: int, n_species: int
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Read what `LastLayerUncertainty.set` takes; None if nothing was fitted.
 
     Args:
         wrapper: The checkpoint around that of the model.
         target: The energy.
         size: Number of last features.
+        n_species: Number of elements; metatrain measures features from zero.
 
     Raises:
         ValueError: They are of another model.
@@ -51,7 +52,8 @@ def read_uncertainty(
     whitening = alpha * torch.linalg.solve_triangular(factor, unit, upper=False)
     draw = torch.Generator().manual_seed(0)
     drawn = torch.randn(MEMBERS, size, generator=draw, dtype=torch.float64)
-    return whitening, drawn @ whitening
+    mean = torch.zeros(n_species, size, dtype=torch.float64)
+    return whitening, drawn @ whitening, mean
 
 
 def _factor(state: dict[str, StoredTensor], name: str) -> Tensor | None:

@@ -130,7 +130,8 @@ def _convert(path: Path, checkpoint: dict[str, Any], head: str | None) -> Conver
         notes.append("It names no unit of length: Å is assumed.")
     potential, dtype = build_potential(contents, target)
     if wrapper is not None:
-        uncertainty = read_uncertainty(wrapper, target, potential.pet.last_size)
+        n_species = len(potential.species)
+        uncertainty = read_uncertainty(wrapper, target, potential.pet.last_size, n_species)
         if uncertainty is not None:
             potential.uncertainty.set(*uncertainty)
         notes.insert(0, LEFT_OUT if uncertainty is None else KEPT)

@@ -88,7 +88,7 @@ class ExportedModel(nn.Module):
             found.gradient[0],
             found.n_frames,
             found.results,
-            self.latent(found, uncertainty),
+            self.vectors(found, species, uncertainty),
             stack_gradients(found.of_members, vectors),
         )
 
@@ -250,7 +250,7 @@ class ExportedModel(nn.Module):
             of_centroids,
             found.n_frames,
             found.results,
-            self.latent(found, uncertainty),
+            self.vectors(found, species, uncertainty),
             deviations,
         )
 
@@ -261,10 +261,13 @@ class ExportedModel(nn.Module):
                 "the model does not know its uncertainty: see `pet-mlip uncertainty`"
             )
 
-    def latent(self, found: Evaluation, uncertainty: int) -> Tensor:
+    def vectors(self, found: Evaluation, species: Tensor, uncertainty: int) -> Tensor:
         """Compute the vectors a_i whose norms are uncertainties; nothing if not asked for."""
-        nothing: Tensor = found.energies.new_zeros(0, 0)
-        return self.potential.uncertainty(found.last) if uncertainty > 0 else nothing
+        last = found.last
+        if uncertainty == 0:
+            return last
+        own = self.potential.preparation.species_index[species[: last.shape[0]]]
+        return self.potential.uncertainty(last, own)
 
     def differentiate(
         self,

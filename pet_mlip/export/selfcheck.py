@@ -44,12 +44,13 @@ def check_exported(eager: Potential, exported: "LoadedModel") -> None:
         )
     results = evaluation.results
     for chunk_size in (0, 64):
-        found, found_gradient, _, others, latent, deviations = exported(
+        found, found_gradient, _, others, found_vectors, deviations = exported(
             *graph, chunk_size=chunk_size, uncertainty=level
         )
         if level > 0:
-            expected = eager.uncertainty(evaluation.last)
-            _compare("uncertainties", latent, expected, _largest(expected), exported.dtype)
+            own = eager.preparation.species_index[graph.species]
+            expected = eager.uncertainty(evaluation.last, own)
+            _compare("uncertainties", found_vectors, expected, _largest(expected), exported.dtype)
             expected = torch.stack([gradient[0] for gradient in evaluation.of_members])
             what = "uncertainties of forces"
             _compare(what, deviations, expected, _largest(expected), exported.dtype)

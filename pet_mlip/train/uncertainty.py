@@ -1,17 +1,18 @@
 """Fitting of a trained potential's uncertainties: the curvature of its loss, and their size.
 
-Of E = w^T F and forces -dF/dr w, with the last features F of a structure of N atoms, Gauss and
-Newton's curvature of a loss over w is
+Energies are E = w^T F, with the sum F of the last features f of N atoms, and forces -dF/dx w. With
+f measured from its mean over the training atoms of the element,
 
-    C = sum F F^T / (N s_E)^2  +  sum (dF/dx) (dF/dx)^T / s_F^2
+    C = sum_i f_i f_i^T / (N s_E)^2  +  sum_x (dF/dx) (dF/dx)^T / s_F^2
 
-over structures and over force components, if each squared error counts in units of what it is
-found to be, s_E^2 of energies per atom and s_F^2 of force components. (With the weights of the
-training's own loss instead, which care for forces, energies were given too small uncertainties:
-benchmarks/README.md.) The second sum is taken over random directions v of all atoms, since
-v^T (dF/dr) needs no derivative of each feature: it is a difference of features. To C comes a ridge;
-it and the sizes alpha of the two variances, F^T C^-1 F of energies and g^T C^-1 g of forces with
-g = dF/dx, are those under which the errors of the validation set are likeliest (see
+over the atoms and over the force components of all structures, with the root mean square errors
+s_E of energies per atom and s_F of forces. The second sum is Gauss and Newton's curvature of the
+squared errors of forces over w. That of energies would have F F^T: but then how an energy is shared
+among the atoms of a structure is taken for unknown, and an atom's uncertainty says nothing of its
+environment (benchmarks/README.md has both). The second sum is taken over random directions v of all
+atoms, since v^T (dF/dr) needs no derivative of each feature: it is a difference of features. To C
+comes a ridge; it and the sizes alpha of the two variances, F^T C^-1 F of energies and g^T C^-1 g of
+forces with g = dF/dx, are those under which the errors of the validation set are likeliest (see
 `pet_mlip.network.uncertainty` for the source).
 """
 
@@ -55,6 +56,7 @@ class Uncertainty(NamedTuple):
 
     whitening: Tensor
     members: Tensor
+    mean: Tensor
     facts: dict[str, Any]
     """Plain JSON types."""
 
@@ -87,7 +89,11 @@ def add_uncertainty(
     content = read_checkpoint(checkpoint)
     potential = restore_potential(content, "average")
     found = fit_uncertainty(potential, config, training, validation)
-    content["uncertainty"] = {"whitening": found.whitening, "members": found.members}
+    content["uncertainty"] = {
+        "whitening": found.whitening,
+        "members": found.members,
+        "mean": found.mean,
+    }
     content["summary"]["uncertainty"] = found.facts
     write_checkpoint(checkpoint, content)
     LOG.info("Uncertainties: %s.", describe(found.facts))
@@ -123,6 +129,8 @@ def fit_uncertainty(
     potential = deepcopy(potential).eval().requires_grad_(False).set_dtype(torch.float64).to(device)
     generator = torch.Generator().manual_seed(config.training.seed)
     fit = _Fit(potential, config, generator, device)
+    chosen = _choose(training, generator)
+    fit.find_mean(chosen)
     energies, forces = fit.errors(validation)
     n_labels = len(energies.values), len(forces.values)
     if max(n_labels) < 2:
@@ -130,9 +138,7 @@ def fit_uncertainty(
             "The validation set has no energies or forces, whose errors decide how large "
             "uncertainties are."
         )
-    curvature = fit.curvature(
-        _choose(training, generator), _weight(energies, energies.n_atoms), _weight(forces, None)
-    )
+    curvature = fit.curvature(chosen, _weight(energies, energies.n_atoms), _weight(forces, None))
     decisive = forces if len(forces.values) >= 2 else energies
     ridge, factor = min(
         ((r, _factor(curvature, r)) for r in RIDGES),
@@ -155,7 +161,10 @@ def fit_uncertainty(
         "energy_within": _within(energies, factor, of_energy),
         "force_within": _within(forces, factor, of_forces),
     }
-    return Uncertainty(whitening, of_forces * members, facts)
+    # The features in units of the network.
+    mean = fit.mean.cpu() / float(potential.scale)
+    scale = float(potential.scale)
+    return Uncertainty(scale * whitening, scale * of_forces * members, mean, facts)
 
 
 class _Fit:
@@ -173,6 +182,10 @@ class _Fit:
         self.generator = generator
         self.device = device
         self.memory = MemoryBudget(potential, config.training.memory_gb, device)
+        self.mean = torch.zeros(
+            len(potential.species), potential.pet.last_size, dtype=torch.float64, device=device
+        )
+        """Of the last features of each element's atoms in eV."""
 
     def batches(self, dataset: AtomsDataset) -> Iterator[Batch]:
         return batches(self.memory, dataset, self.config, self.device)
@@ -181,8 +194,8 @@ class _Fit:
         """C, (D, D), on the CPU, from the weights 1 / s^2; zero where there are no labels."""
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for batch in self.batches(dataset):
-            energies = self.features(batch, batch.graph) / batch.n_atoms.unsqueeze(1)
-            total = total + of_energy * (energies.t() @ energies)
+            atoms = self.of_atoms(batch.graph) / batch.n_atoms[batch.structure].unsqueeze(1)
+            total = total + of_energy * (atoms.t() @ atoms)
             for _ in range(PROBES if of_force > 0 else 0):
                 # The mean of v v^T is one: a direction stands for the sum over all components.
                 forces = self.slopes(batch, self.normal(len(batch.graph.species)))
@@ -218,16 +231,31 @@ class _Fit:
                 forces.append(Errors(values[known], slopes[known], batch.n_atoms[known]))
         return _join(energies), _join(forces)
 
-    def features(self, batch: Batch, graph: Graph) -> Tensor:
-        """F of the structures, (S, D)."""
+    def find_mean(self, dataset: AtomsDataset) -> None:
+        """Take the means of the last features over the atoms of each element."""
+        total, count = torch.zeros_like(self.mean), torch.zeros_like(self.mean[:, :1])
+        for batch in self.batches(dataset):
+            found = self.of_atoms(batch.graph)
+            species = self.potential.preparation.species_index[batch.graph.species]
+            total = total.index_add(0, species, found)
+            count = count.index_add(0, species, torch.ones_like(found[:, :1]))
+        self.mean = total / count.clamp(min=1.0)
+
+    def of_atoms(self, graph: Graph) -> Tensor:
+        """F of the atoms in eV, measured from the mean, (N, D)."""
         with torch.no_grad():
             inputs = self.potential.preparation(graph)
             nothing = torch.zeros_like(inputs.repulsion)
             found = self.potential.evaluate(
                 [], inputs, nothing, False, self.memory.chunk_size, uncertainty=1
             )
-        total = found.last.new_zeros(batch.n_structures, found.last.shape[1])
-        return self.potential.scale * total.index_add(0, batch.structure, found.last)
+        return self.potential.scale * found.last - self.mean[inputs.species]
+
+    def features(self, batch: Batch, graph: Graph) -> Tensor:
+        """F of the structures, (S, D)."""
+        found = self.of_atoms(graph)
+        total = found.new_zeros(batch.n_structures, found.shape[1])
+        return total.index_add(0, batch.structure, found)
 
     def slopes(self, batch: Batch, direction: Tensor) -> Tensor:
         """v^T dF/dr of the structures along directions v of their atoms (N, 3), (S, D)."""

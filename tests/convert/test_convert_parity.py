@@ -296,7 +296,7 @@ def test_around_an_uncertainty(tmp_path):
     evaluation = potential.evaluate(
         [], inputs, torch.ones(len(batch.graph.species)), False, 0, uncertainty=1
     )
-    vectors = potential.uncertainty(evaluation.last)
+    vectors = potential.uncertainty(evaluation.last, inputs.species)
     ours = vectors.new_zeros(2, size).index_add(0, batch.structure, vectors).norm(dim=1)
     wrapper = wrapper.to(torch.float64).eval()
     systems = [

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from model_tools import ENSEMBLES, FEATURIZERS, assert_same, graph_of, make_potential, structures
-from uncertainty_tools import last_weights
+from uncertainty_tools import last_weights, zero_mean
 
 from pet_mlip.export.module import ExportedModel
 from pet_mlip.export.selfcheck import cluster_topology, random_cluster
@@ -24,7 +24,8 @@ def potential(request):
     potential.set_baseline(dict.fromkeys(potential.species, 0.0), 0.7)
     weights = last_weights(potential)
     unit = torch.eye(len(weights), dtype=torch.float64)
-    potential.uncertainty.set(unit, torch.stack([weights, -2.0 * weights]))
+    members = torch.stack([weights, -2.0 * weights])
+    potential.uncertainty.set(unit, members, zero_mean(potential))
     return potential
 
 
@@ -47,7 +48,8 @@ def test_members_have_no_repulsion():
     graph = graph_of(squeezed)
     potential = without_biases(make_potential(zbl=True))
     weights = last_weights(potential)
-    potential.uncertainty.set(torch.eye(len(weights)), weights[None])
+    unit = torch.eye(len(weights))
+    potential.uncertainty.set(unit, weights[None], zero_mean(potential))
     _, gradient, _, _, _, deviations = ExportedModel(potential)(*graph, uncertainty=2)
     _, without, *_ = ExportedModel(without_biases(make_potential()))(*graph)
     assert_same(deviations[0], without, 1e-11)

@@ -15,15 +15,17 @@ from train_tools import TINY, structures, tiny_config
 from uncertainty_tools import last_weights
 
 from pet_mlip import PETCalculator
+from pet_mlip.ase.engine import force_uncertainty
 from pet_mlip.cli.app import app
 from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.data.dataset import AtomsDataset
 from pet_mlip.data.labels import structure_from_atoms
 from pet_mlip.ecse.hypers import SymmetrizationHypers
-from pet_mlip.engine.derivatives import predict
+from pet_mlip.engine.derivatives import forces_from_edge_gradient, predict
 from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
 from pet_mlip.export import read_metadata
+from pet_mlip.export.module import ExportedModel
 from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.train import run_training
 from pet_mlip.train.checkpoint import load_checkpoint, read_checkpoint
@@ -116,6 +118,28 @@ def test_sizes_are_those_of_the_errors(
         else:
             assert count == 0 and within == [None, None]
     assert torch.isfinite(found.whitening).all() and torch.isfinite(found.members).all()
+
+
+def test_the_model_says_what_was_fitted(potential: Potential, data: Path) -> None:
+    """Energies of the validation set lie within the model's own sigma as often as was found."""
+    found = fit(potential, data)
+    knowing = deepcopy(potential)
+    knowing.uncertainty.set(found.whitening, found.members, found.mean)
+    inside, squares = [], []
+    for structure in dataset(potential, 60, 60, BOTH, 0.1).structures:
+        batch = batch_from_atoms([structure.to_atoms()], potential.cutoff)
+        energies, gradient, *_, vectors, deviations = ExportedModel(knowing)(
+            *batch.graph, uncertainty=2
+        )
+        error = float(energies.sum()) - structure.energy
+        inside.append(abs(error) < float(vectors.sum(dim=0).norm()))
+        forces = forces_from_edge_gradient(gradient, batch.graph.edge_index, structure.n_atoms)
+        sigma = force_uncertainty(deviations, batch.graph.edge_index, structure.n_atoms)
+        squares.append((forces.numpy() - structure.forces) / sigma.numpy()[:, None])
+    assert np.mean(inside) == pytest.approx(found.facts["energy_within"][0], abs=1e-9)
+    # Components of one atom share their sigma here, and eight members know a variance to a third.
+    within = float((np.abs(np.concatenate(squares)) < 1.0).mean())
+    assert within == pytest.approx(found.facts["force_within"][0], abs=0.1)
 
 
 def test_larger_errors_are_larger_uncertainties(potential: Potential, data: Path) -> None:
