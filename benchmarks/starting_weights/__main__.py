@@ -37,7 +37,10 @@ def ship(
 ) -> None:
     """Put the weights of a training into the package, as a checkpoint and as an exported model."""
     content = read_checkpoint(run / "best.ckpt")
-    kept = ("package_version", "config", "loss_scale", "potential", "dtype", "average", "summary")
+    kept = (
+        *("package_version", "config", "loss_scale", "potential"),
+        *("dtype", "average", "summary", "uncertainty"),
+    )
     content["config"]["data"]["root"] = "."  # nobody else has that folder
     checkpoint = FOLDER / f"{name}{CHECKPOINT}"
     write_checkpoint(checkpoint, {key: content[key] for key in kept})
