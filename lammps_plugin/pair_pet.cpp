@@ -125,12 +125,18 @@ PairPET::Loaded PairPET::load(const Settings &settings, const Coefficients &coef
 // The results that 'fix pair' and 'compute pair' ask for are those of this model from now on. What
 // is there of these has its columns, whatever another model predicts.
 void PairPET::declare(const pet::Metadata &metadata) {
-  if (results_.differ(metadata.results) && (!modify->get_fix_by_style("^pair$").empty() ||
+  const bool coarse = metadata.dtype == "tf32" || metadata.dtype == "bf16-mixed";
+  // These round away the differences that uncertainties are.
+  const int64_t size = coarse ? 0 : metadata.uncertainty_size;
+  const bool other = results_.is_declared() && uncertainty_.is_known() != (size > 0);
+  if ((other || results_.differ(metadata.results)) && (!modify->get_fix_by_style("^pair$").empty() ||
                                             !modify->get_compute_by_style("^pair$").empty()))
-    error->all(FLERR, "pair_style pet: {} predicts other results than the model before it, which "
-                      "fix pair or compute pair read; remove these with unfix and uncompute first",
+    error->all(FLERR,
+               "pair_style pet: {} predicts other results, or has other uncertainties, than the "
+               "model before it, which fix pair or compute pair read; remove these with unfix and "
+               "uncompute first",
                coefficients_.path);
-  uncertainty_.declare(metadata.uncertainty_size, metadata.uncertainty_members);
+  uncertainty_.declare(size, metadata.uncertainty_members);
   results_.declare(metadata.results, uncertainty_.is_known() ? pet::Uncertainty::n_whole : 0);
   nextra = results_.n_sums();
   pvector = results_.sums();
@@ -251,6 +257,11 @@ void PairPET::init_style() {
             "pair_style pet needs all neighbours, but special_bonds removes bonded ones from "
             "the list; set special_bonds lj/coul 1 1 1, or, if another style of a hybrid "
             "needs zeros, 1e-50 instead of 0, which keeps the pairs in the list");
+  if (modify->get_fix_by_style("^pair$").empty())
+    uncertainty_.forget();
+  else if (utils::strmatch(update->integrate_style, "^respa"))
+    error->all(FLERR, "fix pair reads nothing after the first step with run_style respa; use "
+                      "run_style verlet, or remove the fix");
   has_graph_ = false;
   was_initialized_ = true;
   is_set_up_ = true;
@@ -337,6 +348,7 @@ void PairPET::compute(int eflag, int vflag) {
   try {
     update_graph();
     results_.clear(atom->nlocal);
+    uncertainty_.clear(level, atom->nlocal, atom->nlocal + atom->nghost);
     if (graph_.topology.own_atoms() > 0) {
       const bool unfold = comm->nprocs == 1 && cvflag_atom;
       if (unfold)
@@ -500,8 +512,14 @@ void PairPET::check_finite(const pet::Result &result) const {
     sum += result.energies[k];
   for (size_t k = 0; k < 3 * graph_.atoms.size(); ++k)
     sum += result.forces[k];
+  for (int64_t k = 0; result.vectors && k < graph_.topology.own_atoms() * uncertainty_.size(); ++k)
+    sum += result.vectors[k];
+  const auto n_deviations = uncertainty_.n_components() * static_cast<int64_t>(graph_.atoms.size());
+  for (int64_t k = 0; result.deviations && k < n_deviations; ++k)
+    sum += result.deviations[k];
   if (!std::isfinite(sum))
-    throw pet::Error("the energy or a force is not a finite number; do atoms lie on each other?");
+    throw pet::Error("the energy, a force or an uncertainty is not a finite number; do atoms lie on "
+                     "each other?");
 }
 
 // Of own atoms, in the model's units; those that are not the model's have zeros.
@@ -509,9 +527,13 @@ void *PairPET::extract_peratom(const char *name, int &columns) {
   if (!results_.is_declared())
     error->all(FLERR, "pair_style pet does not know yet what its model predicts; give pair_coeff "
                       "with the model's file before fix pair");
-  if (void *found = uncertainty_.find(name, update->whichflag == 0)) {
-    columns = 0;
-    return found;
+  try {
+    if (void *found = uncertainty_.find(name, update->whichflag == 0)) {
+      columns = 0;
+      return found;
+    }
+  } catch (const pet::Error &failure) {
+    error->all(FLERR, "pair_style pet: {}", failure.what());
   }
   return results_.find(name, columns);
 }
@@ -589,7 +611,6 @@ void PairPET::tally_ghosts(const pet::Result &result) {
 // Norms of sums: these come first, over the ranks and over the ghosts of each atom.
 void PairPET::tally_uncertainty(const pet::Result &result, int level) {
   const int n_all = atom->nlocal + atom->nghost;
-  uncertainty_.clear(atom->nlocal, level > 1 ? n_all : 0);
   if (result.vectors)
     uncertainty_.store(result, graph_.atoms, graph_.topology.own_atoms(), energy_unit_);
   const auto n_components = static_cast<int>(uncertainty_.n_components());

@@ -9,7 +9,12 @@ namespace pet {
 void Uncertainty::declare(int64_t size, int64_t n_members) {
   size_ = size;
   n_members_ = n_members;
-  clear(0, 0);
+  clear(0, 0, 0);
+}
+
+void Uncertainty::forget() {
+  for (Field *field : {&energy_, &force_})
+    field->asked = field->on_trigger = field->trigger = 0;
 }
 
 void *Uncertainty::find(const std::string &name, bool outside_of_run) {
@@ -17,6 +22,10 @@ void *Uncertainty::find(const std::string &name, bool outside_of_run) {
     if (is_known() && name == field->name) {
       if (outside_of_run)
         ++field->asked;
+      else if (level_ < field->level)
+        throw Error("a fix pair reads " + name +
+                    " in a step that has not computed it; after pair_style was given again, define "
+                    "that fix anew");
       return field->values.data();
     }
   return nullptr;
@@ -37,11 +46,12 @@ int Uncertainty::wanted(bool of_whole) const {
   return of_whole || force_.is_wanted() ? 2 : energy_.is_wanted() ? 1 : 0;
 }
 
-void Uncertainty::clear(size_t n_own, size_t n_all) {
+void Uncertainty::clear(int level, size_t n_own, size_t n_all) {
+  level_ = level;
   n_own_ = static_cast<int>(n_own);
   energy_.values.assign(std::max<size_t>(n_own, 1), 0.0);
   force_.values.assign(std::max<size_t>(n_own, 1), 0.0);
-  deviations_.assign(n_components() * n_all, 0.0);
+  deviations_.assign(level > 1 ? n_components() * n_all : 0, 0.0);
   sum_.assign(size_, 0.0);
   largest_energy_ = largest_force_ = 0.0;
 }

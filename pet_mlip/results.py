@@ -21,6 +21,7 @@ RESERVED = frozenset(
         *("energy", "energies", "free_energy", "energy_per_atom", "forces", "force"),
         *("stress", "stresses", "virial", "virials", "numbers", "positions", "n_frames", "species"),
         *("cell", "pbc", "charge", "spin", "spin_multiplicity", "config_type", "structures"),
+        *("energy_uncertainty", "energies_uncertainty", "forces_uncertainty", "force_uncertainty"),
         *("loss", "pos", "masses", "tags", "momenta", "velocities", "symbols", "id", "index"),
     }
 )

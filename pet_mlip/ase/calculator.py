@@ -146,9 +146,10 @@ class PETCalculator(Calculator):
         is_committee = isinstance(self._model, Committee)
         if is_committee and symmetrization.mode != "none":
             raise UserError("A committee takes no average over orientations.")
-        knows = is_committee or bool(self.metadata.uncertainty)
+        coarse = self._model.model.precision in ("tf32", "bf16-mixed")
+        knows = is_committee or (bool(self.metadata.uncertainty) and not coarse)
         self.knows_uncertainty = knows and symmetrization.mode == "none"
-        """Whether there are uncertainties; averages over orientations have none."""
+        """Whether there are any: not of averages over orientations, nor in coarse precisions."""
         if self.knows_uncertainty:
             self.implemented_properties += UNCERTAINTIES
         self._always = self._check_uncertainty(uncertainty, warn_above)
@@ -261,6 +262,11 @@ class PETCalculator(Calculator):
             raise UserError(
                 f"Models averaged over orientations (symmetrization {self.symmetrization.mode}) "
                 "have no uncertainties."
+            )
+        if self._model.model.precision in ("tf32", "bf16-mixed"):
+            raise UserError(
+                f"Uncertainties are differences that dtype {self._model.model.precision} rounds "
+                "away; use float32."
             )
         if not self.knows_uncertainty:
             raise UserError(

@@ -26,7 +26,11 @@ class Committee:
 
     def __init__(self, engines: Sequence[Engine]) -> None:
         self.engines = list(engines)
-        self.model = engines[0].model
+
+    @property
+    def model(self) -> LoadedModel:
+        """The first one, on whose device neighbours are found."""
+        return self.engines[0].model
 
     def __call__(
         self,

@@ -125,9 +125,10 @@ def frame(simulation: Simulation, uncertainty: bool = False) -> Atoms:
         forces=live.get_forces(apply_constraint=False),
     )
     if uncertainty:
-        atoms.info["energy_uncertainty"] = live.calc.get_property("energy_uncertainty", live)
-        for name in ("energies_uncertainty", "forces_uncertainty"):
+        # That of forces first: the others come with it.
+        for name in ("forces_uncertainty", "energies_uncertainty"):
             atoms.arrays[name] = live.calc.get_property(name, live)
+        atoms.info["energy_uncertainty"] = live.calc.get_property("energy_uncertainty", live)
     atoms.info["step"] = simulation.step
     atoms.info["time_ps"] = simulation.step * simulation.settings.timestep / 1000.0
     return atoms

@@ -76,8 +76,10 @@ def collect(
         vectors = output.uncertainty.vectors
         results["energy_uncertainty"] = float(np.linalg.norm(vectors.sum(axis=0)))
         results["energies_uncertainty"] = np.linalg.norm(vectors, axis=1)
+        finite = finite and bool(np.isfinite(vectors).all())
         if output.uncertainty.forces is not None:
             results["forces_uncertainty"] = output.uncertainty.forces
+            finite = finite and bool(np.isfinite(output.uncertainty.forces).all())
     if not finite:
         raise explain_not_finite(atoms, name)
     return results

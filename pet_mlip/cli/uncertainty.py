@@ -40,6 +40,7 @@ def uncertainty(
     """
     from pet_mlip.config.load import apply_override, load_config, validate
     from pet_mlip.export import read_metadata, save_model
+    from pet_mlip.graph.hypers import PETHypers
     from pet_mlip.train.checkpoint import load_checkpoint, read_checkpoint
     from pet_mlip.train.setup import load_data
     from pet_mlip.train.uncertainty import add_uncertainty
@@ -57,14 +58,19 @@ def uncertainty(
         raise UserError(
             "training.uncertainty_members is 0: give --set training.uncertainty_members=8."
         )
+    # Neighbours are those of the model, whatever the configuration says.
+    model = PETHypers(**content["potential"]["pet"])
+    chosen = chosen.model_copy(update={"model": model})
     data = load_data(chosen, stderr())
     add_uncertainty(checkpoint, chosen, data.training, data.validation)
     potential, _, summary = load_checkpoint(checkpoint)
-    model = checkpoint.with_name("model.pt")
-    if trained.is_dir() and model.is_file():
-        before = read_metadata(model)
+    exported = checkpoint.with_name("model.pt")
+    written = [str(checkpoint)]
+    if trained.is_dir() and exported.is_file():
+        written.append(str(exported))
+        before = read_metadata(exported)
         save_model(
-            model,
+            exported,
             potential,
             dtype=before.dtype,
             training_summary=summary,
@@ -76,7 +82,7 @@ def uncertainty(
         "force components": percent(found["force_within"], found["force_labels"]),
         "of a normal distribution": "68 %, 95 %",
         "members": potential.uncertainty.shape()["members"],
-        "written": f"{checkpoint} and {model}" if trained.is_dir() else str(checkpoint),
+        "written": " and ".join(written),
     }
     stdout().print(pairs_table("Uncertainties on the validation set", facts))
 

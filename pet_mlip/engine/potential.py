@@ -18,7 +18,7 @@ from pet_mlip.graph.inputs import Inputs
 from pet_mlip.graph.preparation import Preparation
 from pet_mlip.graph.radial import RadialBasis
 from pet_mlip.network.gradient import GeometryGradient
-from pet_mlip.network.pet import PET, Output
+from pet_mlip.network.pet import PET, NetworkOutput
 from pet_mlip.network.uncertainty import LastLayerUncertainty
 
 BLOCK_SIZE_CPU = 2048
@@ -208,11 +208,11 @@ class Potential(nn.Module):
         compute_gradient: bool,
         chunk_size: int,
         uncertainty: int,
-    ) -> Output:
+    ) -> NetworkOutput:
         """Evaluate the network, without baselines; see `evaluate`."""
         block_size = self._block_size(radial, chunk_size)
         members = self.uncertainty.members
-        found: Output = self.pet(
+        found: NetworkOutput = self.pet(
             inputs,
             radial,
             self.harmonics(inputs.vectors, inputs.distance, radial.dtype, block_size),

@@ -17,6 +17,8 @@ Floats = NDArray[np.float64]
 
 GOOD = (0.55, 0.80)
 """Fractions within one standard deviation that are taken for well calibrated; 0.68 is right."""
+SMALLEST = 1e-7
+"""In eV or eV/Å: a standard deviation below it is that of something fixed by symmetry."""
 ENOUGH = 20
 """Errors below which nothing is said about that."""
 
@@ -35,8 +37,9 @@ class Calibration:
     def add(self, error: ArrayLike, sigma: ArrayLike) -> None:
         """Add errors with their standard deviations, two arrays of one shape."""
         errors, sigmas = (np.asarray(x, dtype=np.float64).ravel() for x in (error, sigma))
-        # A standard deviation of zero, as atoms without neighbours have, would be certainty.
-        sigmas = np.maximum(sigmas, 1e-12)
+        # What is zero by symmetry is no statement on errors.
+        said = sigmas > SMALLEST
+        errors, sigmas = errors[said], sigmas[said]
         ratio = np.abs(errors) / sigmas
         self.count += len(errors)
         self.within_one += int((ratio < 1.0).sum())

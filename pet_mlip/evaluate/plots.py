@@ -58,7 +58,8 @@ def plot_calibration(path: Path, quantity: Quantity, pairs: Floats) -> None:
         pairs: (uncertainty, absolute error) in the quantity's unit, (P, 2).
     """
     figure, (axes,) = new_figure(4.6, 4.4)
-    sigma, error = quantity.factor * np.maximum(pairs, 1e-12).T
+    pairs = pairs[pairs.min(axis=1) > 1e-7]
+    sigma, error = quantity.factor * (pairs if len(pairs) else np.ones((1, 2))).T
     low, high = 0.8 * float(sigma.min()), 1.25 * float(sigma.max())
     line = np.array([low, high])
     for times, share in ((1, "68 %"), (2, "95 %"), (3, "99.7 %")):

@@ -51,7 +51,8 @@ class Metadata:
     """The energy, and what else the model predicts: name, unit, rank (0, 1, 2), whether labels are
     `per_atom`, and whether forces and stress are its derivatives (`differentiated`)."""
     uncertainty: dict[str, Any] = field(default_factory=dict)
-    """How uncertainties were found and how good they are; empty if the model knows none."""
+    """Number of members, and size of the vectors whose norms are uncertainties; empty if the model
+    knows none."""
 
     def to_json(self) -> str:
         """JSON text."""

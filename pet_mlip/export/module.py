@@ -63,10 +63,13 @@ class ExportedModel(nn.Module):
             such that their mean square is a variance. The last two are empty if not asked for.
 
         Raises:
-            RuntimeError: Autograd is off, or the model does not know its uncertainty.
+            RuntimeError: Autograd is off, the model does not know its uncertainty, or that of the
+                gradient is asked for without it.
         """
         require_autograd(compute_gradient)
         self.require_uncertainty(uncertainty)
+        if uncertainty > 1 and not compute_gradient:
+            raise RuntimeError("the uncertainty of a gradient needs compute_gradient")
         vectors = edge_vectors.detach().to(torch.float64).requires_grad_(compute_gradient)
         if electronic is None:
             electronic = electronic_state(species.shape[0]).to(species.device)

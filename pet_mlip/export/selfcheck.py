@@ -62,7 +62,19 @@ def check_exported(eager: Potential, exported: "LoadedModel") -> None:
     n_atoms = len(graph.species)
     forces = forces_from_edge_gradient(gradient, graph.edge_index, n_atoms)
     topology = cluster_topology(graph, exported.metadata.interaction_range)
-    found, found_forces, *_, others, _, _ = exported.drive(positions, graph.edge_index[1], topology)
+    found, found_forces, *_, others, found_vectors, deviations = exported.drive(
+        positions, graph.edge_index[1], topology, uncertainty=level
+    )
+    if level > 0:
+        own = eager.preparation.species_index[graph.species]
+        expected = eager.uncertainty(evaluation.last, own)
+        _compare("uncertainties", found_vectors, expected, _largest(expected), exported.dtype)
+        of_forces = [
+            forces_from_edge_gradient(gradient[0], graph.edge_index, n_atoms)
+            for gradient in evaluation.of_members
+        ]
+        expected = torch.stack(of_forces)
+        _compare("uncertainties", deviations, expected, _largest(expected), exported.dtype)
     for name, expected in results.items():
         _compare(name, others[name], expected, _largest(expected), exported.dtype)
     _compare("energies", found, energies, size, exported.dtype)

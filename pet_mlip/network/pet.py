@@ -49,7 +49,7 @@ class Trace(NamedTuple):
     """Edge features that each readout reads, of these atoms."""
 
 
-class Output(NamedTuple):
+class NetworkOutput(NamedTuple):
     """What the network says of N atoms, those of the last step."""
 
     energies: Tensor
@@ -107,7 +107,7 @@ class PET(nn.Module):
         block_size: int,
         compute_last: bool,
         members: Tensor,
-    ) -> Output:
+    ) -> NetworkOutput:
         """Evaluate atoms, and gradients of sums over them.
 
         Args:
@@ -199,7 +199,7 @@ class PET(nn.Module):
                 gradient,
             )
             gradients.append(to_geometry(gradient, inputs))
-        return Output(energies, results, torch.cat(last, dim=1), gradients)
+        return NetworkOutput(energies, results, torch.cat(last, dim=1), gradients)
 
     def run_layers(
         self,

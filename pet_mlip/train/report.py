@@ -32,7 +32,8 @@ def write_report(config: Config, data: DataSets, output: Output) -> dict[str, An
     summary: dict[str, Any] = {}
     for name, structures in sets.items():
         found = evaluate(calculator, structures)
-        rotated = evaluate(calculator, islice(structures, ROTATED_STRUCTURES), rotations=ROTATIONS)
+        few = islice(structures, ROTATED_STRUCTURES)
+        rotated = evaluate(calculator, few, rotations=ROTATIONS, uncertainty=False)
         found.rotational = rotated.rotational
         write_set_report(folder / name, found)
         summary[name] = found.to_dict()

@@ -31,7 +31,7 @@ from pet_mlip.train.report import write_report
 from pet_mlip.train.resume import check_same_training, restore_progress
 from pet_mlip.train.schedule import Progress
 from pet_mlip.train.setup import DataSets, check_results, load_data, resolve
-from pet_mlip.train.uncertainty import add_uncertainty
+from pet_mlip.train.uncertainty import add_uncertainty, remove_uncertainty
 from pet_mlip.version import __version__
 
 
@@ -153,10 +153,11 @@ class _Run:
 
 def finish(config: Config, data: DataSets, output: Output) -> None:
     """Export the best model and report its errors."""
+    remove_uncertainty(output / "best.ckpt")  # that of an earlier end of the training
     if config.training.uncertainty_members > 0:
         try:
             add_uncertainty(output / "best.ckpt", config, data.training, data.validation)
-        except UserError as reason:
+        except (UserError, RuntimeError) as reason:  # the latter from a lack of memory, too
             LOG.warning("The model will not know its uncertainty: %s", reason)
     potential, _, summary = load_checkpoint(output / "best.ckpt")
     dtype = "float64" if config.training.precision == "float64" else "float32"

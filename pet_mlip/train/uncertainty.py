@@ -29,6 +29,7 @@ from torch import Tensor
 
 from pet_mlip.config import Config
 from pet_mlip.data.batch import Batch
+from pet_mlip.data.checks import symbols
 from pet_mlip.data.dataset import AtomsDataset
 from pet_mlip.engine.derivatives import predict
 from pet_mlip.engine.potential import Potential
@@ -39,7 +40,7 @@ from pet_mlip.train.memory import MemoryBudget
 from pet_mlip.train.output import LOG
 from pet_mlip.train.predictions import batches, first_device
 
-ATOMS = 30_000
+TRAINING_ATOMS = 30_000
 """Of the training structures that are looked at, about; more would not change the result."""
 STEP = 1e-3
 """Of the differences, in Å."""
@@ -47,11 +48,16 @@ PROBES = 2
 """Random directions of a training structure's atoms."""
 CHECKS = 8
 """Force components of a validation structure that are compared with their variances."""
-RIDGES = tuple(10.0**k for k in range(-12, 0))
+VALIDATION_ATOMS = 10_000
+"""Of the validation structures, about."""
+FIXED = 1e-4
+"""Of the median length of the vectors that variances are made of: shorter ones are zero by the
+symmetry of a structure, as are the forces that they belong to, and say nothing of a size."""
+RIDGES = tuple(10.0**k for k in range(-12, 2))
 """Over the mean eigenvalue of the curvature."""
 
 
-class Uncertainty(NamedTuple):
+class Fitted(NamedTuple):
     """What `LastLayerUncertainty.set` takes, and how it was found."""
 
     whitening: Tensor
@@ -61,7 +67,7 @@ class Uncertainty(NamedTuple):
     """Plain JSON types."""
 
 
-class Errors(NamedTuple):
+class Comparison(NamedTuple):
     """Errors on validation data, in eV or eV/Å, and what their variances are made of."""
 
     values: Tensor
@@ -99,6 +105,14 @@ def add_uncertainty(
     LOG.info("Uncertainties: %s.", describe(found.facts))
 
 
+def remove_uncertainty(checkpoint: Path) -> None:
+    """Take the uncertainties out of a checkpoint, if there are any."""
+    content = read_checkpoint(checkpoint)
+    if content.pop("uncertainty", None) is not None:
+        content["summary"].pop("uncertainty", None)
+        write_checkpoint(checkpoint, content)
+
+
 def describe(facts: dict[str, Any]) -> str:
     """Say how well uncertainties fit to the validation set."""
     parts = [
@@ -112,7 +126,7 @@ def describe(facts: dict[str, Any]) -> str:
 
 def fit_uncertainty(
     potential: Potential, config: Config, training: AtomsDataset, validation: AtomsDataset
-) -> Uncertainty:
+) -> Fitted:
     """Find the uncertainties of a trained potential.
 
     Args:
@@ -122,21 +136,23 @@ def fit_uncertainty(
         validation: Whose errors decide how large uncertainties are.
 
     Raises:
-        UserError: The validation set has too few labels.
+        UserError: The validation set has too few labels, or the data have an element that the
+            potential does not know.
     """
+    _check_species(potential, training, validation)
     device = first_device(config.training)
     # Differences of features need more digits than evaluations do.
     potential = deepcopy(potential).eval().requires_grad_(False).set_dtype(torch.float64).to(device)
     generator = torch.Generator().manual_seed(config.training.seed)
     fit = _Fit(potential, config, generator, device)
-    chosen = _choose(training, generator)
+    chosen = _choose(training, TRAINING_ATOMS, generator)
     fit.find_mean(chosen)
-    energies, forces = fit.errors(validation)
+    energies, forces = fit.errors(_choose(validation, VALIDATION_ATOMS, generator))
     n_labels = len(energies.values), len(forces.values)
     if max(n_labels) < 2:
         raise UserError(
-            "The validation set has no energies or forces, whose errors decide how large "
-            "uncertainties are."
+            "The validation set has fewer than two energies or forces, whose errors decide how "
+            "large uncertainties are."
         )
     curvature = fit.curvature(chosen, _weight(energies, energies.n_atoms), _weight(forces, None))
     decisive = forces if len(forces.values) >= 2 else energies
@@ -162,9 +178,11 @@ def fit_uncertainty(
         "force_within": _within(forces, factor, of_forces),
     }
     # The features in units of the network.
-    mean = fit.mean.cpu() / float(potential.scale)
     scale = float(potential.scale)
-    return Uncertainty(scale * whitening, scale * of_forces * members, mean, facts)
+    found = Fitted(scale * whitening, scale * of_forces * members, fit.mean.cpu() / scale, facts)
+    if not all(bool(torch.isfinite(part).all()) for part in found[:3]):
+        raise UserError("Uncertainties could not be found from these data: they are not finite.")
+    return found
 
 
 class _Fit:
@@ -195,17 +213,19 @@ class _Fit:
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for batch in self.batches(dataset):
             atoms = self.of_atoms(batch.graph) / batch.n_atoms[batch.structure].unsqueeze(1)
+            atoms = atoms[~torch.isnan(batch.energy)[batch.structure]]
             total = total + of_energy * (atoms.t() @ atoms)
-            for _ in range(PROBES if of_force > 0 else 0):
+            labelled = ~torch.isnan(batch.forces)
+            for _ in range(PROBES if of_force > 0 and bool(labelled.any()) else 0):
                 # The mean of v v^T is one: a direction stands for the sum over all components.
-                forces = self.slopes(batch, self.normal(len(batch.graph.species)))
+                forces = self.slopes(batch, self.normal(len(batch.graph.species)) * labelled)
                 total = total + of_force / PROBES * (forces.t() @ forces)
         return total.cpu()
 
-    def errors(self, dataset: AtomsDataset) -> tuple[Errors, Errors]:
+    def errors(self, dataset: AtomsDataset) -> tuple[Comparison, Comparison]:
         """Of the energies, and of some force components."""
-        energies: list[Errors] = []
-        forces: list[Errors] = []
+        energies: list[Comparison] = []
+        forces: list[Comparison] = []
         for batch in self.batches(dataset):
             found = predict(
                 self.potential,
@@ -215,10 +235,10 @@ class _Fit:
                 chunk_size=self.memory.chunk_size,
             )
             assert found.forces is not None
-            known = ~torch.isnan(batch.energy)
+            labelled = ~torch.isnan(batch.energy)
             of_batch = self.features(batch, batch.graph)
-            error = (found.energy - batch.energy)[known]
-            energies.append(Errors(error, of_batch[known], batch.n_atoms[known]))
+            of_energy = (found.energy - batch.energy)[labelled]
+            energies.append(Comparison(of_energy, of_batch[labelled], batch.n_atoms[labelled]))
             error = found.forces - batch.forces
             for _ in range(CHECKS):
                 direction = self.one_component(batch)
@@ -226,10 +246,11 @@ class _Fit:
                 values = torch.zeros_like(found.energy)
                 values = values.index_add(0, batch.structure, -(error * direction).nansum(dim=1))
                 moved = (direction != 0) & ~torch.isnan(error)
-                known = torch.zeros_like(known).index_fill(0, batch.structure[moved.any(1)], True)
+                known = torch.zeros_like(labelled)
+                known = known.index_fill(0, batch.structure[moved.any(1)], True)
                 slopes = self.slopes(batch, direction)
-                forces.append(Errors(values[known], slopes[known], batch.n_atoms[known]))
-        return _join(energies), _join(forces)
+                forces.append(Comparison(values[known], slopes[known], batch.n_atoms[known]))
+        return _moving(_join(energies)), _moving(_join(forces))
 
     def find_mean(self, dataset: AtomsDataset) -> None:
         """Take the means of the last features over the atoms of each element."""
@@ -286,16 +307,42 @@ class _Fit:
         return direction
 
 
-def _choose(dataset: AtomsDataset, generator: torch.Generator) -> AtomsDataset:
-    """So many structures, drawn at random, as have about `ATOMS` atoms."""
+def _check_species(potential: Potential, *datasets: AtomsDataset) -> None:
+    known = set(potential.species)
+    for dataset in datasets:
+        for structure in dataset.structures:
+            strange = set(structure.species.tolist()) - known
+            if strange:
+                raise UserError(
+                    f"{structure.source}: the model does not know {symbols(sorted(strange))}."
+                )
+
+
+def _choose(dataset: AtomsDataset, n_atoms: int, generator: torch.Generator) -> AtomsDataset:
+    """So many structures, drawn at random, as have about so many atoms, and all elements."""
     order = torch.randperm(len(dataset), generator=generator).numpy()
-    count = int(np.searchsorted(np.cumsum(dataset.sizes[order]), ATOMS)) + 1
+    count = int(np.searchsorted(np.cumsum(dataset.sizes[order]), n_atoms)) + 1
     if count >= len(dataset):
         return dataset
-    return AtomsDataset([dataset.structures[k] for k in sorted(order[:count])], dataset.cutoff)
+    chosen = [dataset.structures[k] for k in order[:count]]
+    seen = {z for structure in chosen for z in structure.species.tolist()}
+    for k in order[count:]:
+        new = set(dataset.structures[k].species.tolist()) - seen
+        if new:
+            chosen.append(dataset.structures[k])
+            seen |= new
+    return AtomsDataset(chosen, dataset.cutoff)
 
 
-def _weight(errors: Errors, divisor: Tensor | None) -> float:
+def _moving(errors: Comparison) -> Comparison:
+    """Without those whose variance is zero by symmetry."""
+    if len(errors.values) == 0:
+        return errors
+    length = errors.vectors.norm(dim=1)
+    return Comparison(*(part[length > FIXED * length.median()] for part in errors))
+
+
+def _weight(errors: Comparison, divisor: Tensor | None) -> float:
     """1 / s^2 of the errors, or of these divided by something; zero without any."""
     if len(errors.values) == 0:
         return 0.0
@@ -310,23 +357,23 @@ def _factor(curvature: Tensor, ridge: float) -> Tensor:
     return torch.linalg.cholesky(curvature + ridge * mean * unit)
 
 
-def _squares(errors: Errors, factor: Tensor) -> Tensor:
+def _squares(errors: Comparison, factor: Tensor) -> Tensor:
     """F^T C^-1 F of each, (R,)."""
     return torch.linalg.solve_triangular(factor, errors.vectors.t(), upper=False).square().sum(0)
 
 
-def _size(errors: Errors, factor: Tensor) -> float:
+def _size(errors: Comparison, factor: Tensor) -> float:
     """The alpha under which the errors are likeliest."""
     return float((errors.values.square() / _squares(errors, factor)).mean().sqrt())
 
 
-def _surprise(errors: Errors, factor: Tensor) -> float:
+def _surprise(errors: Comparison, factor: Tensor) -> float:
     """Minus the mean log likelihood with that alpha, but for a constant."""
     squares = _squares(errors, factor)
     return float((errors.values.square() / squares).mean().log() + squares.log().mean())
 
 
-def _within(errors: Errors, factor: Tensor, size: float) -> list[float | None]:
+def _within(errors: Comparison, factor: Tensor, size: float) -> list[float | None]:
     """Fractions of the errors within one and two standard deviations; None without errors."""
     if len(errors.values) == 0:
         return [None, None]
@@ -334,5 +381,5 @@ def _within(errors: Errors, factor: Tensor, size: float) -> list[float | None]:
     return [float((ratio < k).double().mean()) for k in (1, 2)]
 
 
-def _join(parts: list[Errors]) -> Errors:
-    return Errors(*(torch.cat(column).cpu() for column in zip(*parts, strict=True)))
+def _join(parts: list[Comparison]) -> Comparison:
+    return Comparison(*(torch.cat(column).cpu() for column in zip(*parts, strict=True)))

@@ -130,6 +130,13 @@ def test_a_warning_names_the_atom(path, caplog):
     assert "The energy of atom" in caplog.messages[0]
 
 
+def test_coarse_precisions_round_them_away(path):
+    with pytest.raises(UserError, match="bf16-mixed rounds away"):
+        PETCalculator(path, dtype="bf16-mixed", uncertainty=True)
+    with pytest.raises(PropertyNotImplementedError):
+        PETCalculator(path, dtype="bf16-mixed").get_property("energy_uncertainty", ethanol())
+
+
 def test_mistakes_are_refused(path, tmp_path):
     with pytest.raises(UserError, match="uncertainty is"):
         PETCalculator(path, uncertainty="all")
@@ -191,6 +198,8 @@ def test_a_committee_is_the_mean_of_its_members(members, atoms):
     }
     for name, expected in deviations.items():
         np.testing.assert_allclose(together.results[name], expected, rtol=1e-8)
+    stored = pickle.loads(pickle.dumps(together))
+    assert stored.get_potential_energy(atoms) == pytest.approx(together.results["energy"], 1e-12)
     copied = copy.deepcopy(together)
     assert copied.get_potential_energy(atoms) == together.results["energy"]
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from model_files import SPECIES, small_potential
+from model_files import small_potential
 from scipy.stats import norm
 from test_evaluation import structures
 from uncertainty_tools import with_uncertainty
@@ -20,7 +20,6 @@ def calculator(tmp_path_factory):
     """Of a random model that knows its uncertainty."""
     path = tmp_path_factory.mktemp("model") / "model.pt"
     save_model(path, with_uncertainty(small_potential(), size=0.01), dtype="float64")
-    assert SPECIES
     return PETCalculator(path)
 
 

@@ -113,3 +113,42 @@ def test_a_model_without_any_has_no_such_name(lmp):
     deck = DECK.format(units="metal", newton="on", fix=FIX.format(0, 0), timestep=0.001)
     deck = deck.replace("model.pt", "without.pt").replace(" c_whole[*]", "")
     assert "cannot extract property energy_uncertainty" in lmp.fails(deck)
+
+
+def test_what_a_step_has_not_computed_is_refused(lmp):
+    """A hybrid style that is given again has another pair_style pet, which nobody has asked."""
+    write_data(lmp.folder, crystal((1, 1, 1)), ELEMENTS)
+    deck = DECK.format(units="metal", newton="on", fix=FIX.format(0, 0), timestep=0.001)
+    deck = deck.replace("compute whole all pair pet", "").replace(" c_whole[*]", "")
+    pair = "pair_style hybrid/overlay pet zero 3.0\npair_coeff * * pet model.pt Si O\n"
+    pair += "pair_coeff * * zero\n"
+    deck = deck.replace("pair_style pet\npair_coeff * * model.pt Si O\n", pair)
+    assert "in a step that has not computed it" in lmp.fails(f"{deck}{pair}run 6\n")
+
+
+def test_fix_pair_reads_nothing_with_respa(lmp):
+    """LAMMPS would leave the numbers of the first step."""
+    write_data(lmp.folder, crystal((1, 1, 1)), ELEMENTS)
+    deck = DECK.format(units="metal", newton="on", fix=FIX.format(0, 0), timestep=0.001)
+    respa = deck.replace("run 12", "run_style respa 2 2 pair 2\nrun 12")
+    assert "reads nothing after the first step with run_style respa" in lmp.fails(respa)
+
+
+def test_a_model_that_knows_none_does_not_take_over(lmp):
+    write_data(lmp.folder, crystal((1, 1, 1)), ELEMENTS)
+    save(lmp.folder / "without.pt", "plain")
+    deck = DECK.format(units="metal", newton="on", fix=FIX.format(0, 1), timestep=0.001)
+    assert "has other uncertainties, than" in lmp.fails(deck + "pair_coeff * * without.pt Si O\n")
+
+
+def test_atoms_of_other_styles_are_certain(lmp):
+    atoms = crystal((2, 1, 1))
+    write_data(lmp.folder, atoms, ELEMENTS)
+    deck = DECK.format(units="metal", newton="on", fix=FIX.format(0, 1), timestep=0.001)
+    pair = "pair_style hybrid/overlay pet zero 3.0\npair_coeff * * pet model.pt Si NULL\n"
+    pair += "pair_coeff * * zero"
+    deck = deck.replace("pair_style pet\npair_coeff * * model.pt Si O", pair)
+    run = lmp(deck, ranks=2)
+    silicon = atoms.numbers == 14
+    assert np.all(run.dumps[0][~silicon, 4:] == 0.0)
+    assert np.all(run.dumps[0][silicon, 4] > 0.0)

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
+from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read
 from train_tools import TINY, structures, tiny_config
@@ -29,8 +31,7 @@ from pet_mlip.export.module import ExportedModel
 from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.train import run_training
 from pet_mlip.train.checkpoint import load_checkpoint, read_checkpoint
-from pet_mlip.train.schedule import Progress
-from pet_mlip.train.uncertainty import Uncertainty, _Fit, fit_uncertainty
+from pet_mlip.train.uncertainty import Fitted, _Fit, fit_uncertainty
 
 BOTH = ("energy", "forces")
 
@@ -74,7 +75,7 @@ def fit(
     labels: tuple[str, ...] = BOTH,
     size: float = 0.1,
     **training: object,
-) -> Uncertainty:
+) -> Fitted:
     config = tiny_config(data, **training)
     training_set, validation = (dataset(potential, n, n, labels, size) for n in (24, 60))
     return fit_uncertainty(potential, config, training_set, validation)
@@ -150,8 +151,64 @@ def test_larger_errors_are_larger_uncertainties(potential: Potential, data: Path
 
 
 def test_what_is_not_labelled_cannot_be_judged(potential: Potential, data: Path) -> None:
-    with pytest.raises(UserError, match="no energies or forces"):
+    with pytest.raises(UserError, match="fewer than two energies or forces"):
         fit(potential, data, ())
+
+
+def test_what_symmetry_fixes_says_nothing(potential: Potential, data: Path) -> None:
+    """Primitive cells and atoms alone have no forces, and no variances of any."""
+    validation = dataset(potential, 20, 20, BOTH, 0.1)
+    fixed = [bulk("Al"), Atoms("O"), bulk("Cu", cubic=True)]
+    for atoms in fixed:
+        batch = batch_from_atoms([atoms], potential.cutoff)
+        energy = float(predict(potential, batch.graph, batch.structure, 1).energy[0])
+        forces = np.full((len(atoms), 3), 1e-5)
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+    more = [*validation.structures, *(structure_from_atoms(atoms) for atoms in fixed)]
+    training = dataset(potential, 24, 24, BOTH, 0.1)
+    config = tiny_config(data)
+    found = fit_uncertainty(potential, config, training, AtomsDataset(more, potential.cutoff))
+    expected = fit_uncertainty(potential, config, training, validation)
+    for part in ("whitening", "members"):
+        ratio = getattr(found, part).norm() / getattr(expected, part).norm()
+        assert 0.2 < ratio < 5.0
+
+
+def test_what_is_not_labelled_fixes_nothing(potential: Potential, data: Path) -> None:
+    validation = dataset(potential, 40, 40, BOTH, 0.1)
+    few, many = (
+        fit_uncertainty(potential, tiny_config(data), training, validation)
+        for training in (dataset(potential, 24, 24, labels, 0.1) for labels in (("energy",), BOTH))
+    )
+    assert not torch.equal(few.members, many.members)
+    # Forces of the same structures leave less room for the last weights.
+    unscaled = [part.whitening / part.whitening.norm() for part in (few, many)]
+    assert (unscaled[0] - unscaled[1]).norm() > 0.01
+
+
+def test_an_element_that_the_model_does_not_know(potential: Potential, data: Path) -> None:
+    training = dataset(potential, 8, 8, BOTH, 0.1)
+    strange = AtomsDataset([structure_from_atoms(Atoms("Xe"))], potential.cutoff)
+    with pytest.raises(UserError, match="does not know Xe"):
+        fit_uncertainty(potential, tiny_config(data), training, strange)
+
+
+def test_a_fit_that_fails_leaves_a_model(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only_exported: None
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pet_mlip.train.run.add_uncertainty", fail)
+        run_training(tiny_config(data, epochs=1), tmp_path)
+    assert read_metadata(tmp_path / "model.pt").uncertainty == {}
+    assert "will not know its uncertainty: out of memory" in (tmp_path / "train.log").read_text()
+    run_training(tiny_config(data, epochs=1), tmp_path, resume=True)
+    assert read_metadata(tmp_path / "model.pt").uncertainty["members"] == 8
+    without = tiny_config(data, epochs=1, uncertainty_members=0)
+    run_training(without, tmp_path, resume=True)
+    assert read_metadata(tmp_path / "model.pt").uncertainty == {}
 
 
 @pytest.fixture(scope="module")
@@ -228,4 +285,3 @@ def test_progress_of_other_versions_is_refused(
     monkeypatch.setattr("pet_mlip.train.run.read_checkpoint", lambda _: content)
     with pytest.raises(UserError, match="another version of pet_mlip"):
         run_training(tiny_config(data, epochs=2), tmp_path, resume=True)
-    assert Progress().best_epoch == 0
