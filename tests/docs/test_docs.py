@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from uncertainty_tools import with_uncertainty
 
 from pet_mlip.config import load_config
 from pet_mlip.ecse.hypers import SymmetrizationHypers
@@ -32,7 +33,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
     hypers = PETHypers(d_pet=16, d_node=16, d_head=16, d_feedforward=16, num_heads=2)
-    save_model(folder / "model.pt", Potential([1, 6, 8], hypers, SymmetrizationHypers()))
+    knowing = with_uncertainty(Potential([1, 6, 8], hypers, SymmetrizationHypers()))
+    for name in ("model.pt", "a.pt", "b.pt", "c.pt", "d.pt"):
+        save_model(folder / name, knowing)
     plain = SymmetrizationHypers(ensemble="none", train="structure")
     save_model(folder / "published.pt", Potential([1, 6, 8], hypers, plain))
     return folder
@@ -53,6 +56,7 @@ def model_file(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         "docs/ecse_tool.md",
         "docs/finetuning.md",
         "docs/metatrain.md",
+        "docs/uncertainty.md",
         "README.md",
     ],
 )
