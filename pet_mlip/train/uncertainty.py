@@ -156,10 +156,11 @@ def fit_uncertainty(
         )
     curvature = fit.curvature(chosen, _weight(energies, energies.n_atoms), _weight(forces, None))
     decisive = forces if len(forces.values) >= 2 else energies
-    ridge, factor = min(
-        ((r, _factor(curvature, r)) for r in RIDGES),
-        key=lambda candidate: _surprise(decisive, candidate[1]),
-    )
+    candidates = [(r, _factor(curvature, r)) for r in RIDGES]
+    known = [(_surprise(decisive, factor), r, factor) for r, factor in candidates if len(factor)]
+    if not known:
+        raise UserError("Uncertainties could not be found from these data: C is not positive.")
+    _, ridge, factor = min(known, key=lambda candidate: candidate[0])
     size = _size(decisive, factor)
     of_energy = _size(energies, factor) if len(energies.values) >= 2 else size
     of_forces = _size(forces, factor) if len(forces.values) >= 2 else size
@@ -209,7 +210,13 @@ class _Fit:
         return batches(self.memory, dataset, self.config, self.device)
 
     def curvature(self, dataset: AtomsDataset, of_energy: float, of_force: float) -> Tensor:
-        """C, (D, D), on the CPU, from the weights 1 / s^2; zero where there are no labels."""
+        """Compute C, (D, D), on the CPU.
+
+        Args:
+            dataset: Training structures; those without a label do not count for it.
+            of_energy: 1 / s_E^2; zero without such errors.
+            of_force: 1 / s_F^2; zero without such errors.
+        """
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for batch in self.batches(dataset):
             atoms = self.of_atoms(batch.graph) / batch.n_atoms[batch.structure].unsqueeze(1)
@@ -223,7 +230,7 @@ class _Fit:
         return total.cpu()
 
     def errors(self, dataset: AtomsDataset) -> tuple[Comparison, Comparison]:
-        """Of the energies, and of some force components."""
+        """Find those of the energies, and of some force components."""
         energies: list[Comparison] = []
         forces: list[Comparison] = []
         for batch in self.batches(dataset):
@@ -263,7 +270,7 @@ class _Fit:
         self.mean = total / count.clamp(min=1.0)
 
     def of_atoms(self, graph: Graph) -> Tensor:
-        """F of the atoms in eV, measured from the mean, (N, D)."""
+        """Compute the atoms' f in eV, measured from the mean, (N, D)."""
         with torch.no_grad():
             inputs = self.potential.preparation(graph)
             nothing = torch.zeros_like(inputs.repulsion)
@@ -273,13 +280,13 @@ class _Fit:
         return self.potential.scale * found.last - self.mean[inputs.species]
 
     def features(self, batch: Batch, graph: Graph) -> Tensor:
-        """F of the structures, (S, D)."""
+        """Compute F of the structures, (S, D)."""
         found = self.of_atoms(graph)
         total = found.new_zeros(batch.n_structures, found.shape[1])
         return total.index_add(0, batch.structure, found)
 
     def slopes(self, batch: Batch, direction: Tensor) -> Tensor:
-        """v^T dF/dr of the structures along directions v of their atoms (N, 3), (S, D)."""
+        """Compute v^T dF/dr of the structures along directions v of their atoms (N, 3), (S, D)."""
         centre, neighbor = batch.graph.edge_index
         change = STEP * (direction[neighbor] - direction[centre])
         ahead, behind = (
@@ -289,12 +296,12 @@ class _Fit:
         return (ahead - behind) / (2 * STEP)
 
     def normal(self, n_atoms: int) -> Tensor:
-        """Independent normal components, (N, 3)."""
+        """Draw independent normal components, (N, 3)."""
         drawn = torch.randn(n_atoms, 3, generator=self.generator, dtype=torch.float64)
         return drawn.to(self.device)
 
     def one_component(self, batch: Batch) -> Tensor:
-        """A unit vector along one random axis of one random atom of each structure, (N, 3)."""
+        """Draw a unit vector along an axis of one atom of each structure, (N, 3)."""
         shape = (batch.n_structures,)
         share = torch.rand(shape, generator=self.generator, dtype=torch.float64).to(self.device)
         axis = torch.randint(3, shape, generator=self.generator).to(self.device)
@@ -319,7 +326,7 @@ def _check_species(potential: Potential, *datasets: AtomsDataset) -> None:
 
 
 def _choose(dataset: AtomsDataset, n_atoms: int, generator: torch.Generator) -> AtomsDataset:
-    """So many structures, drawn at random, as have about so many atoms, and all elements."""
+    """Draw so many structures as have about so many atoms, and all elements."""
     order = torch.randperm(len(dataset), generator=generator).numpy()
     count = int(np.searchsorted(np.cumsum(dataset.sizes[order]), n_atoms)) + 1
     if count >= len(dataset):
@@ -335,7 +342,7 @@ def _choose(dataset: AtomsDataset, n_atoms: int, generator: torch.Generator) -> 
 
 
 def _moving(errors: Comparison) -> Comparison:
-    """Without those whose variance is zero by symmetry."""
+    """Leave out those whose variance is zero by symmetry."""
     if len(errors.values) == 0:
         return errors
     length = errors.vectors.norm(dim=1)
@@ -351,10 +358,11 @@ def _weight(errors: Comparison, divisor: Tensor | None) -> float:
 
 
 def _factor(curvature: Tensor, ridge: float) -> Tensor:
-    """L of C + ridge = L L^T."""
+    """Return L of C + ridge = L L^T; nothing where round-off leaves that not positive."""
     mean = curvature.diagonal().mean()
     unit = torch.eye(len(curvature), dtype=curvature.dtype)
-    return torch.linalg.cholesky(curvature + ridge * mean * unit)
+    factor, failed = torch.linalg.cholesky_ex(curvature + ridge * mean * unit)
+    return factor[:0] if bool(failed) else factor
 
 
 def _squares(errors: Comparison, factor: Tensor) -> Tensor:

@@ -285,3 +285,10 @@ def test_progress_of_other_versions_is_refused(
     monkeypatch.setattr("pet_mlip.train.run.read_checkpoint", lambda _: content)
     with pytest.raises(UserError, match="another version of pet_mlip"):
         run_training(tiny_config(data, epochs=2), tmp_path, resume=True)
+
+
+def test_fewer_data_than_features(potential: Potential, data: Path) -> None:
+    """C is singular then, to round-off even with the smallest ridges."""
+    training, validation = (dataset(potential, n, n, ("energy",), 0.1) for n in (1, 30))
+    found = fit_uncertainty(potential, tiny_config(data), training, validation)
+    assert torch.isfinite(found.whitening).all() and found.whitening.norm() > 0.0
