@@ -153,11 +153,12 @@ public:
                                     wanted.atomic_virials, wanted.centroid_virials, chunk_size,
                                     charge_, spin_multiplicity_, wanted.uncertainty})
               .toTuple();
+      const std::vector<c10::IValue> values = outputs->elements().vec();
       for (size_t k = 0; k < host_.size(); ++k)
-        host_[k] = outputs->elements()[k].toTensor().to(torch::kCPU).contiguous();
-      const auto results = outputs->elements()[6].toGenericDict();
-      vectors_ = outputs->elements()[7].toTensor().to(torch::kCPU).contiguous();
-      deviations_ = outputs->elements()[8].toTensor().to(torch::kCPU).contiguous();
+        host_[k] = values.at(k).toTensor().to(torch::kCPU).contiguous();
+      const auto results = values.at(6).toGenericDict();
+      vectors_ = values.at(7).toTensor().to(torch::kCPU).contiguous();
+      deviations_ = values.at(8).toTensor().to(torch::kCPU).contiguous();
       results_.clear();
       for (const auto &declared : metadata_.results)
         results_.push_back(results.at(declared.name).toTensor().to(torch::kCPU).contiguous());

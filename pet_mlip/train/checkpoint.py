@@ -25,7 +25,7 @@ one ensemble."""
 def write_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
     """Write a file that is either the old or the new one, whenever the process is killed."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        torch.save({**content, "kind": KIND, "format_version": FORMAT_VERSION}, file)
+        torch.save({"kind": KIND, "format_version": FORMAT_VERSION, **content}, file)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
