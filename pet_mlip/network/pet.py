@@ -169,35 +169,25 @@ class PET(nn.Module):
                 block_size,
             )
             results = add_by_name(results, of_layer)
-        if compute_gradient:
-            self.backpropagate(
-                inputs,
-                radial,
-                harmonics,
-                blocks,
-                block_size,
-                trace,
-                grad_nodes,
-                grad_edges,
-                gradient,
-            )
-        gradients = [to_geometry(gradient, inputs)]
-        for member in members:
-            gradient = zero_gradient(inputs, radial, harmonics, frames)
-            grad_nodes, grad_edges = self.last_vjp(
-                member, trace, switch, block_size, gradient.switch
-            )
-            self.backpropagate(
-                inputs,
-                radial,
-                harmonics,
-                blocks,
-                block_size,
-                trace,
-                grad_nodes,
-                grad_edges,
-                gradient,
-            )
+        gradients: list[GeometryGradient] = []
+        for k in range(1 + members.shape[0]):
+            if k > 0:
+                gradient = zero_gradient(inputs, radial, harmonics, frames)
+                grad_nodes, grad_edges = self.last_vjp(
+                    members[k - 1], trace, switch, block_size, gradient.switch
+                )
+            if compute_gradient:
+                self.backpropagate(
+                    inputs,
+                    radial,
+                    harmonics,
+                    blocks,
+                    block_size,
+                    trace,
+                    grad_nodes,
+                    grad_edges,
+                    gradient,
+                )
             gradients.append(to_geometry(gradient, inputs))
         return NetworkOutput(energies, results, torch.cat(last, dim=1), gradients)
 
