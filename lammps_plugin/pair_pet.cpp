@@ -125,9 +125,8 @@ PairPET::Loaded PairPET::load(const Settings &settings, const Coefficients &coef
 // The results that 'fix pair' and 'compute pair' ask for are those of this model from now on. What
 // is there of these has its columns, whatever another model predicts.
 void PairPET::declare(const pet::Metadata &metadata) {
-  const bool coarse = metadata.dtype == "tf32" || metadata.dtype == "bf16-mixed";
-  // These round away the differences that uncertainties are.
-  const int64_t size = coarse ? 0 : metadata.uncertainty_size;
+  // Rounding takes away the differences that uncertainties are.
+  const int64_t size = pet::rounds(metadata.dtype) ? 0 : metadata.uncertainty_size;
   const bool other = results_.is_declared() && uncertainty_.is_known() != (size > 0);
   if ((other || results_.differ(metadata.results)) && (!modify->get_fix_by_style("^pair$").empty() ||
                                             !modify->get_compute_by_style("^pair$").empty()))

@@ -184,6 +184,10 @@ void check(const std::string &path, const Metadata &metadata) {
 
 } // namespace
 
+bool rounds(const std::string &dtype) {
+  return dtype == "tf32" || dtype == "bf16-mixed";
+}
+
 bool is_precision(const std::string &dtype) {
   return dtype == "float64" || dtype == "float32" || dtype == "tf32" || dtype == "bf16-mixed";
 }

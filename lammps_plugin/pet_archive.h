@@ -44,6 +44,8 @@ struct Metadata {
 
 // Whether LAMMPS' keyword or a file may name this precision.
 bool is_precision(const std::string &dtype);
+// Whether products round their factors in this one.
+bool rounds(const std::string &dtype);
 
 // Throws Error if the file is missing, damaged anywhere, no exported model, of another format than
 // this code's, or one that LAMMPS cannot run.

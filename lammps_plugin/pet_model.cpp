@@ -30,10 +30,6 @@ at::Tensor copy_of(const std::vector<int64_t> &values, const at::Device &device)
   return torch::tensor(values, torch::kInt64).reshape({size}).to(device);
 }
 
-bool rounds(const std::string &dtype) {
-  return dtype == "tf32" || dtype == "bf16-mixed";
-}
-
 // Of one number that the derivative needs.
 double size_of_number(const std::string &dtype) {
   return dtype == "float64" ? 8.0 : dtype == "bf16-mixed" ? 2.0 : 4.0;

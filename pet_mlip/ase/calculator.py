@@ -33,6 +33,7 @@ from pet_mlip.ase.results import (
 from pet_mlip.ase.symmetrize.modes import Symmetrization, declared
 from pet_mlip.ase.symmetrize.rotations import RandomRotation, RotationAverage
 from pet_mlip.ase.symmetrize.structure import Cost, StructureAverage
+from pet_mlip.engine.precision import ROUNDING
 from pet_mlip.errors import UserError
 
 LOG = logging.getLogger("pet_mlip")
@@ -146,7 +147,7 @@ class PETCalculator(Calculator):
         is_committee = isinstance(self._model, Committee)
         if is_committee and symmetrization.mode != "none":
             raise UserError("A committee takes no average over orientations.")
-        coarse = self._model.model.precision in ("tf32", "bf16-mixed")
+        coarse = self._model.model.precision in ROUNDING
         knows = is_committee or (bool(self.metadata.uncertainty) and not coarse)
         self.knows_uncertainty = knows and symmetrization.mode == "none"
         """Whether there are any: not of averages over orientations, nor in coarse precisions."""
@@ -263,7 +264,7 @@ class PETCalculator(Calculator):
                 f"Models averaged over orientations (symmetrization {self.symmetrization.mode}) "
                 "have no uncertainties."
             )
-        if self._model.model.precision in ("tf32", "bf16-mixed"):
+        if self._model.model.precision in ROUNDING:
             raise UserError(
                 f"Uncertainties are differences that dtype {self._model.model.precision} rounds "
                 "away; use float32."

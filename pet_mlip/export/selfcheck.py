@@ -43,15 +43,16 @@ def check_exported(eager: Potential, exported: "LoadedModel") -> None:
             uncertainty=level,
         )
     results = evaluation.results
+    own = eager.preparation.species_index[graph.species]
+    of_edges = [gradient[0] for gradient in evaluation.of_members]
     for chunk_size in (0, 64):
         found, found_gradient, _, others, found_vectors, deviations = exported(
             *graph, chunk_size=chunk_size, uncertainty=level
         )
         if level > 0:
-            own = eager.preparation.species_index[graph.species]
             expected = eager.uncertainty(evaluation.last, own)
             _compare("uncertainties", found_vectors, expected, _largest(expected), exported.dtype)
-            expected = torch.stack([gradient[0] for gradient in evaluation.of_members])
+            expected = torch.stack(of_edges)
             what = "uncertainties of forces"
             _compare(what, deviations, expected, _largest(expected), exported.dtype)
         _compare("energies", found, energies, size, exported.dtype)
@@ -66,14 +67,11 @@ def check_exported(eager: Potential, exported: "LoadedModel") -> None:
         positions, graph.edge_index[1], topology, uncertainty=level
     )
     if level > 0:
-        own = eager.preparation.species_index[graph.species]
         expected = eager.uncertainty(evaluation.last, own)
         _compare("uncertainties", found_vectors, expected, _largest(expected), exported.dtype)
-        of_forces = [
-            forces_from_edge_gradient(gradient[0], graph.edge_index, n_atoms)
-            for gradient in evaluation.of_members
-        ]
-        expected = torch.stack(of_forces)
+        expected = torch.stack(
+            [forces_from_edge_gradient(g, graph.edge_index, n_atoms) for g in of_edges]
+        )
         _compare("uncertainties", deviations, expected, _largest(expected), exported.dtype)
     for name, expected in results.items():
         _compare(name, others[name], expected, _largest(expected), exported.dtype)

@@ -95,11 +95,8 @@ def add_uncertainty(
     content = read_checkpoint(checkpoint)
     potential = restore_potential(content, "average")
     found = fit_uncertainty(potential, config, training, validation)
-    content["uncertainty"] = {
-        "whitening": found.whitening,
-        "members": found.members,
-        "mean": found.mean,
-    }
+    potential.uncertainty.set(found.whitening, found.members, found.mean)
+    content["uncertainty"] = potential.uncertainty.content()
     content["summary"]["uncertainty"] = found.facts
     write_checkpoint(checkpoint, content)
     LOG.info("Uncertainties: %s.", describe(found.facts))
