@@ -16,6 +16,7 @@ FLOORS = [
     {"export"},
     {"ase"},
     {"convert", "evaluate", "lammps", "train"},
+    {"learn"},
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from numpy.typing import NDArray
 
 from pet_mlip.ase.checks import State, check_atoms, electronic_state
 from pet_mlip.ase.committee import Committee
@@ -416,9 +417,48 @@ class PETCalculator(Calculator):
             known = ", ".join(self.implemented_properties)
             raise PropertyNotImplementedError(f"{unknown} are not among the properties {known}.")
 
+    def compute_features(
+        self, structures: Sequence[Atoms], max_atoms: int = 2000
+    ) -> list[NDArray[np.float64]]:
+        """Compute a vector for each atom that tells environments of one element apart.
+
+        They are the last features, measured by what the training data say of them: the length of an
+        atom's vector is the uncertainty of its energy, that of a difference the uncertainty of the
+        difference of two energies. They are invariant, and smooth.
+
+        Args:
+            structures: Any mixture of molecules and crystals.
+            max_atoms: Atoms evaluated at once (a larger structure is evaluated alone).
+
+        Returns:
+            (N, D) in eV for each structure.
+
+        Raises:
+            UserError: The model does not know its uncertainty; or as for `compute_batch`.
+        """
+        self.require_uncertainty()
+        found: list[NDArray[np.float64]] = []
+        with self._lock:
+            for group in split(structures, max_atoms):
+                for output in self._outputs_of(group, ["energies_uncertainty"], len(found)):
+                    assert output.uncertainty is not None
+                    found.append(output.uncertainty.vectors)
+        return found
+
     def _compute_group(
         self, group: Sequence[Atoms], properties: Sequence[str], first: int
     ) -> Iterator[Results]:
+        parts = self._outputs_of(group, properties, first)
+        for k, (atoms, part) in enumerate(zip(group, parts, strict=True)):
+            found = collect(atoms, part, self.declared, f"structure {first + k}")
+            yield {key: found[key] for key in properties if key in found} | {
+                "n_frames": part.n_frames
+            }
+
+    def _outputs_of(
+        self, group: Sequence[Atoms], properties: Sequence[str], first: int
+    ) -> Iterator[Output]:
+        """What the model says of structures evaluated at once; the first is the `first` of all."""
         names = [f"structure {first + k}" for k in range(len(group))]
         for atoms, name in zip(group, names, strict=True):
             check_atoms(atoms, self.metadata.species, name)
@@ -429,12 +469,8 @@ class PETCalculator(Calculator):
         gradient = needs_gradient(properties)
         output = self._evaluate(numbers, joined, electronic, gradient, properties)
         ends = np.cumsum([len(a) for a in group])
-        for atoms, name, end in zip(group, names, ends, strict=True):
-            part = output.part(slice(end - len(atoms), end))
-            found = collect(atoms, part, self.declared, name)
-            yield {key: found[key] for key in properties if key in found} | {
-                "n_frames": part.n_frames
-            }
+        for atoms, end in zip(group, ends, strict=True):
+            yield output.part(slice(end - len(atoms), end))
 
     def clone(self) -> PETCalculator:
         """A calculator that shares the loaded model, with its own results and neighbour list."""

@@ -15,6 +15,7 @@ from pet_mlip.cli.evaluate import evaluate
 from pet_mlip.cli.export import export
 from pet_mlip.cli.info import info
 from pet_mlip.cli.lammps import app as lammps
+from pet_mlip.cli.learn import learn
 from pet_mlip.cli.md import md
 from pet_mlip.cli.train import train
 from pet_mlip.cli.uncertainty import uncertainty
@@ -34,6 +35,7 @@ app.command("eval")(evaluate)
 app.command("export")(export)
 app.command("convert")(convert)
 app.command("info")(info)
+app.command("learn")(learn)
 app.command("md")(md)
 app.command("uncertainty")(uncertainty)
 app.add_typer(lammps, name="lammps", help="Build, find, check and run LAMMPS' pair_style pet.")

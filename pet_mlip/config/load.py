@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from pet_mlip.config.base import SectionT
 from pet_mlip.config.messages import explain
 from pet_mlip.config.schema import Config
 from pet_mlip.data.names import split_slice
@@ -72,11 +73,20 @@ def _is_there(file: Path) -> bool:
 
 
 def validate(tree: dict[str, Any], source: str) -> Config:
-    """A configuration from nested dictionaries; ``source`` starts the error message."""
+    """A training's configuration from nested dictionaries, as `validate_as`."""
+    return validate_as(Config, tree, source)
+
+
+def validate_as(schema: type[SectionT], tree: dict[str, Any], source: str) -> SectionT:
+    """A configuration of some kind from nested dictionaries; ``source`` starts messages.
+
+    Raises:
+        UserError: Naming each wrong key, what it accepts and the nearest known name.
+    """
     try:
-        return Config.model_validate(tree)
+        return schema.model_validate(tree)
     except ValidationError as error:
-        raise UserError(f"{source}: {explain(error, Config)}.") from None
+        raise UserError(f"{source}: {explain(error, schema)}.") from None
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -151,8 +151,8 @@ def _cell(value: float) -> str:
 
 
 @contextmanager
-def log_to(path: Path, console: Console | None) -> Iterator[None]:
-    """Send this package's log to a file and a console, or nowhere (console None)."""
+def log_to(path: Path, console: Console | None, log: logging.Logger = LOG) -> Iterator[None]:
+    """Send this package's log, or another one, to a file and a console; nowhere without console."""
     handlers: Sequence[logging.Handler] = [logging.NullHandler()]
     if console is not None:
         file = logging.FileHandler(path, encoding="utf-8")
@@ -165,19 +165,19 @@ def log_to(path: Path, console: Console | None) -> Iterator[None]:
             highlighter=NullHighlighter(),
         )
         handlers = [file, terminal]
-    level, propagate = LOG.level, LOG.propagate
-    LOG.setLevel(logging.INFO)
-    LOG.propagate = False
+    level, propagate = log.level, log.propagate
+    log.setLevel(logging.INFO)
+    log.propagate = False
     for handler in handlers:
-        LOG.addHandler(handler)
+        log.addHandler(handler)
     try:
         yield
     finally:
         for handler in handlers:
-            LOG.removeHandler(handler)
+            log.removeHandler(handler)
             handler.close()
-        LOG.setLevel(level)
-        LOG.propagate = propagate
+        log.setLevel(level)
+        log.propagate = propagate
 
 
 def log_table(table: Table) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
 from pet_mlip.config import Config
+from pet_mlip.config.differences import differences
 from pet_mlip.errors import UserError
 from pet_mlip.train.output import LOG
 from pet_mlip.train.schedule import Progress
@@ -74,13 +74,3 @@ def check_same_training(config: Config, before: dict[str, Any], data_compared: b
 
 def _free(path: str) -> bool:
     return path.startswith(FREE) and not path.startswith(FIXED)
-
-
-def differences(before: Any, after: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Path, old and new value of every key that differs."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        for key in dict.fromkeys([*before, *after]):
-            deeper = f"{path}.{key}" if path else str(key)
-            yield from differences(before.get(key), after.get(key), deeper)
-    elif before != after:
-        yield path, before, after

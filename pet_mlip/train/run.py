@@ -36,7 +36,12 @@ from pet_mlip.version import __version__
 
 
 def run_training(
-    config: Config, output: str | Path, *, resume: bool = False, overwrite: bool = False
+    config: Config,
+    output: str | Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
 ) -> None:
     """Train, export the best model, and report, all in one folder.
 
@@ -45,6 +50,7 @@ def run_training(
         output: Folder for everything that is written.
         resume: Continue the training in that folder.
         overwrite: Delete a training in that folder first.
+        quiet: Write the log into the folder only.
 
     Raises:
         UserError: for mistakes in the configuration, the data, or the folder.
@@ -55,7 +61,7 @@ def run_training(
     first = processes.first
     if first:
         folder.prepare(resume, overwrite)
-    console = Console(stderr=True, quiet=not first)
+    console = Console(stderr=True, quiet=quiet or not first)
     with (
         quiet_lightning(),
         matmul_precision(config.training.precision),
@@ -131,7 +137,8 @@ class _Run:
             return
         table = MetricsTable(self.output / "metrics.csv", list(self.config.model.results))
         callbacks: list[Any] = [Signals()]
-        if self.config.logging.progress and self.console.is_terminal and self.first:
+        shown = self.console.is_terminal and not self.console.quiet
+        if self.config.logging.progress and shown:
             callbacks.append(ProgressBar(self.console))
         elif self.first:
             callbacks.append(ProgressLines())

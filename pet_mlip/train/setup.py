@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,13 +179,18 @@ def resolve(config: Config, data: DataSets, n_processes: int = 1) -> Config:
     update: dict[str, Any] = {"learning_rate": config.training.largest_rate}
     if config.training.batch_size == "auto":
         sizes = [len(structure.species) for structure in data.training.structures]
-        batch_size = round(ATOMS_PER_BATCH / (sum(sizes) / len(sizes)))
-        update["batch_size"] = max(min(batch_size, LARGEST_BATCH), n_processes)
+        update["batch_size"] = default_batch_size(sizes, n_processes)
         LOG.info("training.batch_size is %d.", update["batch_size"])
     if all(structure.stress is None for structure in data.training.structures):
         update["loss"] = config.training.loss.model_copy(update={"stress": 0.0})
     training = config.training.model_copy(update=update)
     return config.model_copy(update={"training": training})
+
+
+def default_batch_size(sizes: Sequence[int], n_processes: int = 1) -> int:
+    """How many structures ``batch_size: auto`` stands for, from their numbers of atoms."""
+    batch_size = round(ATOMS_PER_BATCH / (sum(sizes) / len(sizes)))
+    return max(min(batch_size, LARGEST_BATCH), n_processes)
 
 
 def composition_baseline(config: Config, data: DataSets) -> Baseline:

@@ -1,0 +1,114 @@
+"""The training of a round, on all labels so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+
+from pet_mlip.config import Config, TrainingConfig
+from pet_mlip.config.load import validate
+from pet_mlip.learn.config import LearnConfig
+from pet_mlip.learn.folder import LearnFolder
+from pet_mlip.learn.log import LOG
+from pet_mlip.train import run_training
+from pet_mlip.train.setup import default_batch_size
+
+VALIDATIONS = 20
+"""Of a training, about."""
+TRAINED = "trained"
+"""File that says that a round's training has ended."""
+
+
+def train_round(
+    config: LearnConfig, folder: LearnFolder, number: int, sizes: Sequence[int]
+) -> None:
+    """Train on the labels of all rounds up to one, or go on with a training that was killed.
+
+    Args:
+        config: Of the learning.
+        folder: Of the learning.
+        number: Of the round.
+        sizes: Numbers of atoms of all training structures.
+
+    Raises:
+        TrainingInterrupted: After SIGINT or SIGTERM.
+    """
+    here = folder.round(number)
+    if (here / TRAINED).exists():
+        return
+    output = here / "run"
+    LOG.info(
+        "Round %d: the model is trained on %d structures; see %s.",
+        *(number, len(sizes), output / "train.log"),
+    )
+    resume = (output / "last.ckpt").exists()
+    run_training(
+        training_config(config, folder, number, sizes),
+        output,
+        resume=resume,
+        overwrite=not resume,
+        quiet=True,
+    )
+    (here / TRAINED).touch()
+
+
+def training_config(
+    config: LearnConfig, folder: LearnFolder, number: int, sizes: Sequence[int]
+) -> Config:
+    """Write the configuration of a round's training; arguments as for `train_round`."""
+    wanted = config.training
+    # What was not given is decided by the data, or by the checkpoint that a training starts from.
+    given = config.model_dump(mode="json", exclude_unset=True)
+    training = {
+        name: value
+        for name, value in given.get("training", {}).items()
+        if name in TrainingConfig.model_fields
+    }
+    batch_size = wanted.batch_size
+    if batch_size == "auto":
+        batch_size = default_batch_size(sizes)
+    epochs = math.ceil(wanted.steps / math.ceil(len(sizes) / batch_size))
+    training.update(batch_size=batch_size, epochs=epochs)
+    training.setdefault("validate_every", max(1, epochs // VALIDATIONS))
+    if wanted.warm_start and number > 0:
+        training["init_from"] = str(folder.round(number - 1) / "run" / "best.ckpt")
+    rounds = [folder.round(k) for k in range(number + 1)]
+    tree: dict[str, Any] = {
+        "data": {
+            "train": _files(rounds, "train.xyz"),
+            "validation": _files(rounds, "validation.xyz"),
+            "test": config.test,
+            "baseline": config.baseline,
+            "isolated_atoms": config.isolated_atoms,
+        },
+        "training": training,
+        **{name: given[name] for name in ("model", "symmetrization", "logging") if name in given},
+    }
+    return validate(tree, "the configuration of the learning")
+
+
+def _files(rounds: Sequence[Path], name: str) -> list[str]:
+    """Those of the rounds' files of a name that have structures in them."""
+    paths = [path / name for path in rounds]
+    return [str(path) for path in paths if path.stat().st_size > 0]
+
+
+def split(
+    structures: Sequence[Atoms], validation: float, first: int
+) -> tuple[list[Atoms], list[Atoms]]:
+    """Divide labelled structures, evenly in their order, into training and validation.
+
+    Args:
+        structures: To be divided.
+        validation: Part of them that validation gets.
+        first: How many at the beginning stay in the training part.
+    """
+    free = len(structures) - first
+    count = min(max(round(validation * len(structures)), 1), free, len(structures) - 1)
+    places = {first + math.floor((k + 0.5) * free / count) for k in range(count)}
+    training = [atoms for k, atoms in enumerate(structures) if k not in places]
+    return training, [structures[k] for k in sorted(places)]
