@@ -42,8 +42,8 @@ def learn(
     --resume goes on. The exit code is 2 if the last round did not pass.
     """
     # These imports take seconds, which --help need not wait for.
-    from pet_mlip.learn import learn as run
-    from pet_mlip.learn import load_learn_config
+    from pet_mlip.learn.config import load_learn_config
+    from pet_mlip.learn.loop import learn as run
     from pet_mlip.train import TrainingInterrupted
 
     folder = output or Path(config.stem)

@@ -193,25 +193,35 @@ class SimulationConfig(Section):
 
 
 class SelectionConfig(Section):
-    """Which structures are learned from, and when it is enough."""
+    """Which structures are learned from, and when it is enough.
+
+    Uncertainties are multiplied by how many times larger the errors were that the latest labels
+    have shown.
+    """
 
     record_above: Float = Field(
-        0.15,
+        0.2,
         gt=0,
-        description="Structures in which the force on an atom is more uncertain than this, in "
-        "eV/Å, are candidates.",
+        description="Structures in which a component of the force on an atom is more uncertain "
+        "than this, in eV/Å, are candidates.",
     )
     stop_above: Float = Field(
-        0.5,
+        0.6,
         gt=0,
         description="A simulation is stopped where a force is more uncertain than this, or, of a "
         "young model, than twice what it is in the median of the validation structures.",
     )
     structures: Int = Field(
-        16, ge=2, description="Most candidates that are labelled after a round: the farthest ones."
+        16, ge=1, description="Candidates that are labelled after a round: the farthest ones."
+    )
+    checks: Int = Field(
+        8,
+        ge=1,
+        description="Structures that are labelled where there is no candidate: those of the "
+        "simulations that are the farthest from what is known.",
     )
     tolerance: Float = Field(
-        0.0,
+        0.01,
         ge=0,
         lt=1,
         description="Learning ends with a round in which no simulation was stopped, and in which "

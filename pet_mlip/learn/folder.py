@@ -45,6 +45,15 @@ class LearnFolder:
         """The folder of a round."""
         return self.path / f"round_{number:02d}"
 
+    @property
+    def first(self) -> Path:
+        """The folder of the labels that the first training learns from."""
+        return self.path / "first"
+
+    def known_to(self, number: int) -> list[Path]:
+        """The folders with the labels that a round's model learns from."""
+        return [self.first, *(self.round(k) for k in range(number))]
+
     def prepare(self, config: LearnConfig, resume: bool, overwrite: bool) -> None:
         """Make the folder ready, and write the configuration into it.
 
@@ -58,7 +67,7 @@ class LearnFolder:
         written = self.path / CONFIG
         if resume:
             self._check_same(config)
-        elif any((self.path / name).exists() for name in FILES) or self._rounds():
+        elif any((self.path / name).exists() for name in FILES) or self._parts():
             if not overwrite:
                 raise UserError(
                     f"{self.path} holds a learning, or files that one would replace; use --resume "
@@ -86,11 +95,12 @@ class LearnFolder:
                 f"{', '.join(changed)}; use {written}, or another --output."
             )
 
-    def _rounds(self) -> list[Path]:
-        return sorted(self.path.glob("round_[0-9][0-9]"))
+    def _parts(self) -> list[Path]:
+        """Folders of a learning that are there."""
+        return [path for path in (self.first, *self.path.glob("round_[0-9][0-9]")) if path.is_dir()]
 
     def _clear(self) -> None:
         for name in FILES:
             (self.path / name).unlink(missing_ok=True)
-        for round_ in self._rounds():
-            shutil.rmtree(round_)
+        for part in self._parts():
+            shutil.rmtree(part)

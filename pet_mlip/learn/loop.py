@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 from rich.console import Console
 
@@ -84,148 +85,191 @@ class _Learning:
 
     def run(self) -> bool:
         """Do rounds until one passes or there are no more; whether one passed."""
-        first = self.folder.round(0)
+        first = self.folder.first
         first.mkdir(exist_ok=True)
         if not (first / CHOSEN).exists():
             chosen = first_structures(self.start, self.config.first, self.config.seed)
             write_structures(first / CHOSEN, chosen)
+        self.label(first, FEWEST)
+        correction = 1.0
         for number in range(self.config.rounds):
-            facts = self.do_round(number)
+            facts = self.do_round(number, correction)
+            correction = facts["correction"]
             if facts["passed"]:
-                LOG.info("All simulations of round %d passed: %s", number, self.folder / "model.pt")
+                LOG.info("Round %d passed: %s", number, self.folder / "model.pt")
                 return True
-            if facts["next"] == 0:
-                raise UserError(
-                    f"Round {number} did not pass, and its simulations have nothing new to learn "
-                    "from: they were stopped at structures that make no sense. Shorten the time "
-                    "step, lower selection.stop_above, or begin with more first structures."
-                )
         LOG.warning(
             "The last of %d rounds did not pass; to go on: --resume with more rounds.",
             self.config.rounds,
         )
         return False
 
-    def do_round(self, number: int) -> dict[str, Any]:
-        """Label, train, simulate, and choose for the next round; its facts."""
+    def do_round(self, number: int, correction: float) -> dict[str, Any]:
+        """Train, simulate, choose, label, and judge; return the round's facts.
+
+        Args:
+            number: Of the round.
+            correction: By how much the errors that the round before found exceed uncertainties.
+        """
         here = self.folder.round(number)
         if (here / DONE).exists():
             return dict(json.loads((here / DONE).read_text(encoding="utf-8")))
-        seconds: dict[str, float] = {}
-        began = time.monotonic()
-        labels = self.label(number)
-        seconds["labels"] = time.monotonic() - began
         known = self.known(number)
-        began = time.monotonic()
+        clock = _Clock()
         train_round(self.config, self.folder, number, [len(atoms) for atoms in known])
-        seconds["training"] = time.monotonic() - began
-        began = time.monotonic()
+        clock.lap("training")
         validation = self.known(number, "validation.xyz")
-        level = level_to_stop(self.config, here / "run" / "model.pt", validation)
+        level = level_to_stop(self.config, here / "run" / "model.pt", validation, correction)
         jobs = jobs_of_round(self.config, self.start, number, here, level)
         outcomes = simulate_all(self.config, jobs, self.folder.path)
-        seconds["simulations"] = time.monotonic() - began
-        facts = self.choose(number, jobs, outcomes)
-        facts.update(
-            labelled=len(labels.structures),
-            failed=len(labels.failed),
-            stop_above=level,
-            seconds=seconds,
-            outcomes=[asdict(outcome) for outcome in outcomes],
+        clock.lap("simulations")
+        looks = [read_looks(job) for job in jobs]
+        if not (here / CHOSEN).exists():
+            chosen = self.choose(number, jobs, looks, outcomes, correction)
+            write_structures(here / CHOSEN, chosen)
+        labels = self.label(here, 1)
+        clock.lap("labels")
+        correction = correction_by(labels.structures)
+        worst = [[worst_uncertainty(atoms) for atoms in of_job] for of_job in looks]
+        passed, n_above = self.judge(worst, outcomes, correction)
+        LOG.info(
+            "Round %d: %d of %d simulations were stopped; errors of %d new labels are %.2g times "
+            "their uncertainties; by that, %d of %d looks found a force more uncertain than "
+            "%g eV/Å.",
+            *(number, sum(o.stopped is not None for o in outcomes), len(outcomes)),
+            *(len(labels.structures), correction, n_above, sum(len(w) for w in worst)),
+            self.config.selection.record_above,
         )
+        facts = {
+            "round": number,
+            "passed": passed,
+            "looks": sum(len(values) for values in worst),
+            "above": n_above,
+            "correction": correction,
+            "stop_above": level,
+            "worst": worst,
+            "outcomes": [asdict(outcome) for outcome in outcomes],
+            "seconds": clock.seconds,
+        }
         self.publish(number)
         write_text(here / DONE, json.dumps(facts, indent=1) + "\n")
         write_report(self.config, self.folder, number)
         return facts
 
-    def label(self, number: int) -> Labels:
-        """Label what was chosen for a round, and divide it into training and validation.
+    def label(self, part: Path, least: int) -> Labels:
+        """Label what was chosen, and divide it into training and validation.
+
+        Args:
+            part: Folder of a round, or of the first labels.
+            least: Labels without which there is no use in going on.
 
         Raises:
-            UserError: Nearly all labels failed.
+            UserError: There are fewer.
         """
-        here = self.folder.round(number)
-        chosen = read_structures(here / CHOSEN)
-        labels = label_all(self.config, chosen, here / "labels", self.folder.path)
-        least = FEWEST if number == 0 else 1
+        chosen = read_structures(part / CHOSEN)
+        labels = label_all(self.config, chosen, part / "labels", self.folder.path)
         if len(labels.structures) < least:
             reason = labels.failed[0].info["reason"] if labels.failed else "nothing was chosen"
             raise UserError(
-                f"Of the {len(chosen)} structures of round {number} only "
-                f"{len(labels.structures)} could be labelled; the first failure: {reason}. "
-                f"Mend the reference, delete {here / 'labels'}, and use --resume."
+                f"Of {len(chosen)} structures only {len(labels.structures)} could be labelled; the "
+                f"first failure: {reason}. Mend the reference, delete {part / 'labels'}, and use "
+                "--resume."
             )
-        stay = min(len(self.start), len(labels.structures) - 2) if number == 0 else 0
+        stay = 0
+        if part == self.folder.first:  # the given structures are known to the model in any case
+            stay = min(len(self.start), len(labels.structures) - 2)
         training, validation = split(labels.structures, self.config.training.validation, stay)
-        write_structures(here / "failed.xyz", labels.failed)
-        write_structures(here / "validation.xyz", validation)
-        write_structures(here / "train.xyz", training)
+        write_structures(part / "failed.xyz", labels.failed)
+        write_structures(part / "validation.xyz", validation)
+        write_structures(part / "train.xyz", training)
         return labels
 
     def known(self, number: int, name: str = "train.xyz") -> list[Atoms]:
-        """All training structures, or others, up to a round."""
-        parts = (read_structures(self.folder.round(k) / name) for k in range(number + 1))
+        """All training structures, or others, that a round's model learns from."""
+        parts = (read_structures(part / name) for part in self.folder.known_to(number))
         return [atoms for part in parts for atoms in part]
 
     def choose(
-        self, number: int, jobs: Sequence[Job], outcomes: Sequence[Outcome]
-    ) -> dict[str, Any]:
-        """Look at a round's simulations, and write what the next round labels."""
-        selection = self.config.selection
-        looks = [read_looks(job) for job in jobs]
-        worst = [[worst_uncertainty(atoms) for atoms in of_job] for of_job in looks]
-        candidates: list[Atoms] = []
-        n_above = 0
-        for job, of_job, values in zip(jobs, looks, worst, strict=True):
-            above = [k for k, value in enumerate(values) if value > selection.record_above]
-            n_above += len(above)
-            if not above and outcomes[jobs.index(job)].stopped is not None:
-                above = [max(range(len(values)), key=values.__getitem__)]
-            candidates += [
-                _candidate(of_job[k], job, number)
-                for k in above
-                if why_absurd(of_job[k], self.config.reference.max_force) is None
-            ]
-        n_looks = sum(len(values) for values in worst)
-        stopped = [outcome for outcome in outcomes if outcome.stopped is not None]
-        passed = not stopped and n_above <= selection.tolerance * n_looks
-        chosen: list[Atoms] = []
-        if not passed:
-            chosen = self.farthest(number, candidates)
-            following = self.folder.round(number + 1)
-            following.mkdir(exist_ok=True)
-            write_structures(following / CHOSEN, chosen)
-        LOG.info(
-            "Round %d: %d of %d simulations were stopped, %d of %d looks found a force more "
-            "uncertain than %g eV/Å%s.",
-            *(number, len(stopped), len(outcomes), n_above, n_looks, selection.record_above),
-            f"; {len(chosen)} structures are learned from next" if chosen else "",
-        )
-        return {
-            "round": number,
-            "passed": passed,
-            "looks": n_looks,
-            "above": n_above,
-            "worst": worst,
-            "next": len(chosen),
-        }
+        self,
+        number: int,
+        jobs: Sequence[Job],
+        looks: Sequence[Sequence[Atoms]],
+        outcomes: Sequence[Outcome],
+        correction: float,
+    ) -> list[Atoms]:
+        """Choose among the structures of a round's simulations those to be labelled.
 
-    def farthest(self, number: int, candidates: list[Atoms]) -> list[Atoms]:
-        """Choose among candidates those that are the farthest from all that is known."""
-        step = -(-len(candidates) // MOST_CANDIDATES)
-        candidates = candidates[:: max(step, 1)]
-        model = self.folder.round(number) / "run" / "model.pt"
+        Those that are too uncertain, the farthest from all that is known first. Where these are few
+        the farthest of all looks: their labels tell whether uncertainties can be believed.
+
+        Raises:
+            UserError: No simulation had a structure that makes sense.
+        """
+        selection = self.config.selection
+        most = self.config.reference.max_force
+        sane = [
+            _candidate(atoms, job, number)
+            for job, of_job in zip(jobs, looks, strict=True)
+            for atoms in of_job
+            if why_absurd(atoms, most) is None
+        ]
+        if not sane:
+            raise UserError(
+                f"All simulations of round {number} began with structures that make no sense to "
+                "the model; begin with more first structures, or train for more steps."
+            )
+        limit = selection.record_above / correction
+        uncertain = [atoms for atoms in sane if worst_uncertainty(atoms) > limit]
+        quiet = not uncertain and all(outcome.stopped is None for outcome in outcomes)
+        count = selection.checks if quiet else selection.structures
+        pool = uncertain if len(uncertain) >= count else sane
+        pool = pool[:: -(-len(pool) // MOST_CANDIDATES)]
         known = self.known(number) + self.known(number, "validation.xyz")
-        count = self.config.selection.structures
-        places = farthest_structures(PETCalculator(model), known, candidates, count)
-        return [candidates[k] for k in places]
+        calculator = PETCalculator(self.folder.round(number) / "run" / "model.pt")
+        return [pool[k] for k in farthest_structures(calculator, known, pool, count)]
+
+    def judge(
+        self, worst: Sequence[Sequence[float]], outcomes: Sequence[Outcome], correction: float
+    ) -> tuple[bool, int]:
+        """Whether a round passed, and how many looks found too large an uncertainty."""
+        selection = self.config.selection
+        limit = selection.record_above / correction
+        n_above = sum(value > limit for values in worst for value in values)
+        n_looks = sum(len(values) for values in worst)
+        went_through = all(outcome.stopped is None for outcome in outcomes)
+        return went_through and n_above <= selection.tolerance * n_looks, n_above
 
     def publish(self, number: int) -> None:
-        """Put model and labels of the latest round where they are easily found."""
+        """Put the latest model, and all labels, where they are easily found."""
         with replacing(self.folder / "model.pt") as temporary:
             shutil.copyfile(self.folder.round(number) / "run" / "model.pt", temporary)
         for name in ("train.xyz", "validation.xyz", "failed.xyz"):
-            write_structures(self.folder / name, self.known(number, name))
+            write_structures(self.folder / name, self.known(number + 1, name))
+
+
+class _Clock:
+    """Seconds that parts of a round took, as far as this program did them."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._began = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        """End a part."""
+        now = time.monotonic()
+        self.seconds[name] = now - self._began
+        self._began = now
+
+
+def correction_by(labelled: Sequence[Atoms]) -> float:
+    """How many times larger than their uncertainties errors of forces are, and 1 at least.
+
+    Args:
+        labelled: With predictions, their uncertainties, and labels.
+    """
+    errors = np.concatenate([a.get_forces() - a.arrays["predicted_forces"] for a in labelled])
+    expected = np.concatenate([a.arrays["forces_uncertainty"] for a in labelled])
+    return max(float(np.sqrt(np.mean(errors**2) / np.mean(expected**2))), 1.0)
 
 
 def _candidate(atoms: Atoms, job: Job, number: int) -> Atoms:

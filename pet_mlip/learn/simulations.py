@@ -70,8 +70,10 @@ def jobs_of_round(
     return jobs
 
 
-def level_to_stop(config: LearnConfig, model: Path, known: Sequence[Atoms]) -> float:
-    """Find the uncertainty at which a round's simulations are stopped, in eV/Å.
+def level_to_stop(
+    config: LearnConfig, model: Path, known: Sequence[Atoms], correction: float
+) -> float:
+    """Find the uncertainty, as the model states it, at which a round's simulations are stopped.
 
     A young model is more uncertain than `selection.stop_above` of everything. It may then be so
     uncertain as `YOUNG` times the median of the largest uncertainties of structures that it knows,
@@ -81,11 +83,12 @@ def level_to_stop(config: LearnConfig, model: Path, known: Sequence[Atoms]) -> f
         config: Of the learning.
         model: File of the round's model.
         known: Validation structures.
+        correction: By how much errors exceed uncertainties.
     """
     names = ["forces_uncertainty"]
     found = PETCalculator(model, device="cpu").compute_batch(known, names)
     worst = [float(of_one[names[0]].max()) for of_one in found]
-    return max(config.selection.stop_above, YOUNG * float(np.median(worst)))
+    return max(config.selection.stop_above / correction, YOUNG * float(np.median(worst)))
 
 
 def simulate_all(config: LearnConfig, jobs: Sequence[Job], whole: Path) -> list[Outcome]:

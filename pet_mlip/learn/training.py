@@ -1,4 +1,4 @@
-"""The training of a round, on all labels so far."""
+"""The training of a round, on all labels before it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TRAINED = "trained"
 def train_round(
     config: LearnConfig, folder: LearnFolder, number: int, sizes: Sequence[int]
 ) -> None:
-    """Train on the labels of all rounds up to one, or go on with a training that was killed.
+    """Train on all labels before a round, or go on with a training that was killed.
 
     Args:
         config: Of the learning.
@@ -38,6 +38,7 @@ def train_round(
         TrainingInterrupted: After SIGINT or SIGTERM.
     """
     here = folder.round(number)
+    here.mkdir(exist_ok=True)
     if (here / TRAINED).exists():
         return
     output = here / "run"
@@ -76,11 +77,11 @@ def training_config(
     training.setdefault("validate_every", max(1, epochs // VALIDATIONS))
     if wanted.warm_start and number > 0:
         training["init_from"] = str(folder.round(number - 1) / "run" / "best.ckpt")
-    rounds = [folder.round(k) for k in range(number + 1)]
+    parts = folder.known_to(number)
     tree: dict[str, Any] = {
         "data": {
-            "train": _files(rounds, "train.xyz"),
-            "validation": _files(rounds, "validation.xyz"),
+            "train": _files(parts, "train.xyz"),
+            "validation": _files(parts, "validation.xyz"),
             "test": config.test,
             "baseline": config.baseline,
             "isolated_atoms": config.isolated_atoms,
@@ -91,9 +92,9 @@ def training_config(
     return validate(tree, "the configuration of the learning")
 
 
-def _files(rounds: Sequence[Path], name: str) -> list[str]:
-    """Those of the rounds' files of a name that have structures in them."""
-    paths = [path / name for path in rounds]
+def _files(parts: Sequence[Path], name: str) -> list[str]:
+    """The files of a name that have structures in them."""
+    paths = [part / name for part in parts]
     return [str(path) for path in paths if path.stat().st_size > 0]
 
 

@@ -91,8 +91,11 @@ def local_workers(
         )
         try:
             yield LocalWorkers(pool, timeout)
-        finally:
+            pool.close()  # which lets processes that have only begun to start do so in peace
+        except BaseException:
             pool.stop()
+            raise
+        finally:
             pool.join()
 
 

@@ -53,6 +53,10 @@ VALIDATION_ATOMS = 10_000
 FIXED = 1e-4
 """Of the median length of the vectors that variances are made of: shorter ones are zero by the
 symmetry of a structure, as are the forces that they belong to, and say nothing of a size."""
+ROUNDOFF = 1e-6
+"""Of features and their derivatives in float32, relative."""
+NOISE = 1e-2
+"""The largest part of an uncertainty that may be round-off."""
 RIDGES = tuple(10.0**k for k in range(-12, 2))
 """Over the mean eigenvalue of the curvature."""
 
@@ -154,9 +158,15 @@ def fit_uncertainty(
     curvature = fit.curvature(chosen, _weight(energies, energies.n_atoms), _weight(forces, None))
     decisive = forces if len(forces.values) >= 2 else energies
     candidates = [(r, _factor(curvature, r)) for r in RIDGES]
-    known = [(_surprise(decisive, factor), r, factor) for r, factor in candidates if len(factor)]
+    known = [
+        (_surprise(decisive, factor), r, factor)
+        for r, factor in candidates
+        if len(factor) and _is_resolved(decisive, factor)
+    ]
     if not known:
-        raise UserError("Uncertainties could not be found from these data: C is not positive.")
+        raise UserError(
+            "Uncertainties could not be found from these data: round-off would rule them."
+        )
     _, ridge, factor = min(known, key=lambda candidate: candidate[0])
     size = _size(decisive, factor)
     of_energy = _size(energies, factor) if len(energies.values) >= 2 else size
@@ -365,6 +375,17 @@ def _factor(curvature: Tensor, ridge: float) -> Tensor:
 def _squares(errors: Comparison, factor: Tensor) -> Tensor:
     """F^T C^-1 F of each, (R,)."""
     return torch.linalg.solve_triangular(factor, errors.vectors.t(), upper=False).square().sum(0)
+
+
+def _is_resolved(errors: Comparison, factor: Tensor) -> bool:
+    """Whether the features' round-off is small in F^T C^-1 F, for most of them.
+
+    A small ridge makes C^-1 large along directions that the data say nothing of; features that
+    have nothing there in exact arithmetic have round-off.
+    """
+    inverse = torch.cholesky_inverse(factor).diagonal()
+    noise = ROUNDOFF**2 * (errors.vectors.square() @ inverse)
+    return bool((noise / _squares(errors, factor)).median() <= NOISE**2)
 
 
 def _size(errors: Comparison, factor: Tensor) -> float:

@@ -1,0 +1,164 @@
+"""A whole learning: what it leaves, and that it ends the same whenever it is killed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import yaml
+from ase.io import read
+from learn_tools import copper_tree, methanol_tree
+
+from pet_mlip import PETCalculator
+from pet_mlip.config.load import validate_as
+from pet_mlip.errors import UserError
+from pet_mlip.learn.config import LearnConfig
+from pet_mlip.learn.loop import correction_by, learn
+from pet_mlip.learn.training import split
+from pet_mlip.learn.workers import hold
+
+COMMAND = [sys.executable, "-m", "pet_mlip.cli.app", "learn"]
+
+
+def configuration(tree):
+    return validate_as(LearnConfig, tree, "test")
+
+
+def content(folder):
+    """All numbers that a learning ends with."""
+    found = {}
+    for path in sorted(folder.glob("*/round.json")):
+        facts = json.loads(path.read_text())
+        found[str(path.relative_to(folder))] = {k: v for k, v in facts.items() if k != "seconds"}
+    for name in ("train.xyz", "validation.xyz", "round_01/chosen.xyz"):
+        found[name] = (folder / name).read_text()
+    calculator = PETCalculator(folder / "model.pt")
+    structures = read(folder / "train.xyz", ":")
+    found["model"] = [r["forces"].tolist() for r in calculator.compute_batch(structures)]
+    return found
+
+
+@pytest.fixture(scope="module")
+def methanol(tmp_path_factory):
+    """A complete learning, and the folder of its configuration."""
+    folder = tmp_path_factory.mktemp("methanol")
+    (folder / "learn.yaml").write_text(yaml.safe_dump(methanol_tree(folder)))
+    learn(configuration(methanol_tree(folder)), folder / "out")
+    return folder
+
+
+def test_all_labels_models_and_pictures_are_there(methanol):
+    out = methanol / "out"
+    labelled = [*read(out / "train.xyz", ":"), *read(out / "validation.xyz", ":")]
+    facts = [json.loads((out / f"round_0{k}" / "round.json").read_text()) for k in (0, 1)]
+    assert len(labelled) == 6 + sum(
+        len(list((out / f"round_0{k}/labels").iterdir())) for k in (0, 1)
+    )
+    assert all(np.isfinite(atoms.get_forces()).all() for atoms in labelled)
+    assert all(f["correction"] >= 1.0 for f in facts)
+    report = (out / "report.md").read_text()
+    assert f"{len(labelled)} reference calculations were made in all" in report
+    for name in ("learning.png", "uncertainty.png"):
+        assert (out / name).stat().st_size > 10_000
+    # What a round's simulations found is what its model was asked about.
+    chosen = read(out / "round_01" / "chosen.xyz", ":")
+    model = PETCalculator(out / "round_01" / "run" / "model.pt")
+    names = ("forces", "forces_uncertainty")
+    for atoms, found in zip(chosen, model.compute_batch(chosen, names), strict=True):
+        np.testing.assert_allclose(atoms.arrays["predicted_forces"], found["forces"], atol=2e-5)
+        sigma = atoms.arrays["forces_uncertainty"]
+        np.testing.assert_allclose(sigma, found["forces_uncertainty"], rtol=2e-3, atol=1e-6)
+
+
+def test_rounds_learn_from_all_labels_before(methanol):
+    out = methanol / "out"
+    config = yaml.safe_load((out / "round_01" / "run" / "config.yaml").read_text())
+    assert [path.split("/")[-2] for path in config["data"]["train"]] == ["first", "round_00"]
+    assert config["training"]["init_from"].endswith("round_00/run/best.ckpt")
+
+
+def test_a_finished_learning_is_neither_repeated_nor_overwritten(methanol):
+    out, tree = methanol / "out", methanol_tree(methanol)
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*/*/*")}
+    learn(configuration(tree), out, resume=True)
+    assert before == {path: path.stat().st_mtime_ns for path in out.glob("*/*/*")}
+    with pytest.raises(UserError, match="holds a learning"):
+        learn(configuration(tree), out)
+    with pytest.raises(UserError, match=r"simulation.steps \(was 12, is 8\)"):
+        tree["simulation"]["steps"] = 8
+        learn(configuration(tree), out, resume=True)
+    with hold(out), pytest.raises(UserError, match="Another `pet-mlip learn` works"):
+        learn(configuration(methanol_tree(methanol)), out, resume=True)
+
+
+def killed_and_resumed(folder, out, n_kills, seconds, seed):
+    """Run a learning that is killed so many times at random, all its processes as they are."""
+    rng = random.Random(seed)
+    words = [*COMMAND, str(folder / "learn.yaml"), "-o", str(out)]
+    for k in range(n_kills):
+        process = subprocess.Popen([*words, *(["--resume"] if k else [])], stderr=subprocess.PIPE)
+        try:
+            _, err = process.communicate(timeout=rng.uniform(*seconds))
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.communicate()
+        else:
+            assert process.returncode == 2, err
+        if not (out / "config.yaml").exists():
+            words = [*COMMAND, str(folder / "learn.yaml"), "-o", str(out)]
+            continue
+    start = time.monotonic()
+    done = subprocess.run([*words, "--resume"], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr  # random networks do not pass
+    return time.monotonic() - start
+
+
+def test_a_learning_that_is_killed_ends_the_same(methanol, tmp_path):
+    killed_and_resumed(methanol, tmp_path / "out", 3, (8, 14), seed=1)
+    assert content(tmp_path / "out") == content(methanol / "out")
+
+
+@pytest.mark.slow
+def test_a_learning_that_is_killed_ten_times_ends_the_same(methanol, tmp_path):
+    killed_and_resumed(methanol, tmp_path / "out", 10, (6, 16), seed=2)
+    assert content(tmp_path / "out") == content(methanol / "out")
+
+
+def test_a_crystal_at_constant_pressure_learns_stresses(tmp_path):
+    tree = copper_tree(tmp_path, rounds=1)
+    learn(configuration(tree), tmp_path / "out")
+    labelled = read(tmp_path / "out" / "train.xyz", ":")
+    assert all("stress" in atoms.calc.results for atoms in labelled)
+    chosen = read(tmp_path / "out" / "round_00" / "chosen.xyz", ":")
+    volumes = {round(atoms.get_volume(), 6) for atoms in chosen}
+    assert len(volumes) == len(chosen)
+
+
+def test_a_reference_that_always_fails_is_told_with_its_reason(tmp_path):
+    tree = methanol_tree(tmp_path)
+    tree["reference"] = {"command": "echo out of memory >&2; exit 7", "processes": 2}
+    with pytest.raises(UserError, match=r"only 0 could be labelled.*code 7: out of memory"):
+        learn(configuration(tree), tmp_path / "out")
+
+
+@pytest.mark.parametrize(("n", "first", "expected"), [(20, 1, 3), (2, 0, 1), (1, 0, 0), (3, 1, 1)])
+def test_validation_gets_its_part_and_never_all(n, first, expected):
+    items = list(range(n))
+    training, validation = split(items, 0.15, first)
+    assert len(validation) == expected
+    assert training[:first] == items[:first]
+    assert sorted([*training, *validation]) == items
+
+
+def test_errors_beyond_uncertainties_correct_them(methanol):
+    atoms = read(methanol / "out" / "train.xyz", -1)
+    error = atoms.get_forces() - atoms.arrays["predicted_forces"]
+    atoms.arrays["forces_uncertainty"] = np.full(len(atoms), np.sqrt(np.mean(error**2)) / 3)
+    assert correction_by([atoms]) == pytest.approx(3.0)
+    atoms.arrays["forces_uncertainty"] *= 100
+    assert correction_by([atoms]) == 1.0
