@@ -6,6 +6,7 @@ from pygments.lexers.special import TextLexer
 from sphinx.highlighting import lexers
 
 from pet_mlip.config import reference_yaml
+from pet_mlip.learn.config import reference_yaml as learn_reference_yaml
 from pet_mlip.version import __version__
 
 project = "pet_mlip"
@@ -21,11 +22,22 @@ exclude_patterns = ["_build"]
 # The reference is written from the schema, so that it cannot fall behind.
 PAGE = """# Configuration reference
 
-Every key with its description, type and default, as in `configs/reference.yaml`.
+Every key with its description, type and default.
+
+## Training
+
+As in `configs/reference.yaml`, for `pet-mlip train`.
+
+```yaml
+{}```
+
+## Learning
+
+As in `examples/learn/reference.yaml`, for `pet-mlip learn`.
 
 ```yaml
 {}```
 """
 Path(__file__).with_name("configuration.md").write_text(
-    PAGE.format(reference_yaml()), encoding="utf-8"
+    PAGE.format(reference_yaml(), learn_reference_yaml()), encoding="utf-8"
 )

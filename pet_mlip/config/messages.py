@@ -47,9 +47,10 @@ def _locate(
 
 
 def _section(field: FieldInfo) -> type[BaseModel] | None:
-    annotation = field.annotation
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
+    """The section that a field is, or may be."""
+    for member in _members(field.annotation):
+        if isinstance(member, type) and issubclass(member, BaseModel):
+            return member
     return None
 
 
@@ -155,8 +156,12 @@ def _describe(annotation: Any) -> Iterator[str]:
         elif origin is tuple:
             yield f"a list of {len(arguments)} numbers"
         elif origin is dict:
-            energies = next(_members(arguments[1])) is float
-            yield "elements with energies" if energies else "names with files"
+            of = next(_members(arguments[1]))
+            yield {float: "elements with energies", Any: "names with values"}.get(
+                of, "names with files"
+            )
+        elif isinstance(member, type) and issubclass(member, BaseModel):
+            yield f"a section with the keys {', '.join(member.model_fields)}"
         else:
             yield NAMES.get(member, getattr(member, "__name__", str(member)))
 

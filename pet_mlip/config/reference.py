@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -22,11 +22,23 @@ and training.max_time are needed: see minimal.yaml.
 
 def reference_yaml() -> str:
     """``configs/reference.yaml``: every key with its description, type and default."""
-    lines = [*_comment(HEADER, ""), *_section(Config, "")]
+    # The reference has to be a valid configuration.
+    return reference_of(Config, HEADER, {"epochs": 500})
+
+
+def reference_of(schema: type[BaseModel], header: str, needed: Mapping[str, Any]) -> str:
+    """Every key of a kind of configuration with its description, type and default, as YAML.
+
+    Args:
+        schema: The kind.
+        header: Comment at the top.
+        needed: Values by the name of the key, of what has no default, or one that does not do.
+    """
+    lines = [*_comment(header, ""), *_section(schema, "", needed)]
     return "\n".join(lines) + "\n"
 
 
-def _section(schema: type[BaseModel], indent: str) -> Iterator[str]:
+def _section(schema: type[BaseModel], indent: str, needed: Mapping[str, Any]) -> Iterator[str]:
     for name, field in schema.model_fields.items():
         annotation = field.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -34,15 +46,14 @@ def _section(schema: type[BaseModel], indent: str) -> Iterator[str]:
                 yield ""
             yield from _comment(field.description or "", indent)
             yield f"{indent}{name}:"
-            yield from _section(annotation, indent + "  ")
+            yield from _section(annotation, indent + "  ", needed)
         else:
             yield from _comment(f"{field.description or ''} ({expected(field)})", indent)
-            yield f"{indent}{name}: {_flow(_example(field, name))}"
+            value = needed[name] if name in needed else _example(field)
+            yield f"{indent}{name}: {_flow(value)}"
 
 
-def _example(field: FieldInfo, name: str) -> Any:
-    if name == "epochs":  # the reference has to be a valid configuration
-        return 500
+def _example(field: FieldInfo) -> Any:
     value = field.get_default(call_default_factory=True, validated_data={})
     if value is PydanticUndefined:
         value = field.examples[0] if field.examples else None

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pet_mlip.config.base import Files, Float, Int, Seconds, Section, defaults
 from pet_mlip.config.data import Baseline, TestSets
 from pet_mlip.config.load import apply_override, read_yaml, validate_as
+from pet_mlip.config.reference import reference_of
 from pet_mlip.config.training import LoggingConfig, TrainingConfig
 from pet_mlip.data.names import split_slice
 from pet_mlip.ecse.hypers import SymmetrizationHypers
@@ -283,6 +284,17 @@ class LearnConfig(Section):
         """The keys that were given."""
         given = self.model_dump(mode="json", exclude_unset=True)
         return yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
+
+
+HEADER = """\
+Every key of a configuration of `pet-mlip learn` with its default. Only start and one of
+reference.calculator and reference.command are needed.
+"""
+
+
+def reference_yaml() -> str:
+    """``examples/learn/reference.yaml``: every key with its description, type and default."""
+    return reference_of(LearnConfig, HEADER, {"calculator": "tblite.ase.TBLite"})
 
 
 def load_learn_config(path: str | Path, overrides: Sequence[str] = ()) -> LearnConfig:

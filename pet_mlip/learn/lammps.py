@@ -110,6 +110,7 @@ def _commands(job: Job, elements: list[str]) -> Iterator[str]:
         f"velocity all create {temperature} {settings.seed} mom yes "
         f"rot {'yes' if molecule else 'no'} loop geom"
     )
+    yield "fix f all store/force"  # before a thermostat adds to them
     if settings.ensemble == "npt":
         pressure = settings.pressure
         yield (
@@ -123,7 +124,7 @@ def _commands(job: Job, elements: list[str]) -> Iterator[str]:
         yield f"fix heat all langevin {temperature} {temperature} {damping} {seed} zero yes"
     yield f"fix u all pair {every} pet energy_uncertainty 1 force_uncertainty 1"
     yield "compute e all pe/atom"
-    yield (f"dump looks all custom {every} {DUMP} id element xu yu zu fx fy fz c_e f_u[1] f_u[2]")
+    yield f"dump looks all custom {every} {DUMP} id element xu yu zu f_f[*] c_e f_u[*]"
     names = " ".join(elements)
     yield f"dump_modify looks sort id element {names} format float %.12g flush yes"
     yield "compute worst all reduce max f_u[2]"
@@ -149,9 +150,9 @@ def _read_dump(job: Job) -> Iterator[Atoms]:
         atoms.info.update(start.info, step=k * job.interval)
         atoms.arrays["energies_uncertainty"] = read.arrays["f_u[1]"]
         atoms.arrays["forces_uncertainty"] = read.arrays["f_u[2]"]
-        atoms.calc = SinglePointCalculator(
-            atoms, energy=float(read.arrays["c_e"].sum()), forces=read.get_forces()
-        )
+        forces = np.column_stack([read.arrays[f"f_f[{k}]"] for k in (1, 2, 3)])
+        energy = float(read.arrays["c_e"].sum())
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
         yield atoms
 
 

@@ -29,7 +29,7 @@ from pet_mlip.learn.report import write_report
 from pet_mlip.learn.selection import farthest_structures
 from pet_mlip.learn.simulations import jobs_of_round, level_to_stop, read_looks, simulate_all
 from pet_mlip.learn.start import first_structures, read_start
-from pet_mlip.learn.training import split, train_round
+from pet_mlip.learn.training import check_training, split, train_round
 from pet_mlip.learn.workers import hold
 from pet_mlip.train.output import log_to
 
@@ -63,6 +63,7 @@ def learn(
     """
     start = read_start(config)
     check_reference(config.reference)
+    check_training(config)
     if config.simulation.engine == "lammps":
         check_lammps()
     folder = LearnFolder(output)

@@ -15,6 +15,7 @@ from pet_mlip.learn.config import LearnConfig
 from pet_mlip.learn.folder import LearnFolder
 from pet_mlip.learn.log import LOG
 from pet_mlip.train import run_training
+from pet_mlip.train.initial import inherit_model
 from pet_mlip.train.setup import default_batch_size
 
 VALIDATIONS = 20
@@ -57,36 +58,51 @@ def train_round(
     (here / TRAINED).touch()
 
 
+def check_training(config: LearnConfig) -> None:
+    """Find out before any label is computed whether trainings can be done as they are asked for.
+
+    Raises:
+        UserError: Why not.
+    """
+    inherit_model(_configuration(config, ["labels"], ["labels"], {"epochs": 1}), None)
+
+
 def training_config(
     config: LearnConfig, folder: LearnFolder, number: int, sizes: Sequence[int]
 ) -> Config:
     """Write the configuration of a round's training; arguments as for `train_round`."""
     wanted = config.training
-    # What was not given is decided by the data, or by the checkpoint that a training starts from.
-    given = config.model_dump(mode="json", exclude_unset=True)
-    training = {
-        name: value
-        for name, value in given.get("training", {}).items()
-        if name in TrainingConfig.model_fields
-    }
     batch_size = wanted.batch_size
     if batch_size == "auto":
         batch_size = default_batch_size(sizes)
     epochs = math.ceil(wanted.steps / math.ceil(len(sizes) / batch_size))
-    training.update(batch_size=batch_size, epochs=epochs)
-    training.setdefault("validate_every", max(1, epochs // VALIDATIONS))
+    update: dict[str, Any] = {"batch_size": batch_size, "epochs": epochs}
+    if "validate_every" not in wanted.model_fields_set:
+        update["validate_every"] = max(1, epochs // VALIDATIONS)
     if wanted.warm_start and number > 0:
-        training["init_from"] = str(folder.round(number - 1) / "run" / "best.ckpt")
+        update["init_from"] = str(folder.round(number - 1) / "run" / "best.ckpt")
     parts = folder.known_to(number)
+    return _configuration(
+        config, _files(parts, "train.xyz"), _files(parts, "validation.xyz"), update
+    )
+
+
+def _configuration(
+    config: LearnConfig, training: list[str], validation: list[str], update: dict[str, Any]
+) -> Config:
+    """Make the configuration of a training on these files, with some keys replaced."""
+    # What was not given is decided by the data, or by the checkpoint that a training starts from.
+    given = config.model_dump(mode="json", exclude_unset=True)
+    keys = {k: v for k, v in given.get("training", {}).items() if k in TrainingConfig.model_fields}
     tree: dict[str, Any] = {
         "data": {
-            "train": _files(parts, "train.xyz"),
-            "validation": _files(parts, "validation.xyz"),
+            "train": training,
+            "validation": validation,
             "test": config.test,
             "baseline": config.baseline,
             "isolated_atoms": config.isolated_atoms,
         },
-        "training": training,
+        "training": {**keys, **update},
         **{name: given[name] for name in ("model", "symmetrization", "logging") if name in given},
     }
     return validate(tree, "the configuration of the learning")

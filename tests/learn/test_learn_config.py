@@ -6,10 +6,11 @@ import pytest
 import yaml
 from learn_tools import methanol_tree
 
+from pet_mlip.config.load import validate_as
 from pet_mlip.errors import UserError
-from pet_mlip.learn.config import load_learn_config
+from pet_mlip.learn.config import LearnConfig, load_learn_config, reference_yaml
 from pet_mlip.learn.folder import LearnFolder
-from pet_mlip.learn.training import training_config
+from pet_mlip.learn.training import check_training, training_config
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -55,6 +56,29 @@ def test_numbers_may_stand_for_lists(tmp_path):
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "examples" / "learn").glob("*.yaml")))
 def test_shipped_configurations_are_valid(path):
     assert load_learn_config(path).rounds > 1
+
+
+def test_the_reference_is_up_to_date():
+    text = (REPOSITORY / "examples" / "learn" / "reference.yaml").read_text(encoding="utf-8")
+    found = reference_yaml()
+    assert text == found, "run python -m pet_mlip.learn > examples/learn/reference.yaml"
+    config = validate_as(LearnConfig, yaml.safe_load(found), "the reference")
+    default = LearnConfig(start="start.xyz", reference={"calculator": "tblite.ase.TBLite"})
+    assert config == default
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"baseline": "keep"}, "keep is for fine-tuning"),
+        ({"training": {"init_from": "organic-xtb"}}, "model.cutoff is 3.5, but the checkpoint"),
+        ({"training": {"init_from": "nothing.ckpt"}}, "no checkpoint nothing.ckpt"),
+        ({"training": {"freeze": "heads"}}, "freeze is for fine-tuning"),
+    ],
+)
+def test_a_training_that_cannot_be_done_is_told_before(tmp_path, changes, words):
+    with pytest.raises(UserError, match=words):
+        check_training(load(tmp_path, **changes))
 
 
 def test_a_training_has_the_steps_that_were_asked_for(tmp_path):
