@@ -189,7 +189,12 @@ class SimulationConfig(Section):
     )
     interval: Int = Field(10, gt=0, description="Steps between two looks at the uncertainty.")
     processes: Annotated[Int, Field(gt=0)] | Literal["auto"] = Field(
-        "auto", description="Simulations at once; auto: one for each core."
+        "auto", description="Simulations at once; auto: one for each core, one alone on a GPU."
+    )
+    device: str = Field(
+        "auto",
+        description="With ase: auto (a GPU if there is one), cpu, cuda or cuda:N. LAMMPS decides "
+        "by itself.",
     )
 
 

@@ -54,35 +54,42 @@ class LearnFolder:
         """The folders with the labels that a round's model learns from."""
         return [self.first, *(self.round(k) for k in range(number))]
 
-    def prepare(self, config: LearnConfig, resume: bool, overwrite: bool) -> None:
-        """Make the folder ready, and write the configuration into it.
+    def check(self, resume: bool, overwrite: bool) -> None:
+        """Make the folder, unless there is a reason not to work in it.
 
         Raises:
-            UserError: There is a learning already, none to continue, or another one.
+            UserError: There is a learning already, or none to continue, or it cannot be written to.
         """
         if resume and overwrite:
             raise UserError("Give --resume or --overwrite, not both.")
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path} is a file; give a folder as --output.")
-        written = self.path / CONFIG
-        if resume:
-            self._check_same(config)
-        elif any((self.path / name).exists() for name in FILES) or self._parts():
-            if not overwrite:
-                raise UserError(
-                    f"{self.path} holds a learning, or files that one would replace; use --resume "
-                    "to continue it, another --output, or --overwrite to delete it."
-                )
-            self._clear()
-        check_writable(self.path)
-        write_text(written, config.to_yaml())
-
-    def _check_same(self, config: LearnConfig) -> None:
-        written = self.path / CONFIG
-        if not written.is_file():
+        if resume and not (self.path / CONFIG).is_file():
             raise UserError(
                 f"There is nothing to resume: {self.path} holds no {CONFIG}; leave --resume out."
             )
+        occupied = any((self.path / name).exists() for name in FILES) or bool(self._parts())
+        if occupied and not resume and not overwrite:
+            raise UserError(
+                f"{self.path} holds a learning, or files that one would replace; use --resume to "
+                "continue it, another --output, or --overwrite to delete it."
+            )
+        check_writable(self.path)
+
+    def prepare(self, config: LearnConfig, resume: bool) -> None:
+        """Delete what is not continued, and write the configuration.
+
+        Raises:
+            UserError: The learning to continue is another one.
+        """
+        if resume:
+            self._check_same(config)
+        else:
+            self._clear()
+        write_text(self.path / CONFIG, config.to_yaml())
+
+    def _check_same(self, config: LearnConfig) -> None:
+        written = self.path / CONFIG
         before = validate_as(LearnConfig, read_yaml(written), str(written))
         changed = [
             f"{path} (was {old!r}, is {new!r})"

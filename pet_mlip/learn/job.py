@@ -31,6 +31,7 @@ class Job:
     """Uncertainty of a force in eV/Å."""
     max_force: float
     """Largest predicted force in eV/Å of a structure that makes sense."""
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from pet_mlip.ase.calculator import PETCalculator
 from pet_mlip.errors import UserError
+from pet_mlip.export.archive import choose_device
 from pet_mlip.files import replacing, write_text
 from pet_mlip.learn.config import LearnConfig
 from pet_mlip.learn.files import read_structures, write_structures
@@ -64,16 +65,19 @@ def learn(
     start = read_start(config)
     check_reference(config.reference)
     check_training(config)
+    choose_device(config.simulation.device)
     if config.simulation.engine == "lammps":
         check_lammps()
     folder = LearnFolder(output)
-    folder.prepare(config, resume, overwrite)
-    if resume and (folder / START).exists():
-        start = read_structures(folder / START)
-    write_structures(folder / START, start)
-    console = Console(stderr=True)
-    with hold(folder.path), log_to(folder / "learn.log", console, LOG):
-        return _Learning(config, folder, start).run()
+    folder.check(resume, overwrite)
+    with hold(folder.path):
+        folder.prepare(config, resume)
+        if (folder / START).exists():
+            start = read_structures(folder / START)  # as they were
+        else:
+            write_structures(folder / START, start)
+        with log_to(folder / "learn.log", Console(stderr=True), LOG):
+            return _Learning(config, folder, start).run()
 
 
 class _Learning:
@@ -226,7 +230,9 @@ class _Learning:
         pool = uncertain if len(uncertain) >= count else sane
         pool = pool[:: -(-len(pool) // MOST_CANDIDATES)]
         known = self.known(number) + self.known(number, "validation.xyz")
-        calculator = PETCalculator(self.folder.round(number) / "run" / "model.pt")
+        calculator = PETCalculator(
+            self.folder.round(number) / "run" / "model.pt", device=self.config.simulation.device
+        )
         return [pool[k] for k in farthest_structures(calculator, known, pool, count)]
 
     def judge(

@@ -14,6 +14,7 @@ from pet_mlip.ase.calculator import PETCalculator
 from pet_mlip.ase.md import MDSettings, Simulation
 from pet_mlip.ase.recording import STATE, TRAJECTORY, Recorder
 from pet_mlip.errors import UserError
+from pet_mlip.export.archive import choose_device
 from pet_mlip.learn import lammps
 from pet_mlip.learn.config import LearnConfig
 from pet_mlip.learn.files import read_structures
@@ -65,6 +66,7 @@ def jobs_of_round(
                 wanted.interval,
                 stop_above,
                 config.reference.max_force,
+                wanted.device,
             )
         )
     return jobs
@@ -86,7 +88,7 @@ def level_to_stop(
         correction: By how much errors exceed uncertainties.
     """
     names = ["forces_uncertainty"]
-    found = PETCalculator(model, device="cpu").compute_batch(known, names)
+    found = PETCalculator(model, device=config.simulation.device).compute_batch(known, names)
     worst = [float(of_one[names[0]].max()) for of_one in found]
     return max(config.selection.stop_above / correction, YOUNG * float(np.median(worst)))
 
@@ -107,7 +109,8 @@ def simulate_all(config: LearnConfig, jobs: Sequence[Job], whole: Path) -> list[
         wanted = config.simulation
         LOG.info("%d simulations of %d steps run.", len(missing), wanted.steps)
         run = lammps.run_job if wanted.engine == "lammps" else run_job
-        processes = min(count_cores(wanted.processes), len(missing))
+        alone = wanted.processes == "auto" and choose_device(wanted.device).type != "cpu"
+        processes = 1 if alone else min(count_cores(wanted.processes), len(missing))
         with local_workers(processes, whole) as workers:
             tasks = {workers.submit(run, job): job for job in missing}
             for future in as_completed(tasks):
@@ -128,7 +131,7 @@ def run_job(job: Job) -> None:
     torch.set_num_threads(1)
     job.folder.mkdir(parents=True, exist_ok=True)
     atoms = job.start.copy()
-    atoms.calc = PETCalculator(job.model, device="cpu", uncertainty="forces")
+    atoms.calc = PETCalculator(job.model, device=job.device, uncertainty="forces")
     simulation = Simulation(atoms, job.settings)
     stopped = None
     with Recorder(job.folder, simulation, job.interval, uncertainty=True) as recorder:
