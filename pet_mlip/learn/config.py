@@ -96,7 +96,7 @@ class ReferenceConfig(Section):
         "aside. A cluster has its own limits.",
     )
     max_force: Float = Field(
-        50.0,
+        20.0,
         gt=0,
         description="Labels with a larger force, in eV/Å, are set aside; simulations in which the "
         "model predicts a larger one are stopped.",

@@ -104,7 +104,7 @@ class LearnFolder:
 
     def _parts(self) -> list[Path]:
         """Folders of a learning that are there."""
-        return [path for path in (self.first, *self.path.glob("round_[0-9][0-9]")) if path.is_dir()]
+        return [path for path in (self.first, *self.path.glob("round_[0-9]*")) if path.is_dir()]
 
     def _clear(self) -> None:
         for name in FILES:

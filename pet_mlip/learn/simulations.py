@@ -133,22 +133,22 @@ def run_job(job: Job) -> None:
     atoms = job.start.copy()
     atoms.calc = PETCalculator(job.model, device=job.device, uncertainty="forces")
     simulation = Simulation(atoms, job.settings)
-    stopped = None
     with Recorder(job.folder, simulation, job.interval, uncertainty=True) as recorder:
-        try:
-            if (job.folder / STATE).exists():
-                recorder.resume()
-            else:
-                recorder.start()
-            stopped = why_stop(atoms, job.stop_above, job.max_force)
-            while stopped is None and simulation.step < job.steps:
+        if (job.folder / STATE).exists():
+            recorder.resume()
+        else:
+            recorder.start()
+        stopped = why_stop(atoms, job.stop_above, job.max_force)
+        while stopped is None and simulation.step < job.steps:
+            try:
                 simulation.advance(min(job.interval, job.steps - simulation.step))
-                recorder.record()
-                stopped = why_stop(atoms, job.stop_above, job.max_force)
-                if simulation.step % (SAVE * job.interval) == 0:
-                    recorder.save()
-        except UserError as error:  # positions that are not finite, atoms that coincide
-            stopped = str(error)
+            except UserError as error:  # positions that are not finite, atoms that coincide
+                stopped = str(error)
+                break
+            recorder.record()
+            stopped = why_stop(atoms, job.stop_above, job.max_force)
+            if simulation.step % (SAVE * job.interval) == 0:
+                recorder.save()
     write_outcome(job.folder, Outcome(simulation.step, stopped))
 
 
