@@ -106,5 +106,8 @@ def describe(value: Any) -> Any:
     return found
 
 
-Results = Annotated[dict[str, Result], BeforeValidator(describe)]
+Results = Annotated[
+    dict[str, Result],
+    BeforeValidator(describe, json_schema_input_type=str | list[str] | dict[str, Result | None]),
+]
 """Results by name."""

@@ -17,6 +17,7 @@ from pet_mlip.cli.info import info
 from pet_mlip.cli.lammps import app as lammps
 from pet_mlip.cli.learn import learn
 from pet_mlip.cli.md import md
+from pet_mlip.cli.schema import schema
 from pet_mlip.cli.train import train
 from pet_mlip.cli.uncertainty import uncertainty
 from pet_mlip.errors import UserError
@@ -31,6 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("train")(train)
+app.command("schema")(schema)
 app.command("eval")(evaluate)
 app.command("export")(export)
 app.command("convert")(convert)

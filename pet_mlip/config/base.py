@@ -16,6 +16,12 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def exactly_one(*names: str) -> ConfigDict:
+    """What a section's JSON schema says of keys of which one must be given."""
+    given: list[Any] = [{"required": [n], "properties": {n: {"type": "string"}}} for n in names]
+    return ConfigDict(json_schema_extra={"oneOf": given})
+
+
 def defaults(section: type[SectionT]) -> SectionT:
     """The section with all its defaults (frozen, so that all configurations may share it)."""
     return section.model_validate({})
@@ -44,10 +50,10 @@ def _seconds(value: Any) -> Any:
     return sum(weight * float(part) for weight, part in zip(weights, parts, strict=False))
 
 
-Files = Annotated[list[str], BeforeValidator(as_list)]
+Files = Annotated[list[str], BeforeValidator(as_list, json_schema_input_type=str | list[str])]
 """One file name or a list of them."""
 
-Seconds = Annotated[float, BeforeValidator(_seconds)]
+Seconds = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=float | str)]
 """A time span in seconds, written as a number or ``HH:MM:SS``."""
 
 Int = Annotated[int, BeforeValidator(_number)]

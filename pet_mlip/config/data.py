@@ -99,12 +99,18 @@ def _test_sets(value: Any) -> Any:
     return value
 
 
-TestSets = Annotated[dict[str, Files], BeforeValidator(_test_sets)]
+TestSets = Annotated[
+    dict[str, Files],
+    BeforeValidator(_test_sets, json_schema_input_type=str | list[str] | dict[str, Files]),
+]
 Baseline = Annotated[
     Literal["auto", "isolated_atoms", "least_squares", "keep"] | dict[str, Float],
     BeforeValidator(_baseline),
 ]
-Validation = Annotated[float | list[str], BeforeValidator(_validation)]
+Validation = Annotated[
+    float | list[str],
+    BeforeValidator(_validation, json_schema_input_type=float | str | list[str]),
+]
 
 
 class DataConfig(Section):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from pet_mlip.config.base import Float, Int, Seconds, Section, as_list, defaults
 
 Part = Literal["embeddings", "layers", "heads", "backbone"]
-Parts = Annotated[list[Part], BeforeValidator(as_list)]
+Parts = Annotated[list[Part], BeforeValidator(as_list, json_schema_input_type=Part | list[Part])]
 """One part of the network or a list of them."""
 
 
@@ -70,6 +70,10 @@ class LossConfig(Section):
 
 class TrainingConfig(Section):
     """How the weights are optimised, for how long, and on what."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["epochs"]}, {"required": ["max_time"]}]}
+    )
 
     epochs: Int | None = Field(None, gt=0, description="Passes through the training set, or null.")
     max_time: Seconds | None = Field(

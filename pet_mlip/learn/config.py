@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from pet_mlip.config.base import Files, Float, Int, Seconds, Section, defaults
+from pet_mlip.config.base import Files, Float, Int, Seconds, Section, defaults, exactly_one
 from pet_mlip.config.data import Baseline, TestSets
 from pet_mlip.config.load import apply_override, read_yaml, validate_as
 from pet_mlip.config.reference import reference_of
@@ -25,12 +25,18 @@ def _as_numbers(value: Any) -> Any:
     return [value] if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-Numbers = Annotated[list[Float], BeforeValidator(_as_numbers), Field(min_length=1)]
+Numbers = Annotated[
+    list[Float],
+    BeforeValidator(_as_numbers, json_schema_input_type=float | list[float]),
+    Field(min_length=1),
+]
 """One number or a list of them."""
 
 
 class DaskConfig(Section):
     """A cluster that computes labels: one that is running, or one that is started."""
+
+    model_config = exactly_one("address", "cluster")
 
     address: str | None = Field(
         None, description="Of a running scheduler, as in tcp://10.0.0.1:8786."
@@ -56,6 +62,8 @@ class DaskConfig(Section):
 
 class ReferenceConfig(Section):
     """Where energies and forces come from: an ASE calculator, or any command."""
+
+    model_config = exactly_one("calculator", "command")
 
     calculator: str | None = Field(
         None,
@@ -135,8 +143,16 @@ class FirstConfig(Section):
     )
 
 
+def _without_length(schema: dict[str, Any]) -> None:
+    """Take what gives a training its length out of a JSON schema."""
+    for name in ("epochs", "max_time"):
+        schema["properties"][name] = {"type": "null"}
+
+
 class LearnTraining(TrainingConfig):
     """How each training is done: as the section training of a training, but for its length."""
+
+    model_config = ConfigDict(json_schema_extra=_without_length)
 
     steps: Int = Field(
         1500,
