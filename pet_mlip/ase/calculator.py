@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
-from numpy.typing import NDArray
 
 from pet_mlip.ase.checks import State, check_atoms, electronic_state
 from pet_mlip.ase.committee import Committee
 from pet_mlip.ase.engine import Engine, Ints, Output, join
+from pet_mlip.ase.hessian import REACH, Floats, compute_hessian
 from pet_mlip.ase.loading import Model, open_models
 from pet_mlip.ase.neighbours import Edges, SkinNeighbours, sorted_edges
 from pet_mlip.ase.results import (
@@ -417,9 +417,7 @@ class PETCalculator(Calculator):
             known = ", ".join(self.implemented_properties)
             raise PropertyNotImplementedError(f"{unknown} are not among the properties {known}.")
 
-    def compute_features(
-        self, structures: Sequence[Atoms], max_atoms: int = 2000
-    ) -> list[NDArray[np.float64]]:
+    def compute_features(self, structures: Sequence[Atoms], max_atoms: int = 2000) -> list[Floats]:
         """Compute a vector for each atom that tells environments of one element apart.
 
         They are the last features, measured by what the training data say of them: the length of an
@@ -437,13 +435,44 @@ class PETCalculator(Calculator):
             UserError: The model does not know its uncertainty; or as for `compute_batch`.
         """
         self.require_uncertainty()
-        found: list[NDArray[np.float64]] = []
+        found: list[Floats] = []
         with self._lock:
             for group in split(structures, max_atoms):
                 for output in self._outputs_of(group, ["energies_uncertainty"], len(found)):
                     assert output.uncertainty is not None
                     found.append(output.uncertainty.vectors)
         return found
+
+    def get_hessian(self, atoms: Atoms, indices: Sequence[int] | None = None) -> Floats:
+        """Compute the second derivatives of the energy over positions.
+
+        In float64, whatever the model's precision is, and whatever the constraints are. Periodic
+        images move together (the wave vector is zero).
+
+        Args:
+            atoms: The structure.
+            indices: Atoms whose rows and columns are computed; by default all.
+
+        Returns:
+            d2E/dr_a dr_b in eV/Å^2, (3n, 3n), for `VibrationsData.from_2d` or Sella.
+
+        Raises:
+            UserError: As for `calculate`; or indices are none of atoms; or energies are those of
+                random orientations.
+        """
+        if isinstance(self.engine, RandomRotation):
+            raise UserError("An energy in a random orientation has no second derivatives.")
+        check_atoms(atoms, self.metadata.species)
+        chosen = check_indices(indices, len(atoms))
+        with self._lock:
+            reach = self.metadata.cutoff + REACH
+            device = self._model.model.device
+            edges = sorted_edges(atoms.positions, atoms.cell.array, atoms.pbc, reach, device)
+            electronic = self._per_atom([self._electronic_state(atoms)], [atoms])
+            engine: Any = self._model.in_float64()
+            if isinstance(engine, Engine):
+                engine = self.symmetrization.engine(engine)
+            return compute_hessian(engine, atoms.numbers, edges, electronic, chosen)
 
     def _compute_group(
         self, group: Sequence[Atoms], properties: Sequence[str], first: int
@@ -506,6 +535,21 @@ def check_number(name: str, value: Any, what: str, whole: bool = False, smallest
     is_number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
     if not is_number or not smallest <= float(value) < math.inf:
         raise UserError(f"{name} is {what}, not {value!r}.")
+
+
+def check_indices(indices: Sequence[int] | None, n_atoms: int) -> Ints:
+    """Return the places of atoms, none of them twice; raise a UserError if that is not so."""
+    if indices is None:
+        return np.arange(n_atoms)
+    chosen = np.asarray(indices)
+    if chosen.dtype == bool and chosen.shape == (n_atoms,):
+        chosen = np.flatnonzero(chosen)
+    if chosen.ndim != 1 or (chosen.size > 0 and not np.issubdtype(chosen.dtype, np.integer)):
+        raise UserError("indices is a list of places of atoms, such as [0, 1].")
+    places = np.where(chosen < 0, chosen + n_atoms, chosen).astype(np.int64)
+    if ((places < 0) | (places >= n_atoms)).any() or len(np.unique(places)) < len(places):
+        raise UserError(f"indices must be different places among the {n_atoms} atoms.")
+    return places
 
 
 def split(structures: Iterable[Atoms], max_atoms: int) -> Iterator[list[Atoms]]:

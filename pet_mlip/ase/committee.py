@@ -63,6 +63,10 @@ class Committee:
             deviation,
         )
 
+    def in_float64(self) -> Committee:
+        """Return a committee of the same models that evaluates them in float64."""
+        return Committee([engine.in_float64() for engine in self.engines])
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Committee:
         return Committee(self.engines)  # nothing ever changes a loaded model
 

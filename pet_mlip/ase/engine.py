@@ -129,6 +129,10 @@ class Engine:
             energies.cpu().numpy(), n_frames.cpu().numpy(), forces, virials, others, deviation
         )
 
+    def in_float64(self) -> Engine:
+        """Return an engine of the same model that evaluates the network in float64."""
+        return Engine(self.model.in_float64(), self.chunk_size)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Engine:
         # Nothing ever changes a loaded model, so that copies share it.
         return Engine(self.model, self.chunk_size)

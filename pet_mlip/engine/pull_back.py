@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pet_mlip.network.functions import once_differentiable
+
 
 def pull_back(
     outputs: list[Tensor],
@@ -56,7 +58,7 @@ class _PullBack(torch.autograd.Function):
         )
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *vectors: Tensor) -> tuple[Any, ...]:
         with torch.enable_grad():
             given = [torch.zeros_like(x, requires_grad=True) for x in ctx.outputs]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pet_mlip.engine.potential import Potential
 from pet_mlip.engine.precision import (
+    ROUNDING,
     Precision,
     choose_precision,
     dtype_of,
@@ -128,6 +129,21 @@ class LoadedModel:
                 spin_multiplicity,
                 uncertainty,
             )
+
+    def in_float64(self) -> "LoadedModel":
+        """Return a copy whose network, with the same weights, is evaluated in float64.
+
+        Raises:
+            UserError: The network rounds, so that it has other weights by now.
+        """
+        if self.precision in ROUNDING:
+            raise UserError(
+                f"A model in {self.precision} has rounded weights; load it with dtype float32."
+            )
+        with torch.inference_mode(False):
+            module = deepcopy(self.module)
+            set_precision(module.potential.pet, "float64")
+        return LoadedModel(module, self.metadata, self.device, "float64")
 
     @contextmanager
     def _evaluation(self) -> Iterator[None]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pet_mlip.network.blocks import Tile
-from pet_mlip.network.functions import silu, silu_derivatives, silu_vjp
+from pet_mlip.network.functions import once_differentiable, silu, silu_derivatives, silu_vjp
 from pet_mlip.network.products import add_product
 
 
@@ -152,7 +152,7 @@ class _Average(torch.autograd.Function):
         return _average(shared, coordinates, rotated, weight, owner, tiles, False)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         shared, coordinates, rotated, weight, owner = ctx.saved_tensors
         n_places, width = shared.shape[1], shared.shape[2]
@@ -192,7 +192,7 @@ class _AverageVjp(torch.autograd.Function):
         return _average_vjp(grad, shared, coordinates, rotated, weight, owner, tiles, False)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, of_shared: Tensor, of_rotated: Tensor, of_weight: Tensor) -> Any:
         grad, shared, coordinates, rotated, weight, owner = ctx.saved_tensors
         n_places, width = shared.shape[1], shared.shape[2]

@@ -3,10 +3,34 @@
 Where autograd records, nothing is overwritten; elsewhere what nobody else reads is.
 """
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
 from torch import Tensor
+
+
+def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate the backward of a function whose derivative autograd must not differentiate again.
+
+    Torch's decorator of this name lets that pass, with a wrong result, where the incoming gradient
+    does not depend on anything.
+
+    Raises:
+        RuntimeError: With create_graph=True.
+    """
+
+    @wraps(backward)
+    def checked(ctx: Any, *grads: Tensor) -> Any:
+        if torch.is_grad_enabled():  # in a backward, if there is to be a graph of it
+            raise RuntimeError(
+                "autograd cannot differentiate this network twice; take differences of forces, as "
+                "PETCalculator.get_hessian does"
+            )
+        return backward(ctx, *grads)
+
+    return checked
 
 
 def silu(x: Tensor) -> Tensor:
@@ -43,7 +67,7 @@ class _SiluVjp(torch.autograd.Function):
         return torch.ops.aten.silu_backward(grad, x)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, given: Tensor) -> tuple[Tensor, Tensor]:
         grad, x = ctx.saved_tensors
         _, slope, curve = silu_derivatives(x)
@@ -129,7 +153,7 @@ class _Normalise(torch.autograd.Function):
         return normed, inverse
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, of_normed: Tensor, of_inverse: Tensor) -> tuple[Tensor, None]:
         normed, inverse = ctx.saved_tensors
         grad = _normalise_vjp(of_normed.clone(), normed, inverse, ctx.layer_norm)
@@ -149,7 +173,7 @@ class _NormaliseVjp(torch.autograd.Function):
         return _normalise_vjp(grad.clone(), normed, inverse, layer_norm)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, given: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         grad, normed, inverse = ctx.saved_tensors
         size = normed.shape[-1]
@@ -208,7 +232,7 @@ class _Gate(torch.autograd.Function):
         return torch.nn.functional.glu(x, dim=-1)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         return _gate_vjp(grad, *ctx.saved_tensors)
 
@@ -222,7 +246,7 @@ class _GateVjp(torch.autograd.Function):
         return _gate_vjp(grad, x)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, given: Tensor) -> tuple[Tensor, Tensor]:
         grad, x = ctx.saved_tensors
         value, level = x.chunk(2, dim=-1)

@@ -81,3 +81,13 @@ def test_gradients_of_a_loss_of_forces(architecture, ensemble):
     for a, b in zip(grads, wanted, strict=True):
         size = float(b.abs().max())
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9 * max(size, 1.0))
+
+
+@pytest.mark.parametrize("ensemble", ENSEMBLES)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_graph_of_the_gradient_is_refused(architecture, ensemble):
+    """It would lack what torch's own once_differentiable lets pass, and be wrong."""
+    potential = make_potential(architecture, ensemble)
+    graph = graph_of(potential, make_structures()["ethanol"])
+    with pytest.raises(RuntimeError, match="cannot differentiate this network twice"):
+        torch.autograd.grad(potential(graph).sum(), graph.edge_vectors, create_graph=True)
