@@ -19,7 +19,7 @@ from pet_mlip.ase.neighbours import Edges
 Floats = NDArray[np.float64]
 Forces = Callable[[Ints, Edges, Ints | None, bool], Output]
 
-STEP = 3e-5
+STEP = 1e-5
 """Displacements in Å: their squares and round-off over them are equally small."""
 REACH = 4 * STEP
 """By how much edges that displaced copies share must reach beyond the cutoff, in Å."""

@@ -13,6 +13,9 @@ from pet_mlip.learn.config import LearnConfig
 
 CONFIG, START = "config.yaml", "start.xyz"
 FREE = {
+    "start",  # the structures themselves are compared
+    "isolated_atoms",
+    "reference.files",
     "rounds",
     "test",
     "logging",

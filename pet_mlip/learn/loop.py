@@ -73,11 +73,28 @@ def learn(
     with hold(folder.path):
         folder.prepare(config, resume)
         if (folder / START).exists():
-            start = read_structures(folder / START)  # as they were
+            before = read_structures(folder / START)
+            if not _are_same(start, before):
+                raise UserError(
+                    f"The structures in start are not those that the learning in {folder.path} "
+                    f"began with, which are in {folder / START}; use these, or another --output."
+                )
+            start = before
         else:
             write_structures(folder / START, start)
         with log_to(folder / "learn.log", Console(stderr=True), LOG):
             return _Learning(config, folder, start).run()
+
+
+def _are_same(structures: Sequence[Atoms], others: Sequence[Atoms]) -> bool:
+    """Whether structures are equal, but for the digits that files keep."""
+    return len(structures) == len(others) and all(
+        np.array_equal(a.numbers, b.numbers)
+        and np.array_equal(a.pbc, b.pbc)
+        and np.allclose(a.positions, b.positions, rtol=0, atol=1e-6)
+        and np.allclose(a.cell.array, b.cell.array, rtol=0, atol=1e-6)
+        for a, b in zip(structures, others, strict=True)
+    )
 
 
 class _Learning:

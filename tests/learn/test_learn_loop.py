@@ -92,6 +92,15 @@ def test_a_finished_learning_is_neither_repeated_nor_overwritten(methanol):
     with pytest.raises(UserError, match=r"simulation.steps \(was 12, is 8\)"):
         tree["simulation"]["steps"] = 8
         learn(configuration(tree), out, resume=True)
+    other = methanol / "other"
+    other.mkdir()
+    elsewhere = methanol_tree(other)  # the same structure in another place
+    learn(configuration(elsewhere), out, resume=True)
+    moved = read(other / "start.xyz")
+    moved.rattle(0.1)
+    moved.write(other / "start.xyz")
+    with pytest.raises(UserError, match="are not those that the learning"):
+        learn(configuration(elsewhere), out, resume=True)
     with hold(out), pytest.raises(UserError, match="Another `pet-mlip learn` works"):
         learn(configuration(methanol_tree(methanol)), out, resume=True)
 
