@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import Enum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
@@ -15,6 +17,13 @@ if TYPE_CHECKING:
     from pet_mlip.ecse.hypers import SymmetrizationHypers
     from pet_mlip.engine.potential import Potential
     from pet_mlip.export import Orientations
+
+
+class Format(str, Enum):
+    """For whom a file is written."""
+
+    pet_mlip = "pet_mlip"
+    metatomic = "metatomic"
 
 
 def export(
@@ -35,6 +44,13 @@ def export(
             "the whole structure, which the ASE calculator then takes by default."
         ),
     ] = None,
+    format: Annotated[
+        Format,
+        typer.Option(
+            help="pet_mlip: for the ASE calculator and LAMMPS' pair_style pet of this package; "
+            "metatomic: for the interfaces of metatomic (ASE, LAMMPS, TorchSim, i-PI, PLUMED)."
+        ),
+    ] = Format.pet_mlip,
     force: Annotated[
         bool,
         typer.Option(help="Export with or without frames even if the training was the other way."),
@@ -45,6 +61,8 @@ def export(
     The file holds weights, code and metadata. It is compared with the model it was made of, and
     not written if their predictions differ.
     """
+    if format is Format.metatomic:
+        check_metatomic()
     from pet_mlip.export import save_model
     from pet_mlip.train.checkpoint import load_checkpoint
 
@@ -58,6 +76,9 @@ def export(
     check_writable(path.parent)
     potential, _, summary = load_checkpoint(checkpoint)
     potential, orientations = symmetrized(potential, symmetrization, force)
+    if format is Format.metatomic:
+        save_for_metatomic(path, potential, dtype, orientations)
+        return
     metadata = save_model(
         path, potential, dtype=dtype, training_summary=summary, orientations=orientations
     )
@@ -69,6 +90,39 @@ def export(
         f"{metadata.symmetrization['train']})",
     }
     stdout().print(pairs_table(f"Exported {path}", facts))
+
+
+def check_metatomic() -> None:
+    """Refuse to begin without the optional packages.
+
+    Raises:
+        UserError: They are not installed.
+    """
+    if find_spec("metatomic") is None or find_spec("metatensor") is None:
+        raise UserError(
+            "--format metatomic needs metatomic: install it with pip install 'pet-mlip[metatomic]'."
+        )
+
+
+def save_for_metatomic(
+    path: Path, potential: Potential, dtype: str, orientations: Orientations
+) -> None:
+    """Write a model for metatomic's interfaces.
+
+    Raises:
+        UserError: An average over orientations is asked for, which these do not take.
+    """
+    from pet_mlip.export.metatomic import save_metatomic
+
+    if orientations != "none":
+        raise UserError(
+            f"--symmetrization {orientations} is an average that metatomic's interfaces do not "
+            "take; leave it out to export the model as it is, which is not invariant."
+        )
+    save_metatomic(path, potential, dtype=dtype, name=path.stem)
+    outputs = "energy, energy_uncertainty" if potential.uncertainty.known() else "energy"
+    facts = {"outputs": outputs, "cutoff": f"{potential.cutoff:g} Å", "precision": dtype}
+    stdout().print(pairs_table(f"Exported {path} for metatomic", facts))
 
 
 def symmetrized(

@@ -101,6 +101,24 @@ class Potential(nn.Module):
             graph: Atoms and edges.
             frames: Of every atom; by default the ensemble's.
         """
+        return self.record(graph, frames, False)[0]
+
+    def record(
+        self, graph: Graph, frames: Frames | None, compute_last: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Evaluate atomic energies by operations that autograd records, of all atoms at once.
+
+        In TorchScript they are differentiable over ``graph.edge_vectors`` as often as one likes,
+        outside of it once. `evaluate` is faster, and takes less memory.
+
+        Args:
+            graph: Atoms and edges.
+            frames: Of every atom; by default the ensemble's.
+            compute_last: Whether to return last features.
+
+        Returns:
+            Energies in eV, (N,) float64; last features, (N, D), or (0, 0) if not asked for.
+        """
         inputs = self.preparation(graph)
         pieces = [Chunk(0, inputs.reach.atoms[0], 0, inputs.centre.shape[0])]
         plain = self.plain and frames is None
@@ -111,10 +129,20 @@ class Potential(nn.Module):
         size = self._block_size(radial, 0)
         harmonics = self.harmonics(inputs.vectors, inputs.distance, radial.dtype, size)
         no_members = weights.new_zeros(0, 0)
-        found = self.pet(
-            inputs, radial, harmonics, frames, plain, weights, False, 0, size, False, no_members
+        found: NetworkOutput = self.pet(
+            inputs,
+            radial,
+            harmonics,
+            frames,
+            plain,
+            weights,
+            False,
+            0,
+            size,
+            compute_last,
+            no_members,
         )
-        return self._add_baseline(found.energies, inputs)
+        return self._add_baseline(found.energies, inputs), found.last
 
     def evaluate(
         self,

@@ -190,12 +190,14 @@ class _NormaliseVjp(torch.autograd.Function):
 def gate(x: Tensor) -> tuple[Tensor, Tensor]:
     """Compute v sigmoid(g) of x = (v, g) in the last dimension, (..., F) of (..., 2 F).
 
-    Also returns what `gate_vjp` needs, (..., 2 F): x where autograd records, elsewhere the
-    derivatives over v and g.
+    Also returns what `gate_vjp` needs, (..., 2 F): x where autograd records (in TorchScript for its
+    own use only, since `gate_vjp` is not called then), elsewhere the derivatives over v and g.
     """
     if not torch.jit.is_scripting() and torch.is_grad_enabled():
         found: Tensor = _Gate.apply(x)  # type: ignore[no-untyped-call]
         return found, x
+    if torch.is_grad_enabled():
+        return torch.nn.functional.glu(x, dim=-1), x
     width = x.shape[-1] // 2
     level = torch.sigmoid(x[..., width:])
     hidden = x[..., :width] * level
