@@ -17,6 +17,7 @@ from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.engine.potential import Potential
 from pet_mlip.export import save_model
 from pet_mlip.graph.hypers import PETHypers
+from pet_mlip.learn.config import load_learn_config
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -57,12 +58,15 @@ def model_file(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         "docs/finetuning.md",
         "docs/metatrain.md",
         "docs/uncertainty.md",
+        "docs/engines.md",
         "README.md",
     ],
 )
 def test_python_blocks_run(page: str, model_file: Path) -> None:
     found = blocks((ROOT / page).read_text(encoding="utf-8"), "python")
     assert found
+    if page == "docs/engines.md":
+        pytest.importorskip("metatomic_ase")
     namespace: dict[str, object] = {}
     for block in found:
         exec(compile(block, page, "exec"), namespace)
@@ -80,6 +84,17 @@ def test_the_exported_file_runs_as_documented(model_file: Path) -> None:
     }
     exec(compile(block, "export.md", "exec"), namespace)
     assert namespace["energies"].shape == (2,)  # type: ignore[attr-defined]
+
+
+def test_the_learning_of_the_guide_loads(tmp_path: Path) -> None:
+    text = (DOCS / "learning.md").read_text(encoding="utf-8")
+    first, *references = blocks(text, "yaml")
+    assert len(references) == 2
+    (tmp_path / "learn.yaml").write_text(first)
+    assert load_learn_config(tmp_path / "learn.yaml").selection.structures == 30
+    for block in references:
+        (tmp_path / "learn.yaml").write_text(f"start: a.xyz\n{block}")
+        assert load_learn_config(tmp_path / "learn.yaml").reference.files
 
 
 @pytest.mark.parametrize("page", ["training.md", "finetuning.md", "metatrain.md"])
