@@ -67,6 +67,7 @@ def test_python_blocks_run(page: str, model_file: Path) -> None:
     assert found
     if page == "docs/engines.md":
         pytest.importorskip("metatomic_ase")
+        pytest.importorskip("dftd3")
     namespace: dict[str, object] = {}
     for block in found:
         exec(compile(block, page, "exec"), namespace)

@@ -1,0 +1,75 @@
+"""Dispersion beside the model: what docs/engines.md says of it is the same in ASE and in LAMMPS."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+from ase.calculators.mixing import SumCalculator
+from ase.io import read
+from ase.io.lammpsdata import write_lammps_data
+from model_tools import make_potential
+
+from pet_mlip import PETCalculator
+from pet_mlip.export import save_model
+
+dftd3 = pytest.importorskip("dftd3.ase")
+pytestmark = pytest.mark.usefixtures("plugin")
+
+DECK = """units metal
+atom_style atomic
+read_data a.data
+pair_style hybrid/overlay pet dispersion/d3 bj pbe 31.75 21.17
+neigh_modify one 20000 page 200000
+pair_coeff * * pet model.pt {elements}
+pair_coeff * * dispersion/d3 {elements}
+dump 1 all custom 1 forces.dump id element x y z fx fy fz
+dump_modify 1 sort id element {elements} format float %.10f
+thermo_modify format float %.10f
+run 0
+variable e equal pe
+print "energy ${{e}}" file energy.txt
+"""
+
+
+def two_molecules():
+    atoms = molecule("CH3CH2OH")
+    other = molecule("H2O")
+    other.positions += [0, 0, 5]
+    atoms += other
+    atoms.rattle(0.05, seed=1)
+    atoms.center(vacuum=30)
+    atoms.pbc = True
+    return atoms
+
+
+def silica():
+    atoms = bulk("SiO", "zincblende", a=4.4, cubic=True)
+    atoms.rattle(0.05, seed=1)
+    return atoms
+
+
+@pytest.mark.parametrize("make", [two_molecules, silica])
+def test_lammps_and_ase_agree(tmp_path, make):
+    save_model(tmp_path / "model.pt", make_potential(), dtype="float64")
+    atoms = make()
+    pet = PETCalculator(tmp_path / "model.pt")
+    alone = pet.get_potential_energy(atoms)
+    atoms.calc = SumCalculator([pet, dftd3.DFTD3(method="PBE", damping="d3bj")])
+    dispersion = atoms.get_potential_energy() - alone
+    elements = sorted(set(atoms.get_chemical_symbols()))
+    write_lammps_data(
+        tmp_path / "a.data", atoms, specorder=elements, masses=True, atom_style="atomic"
+    )
+    (tmp_path / "in.d3").write_text(DECK.format(elements=" ".join(elements)))
+    command = [Path(sys.executable).parent / "pet-mlip", "lammps", "run", "-in", "in.d3"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+    energy = float((tmp_path / "energy.txt").read_text().split()[1])
+    found = read(tmp_path / "forces.dump", format="lammps-dump-text")
+    # The two programs differ in cutoffs and in constants of D3 itself.
+    assert energy - alone == pytest.approx(dispersion, rel=2e-3)
+    size = np.abs(atoms.calc.mixer.calcs[1].get_forces(atoms)).max()
+    np.testing.assert_allclose(found.get_forces(), atoms.get_forces(), atol=5e-3 * size)
