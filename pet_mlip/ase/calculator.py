@@ -16,7 +16,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
-from pet_mlip.ase.checks import State, check_atoms, electronic_state
+from pet_mlip.ase.checks import State, check_atoms, check_indices, electronic_state
 from pet_mlip.ase.committee import Committee
 from pet_mlip.ase.engine import Engine, Ints, Output, join
 from pet_mlip.ase.hessian import REACH, Floats, compute_hessian
@@ -535,21 +535,6 @@ def check_number(name: str, value: Any, what: str, whole: bool = False, smallest
     is_number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
     if not is_number or not smallest <= float(value) < math.inf:
         raise UserError(f"{name} is {what}, not {value!r}.")
-
-
-def check_indices(indices: Sequence[int] | None, n_atoms: int) -> Ints:
-    """Return the places of atoms, none of them twice; raise a UserError if that is not so."""
-    if indices is None:
-        return np.arange(n_atoms)
-    chosen = np.asarray(indices)
-    if chosen.dtype == bool and chosen.shape == (n_atoms,):
-        chosen = np.flatnonzero(chosen)
-    if chosen.ndim != 1 or (chosen.size > 0 and not np.issubdtype(chosen.dtype, np.integer)):
-        raise UserError("indices is a list of places of atoms, such as [0, 1].")
-    places = np.where(chosen < 0, chosen + n_atoms, chosen).astype(np.int64)
-    if ((places < 0) | (places >= n_atoms)).any() or len(np.unique(places)) < len(places):
-        raise UserError(f"indices must be different places among the {n_atoms} atoms.")
-    return places
 
 
 def split(structures: Iterable[Atoms], max_atoms: int) -> Iterator[list[Atoms]]:

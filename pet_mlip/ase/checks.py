@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
+from numpy.typing import NDArray
 
 from pet_mlip.data.neighbours import neighbour_list
 from pet_mlip.errors import UserError
@@ -87,3 +88,18 @@ def explain_not_finite(atoms: Atoms, where: str = "the structure") -> UserError:
         f"The model's prediction for {where} is not finite; check its geometry, and evaluate it "
         'with dtype="float64".'
     )
+
+
+def check_indices(indices: Sequence[int] | None, n_atoms: int) -> NDArray[np.int64]:
+    """Return the places of atoms, none of them twice; raise a UserError if that is not so."""
+    if indices is None:
+        return np.arange(n_atoms)
+    chosen = np.asarray(indices)
+    if chosen.dtype == bool and chosen.shape == (n_atoms,):
+        chosen = np.flatnonzero(chosen)
+    if chosen.ndim != 1 or (chosen.size > 0 and not np.issubdtype(chosen.dtype, np.integer)):
+        raise UserError("indices is a list of places of atoms, such as [0, 1].")
+    places = np.where(chosen < 0, chosen + n_atoms, chosen).astype(np.int64)
+    if ((places < 0) | (places >= n_atoms)).any() or len(np.unique(places)) < len(places):
+        raise UserError(f"indices must be different places among the {n_atoms} atoms.")
+    return places

@@ -164,6 +164,12 @@ class LearnTraining(TrainingConfig):
         description="Whether a round's training starts from the weights of the round before, or "
         "from random ones (or init_from).",
     )
+    ema_decay: Float = Field(
+        0.99,
+        ge=0,
+        lt=1,
+        description="As in a training, whose default is that of longer ones.",
+    )
     validation: Float = Field(
         0.15, gt=0, lt=1, description="Part of each round's labels that validation gets."
     )

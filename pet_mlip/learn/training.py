@@ -76,7 +76,11 @@ def training_config(
     if batch_size == "auto":
         batch_size = default_batch_size(sizes)
     epochs = math.ceil(wanted.steps / math.ceil(len(sizes) / batch_size))
-    update: dict[str, Any] = {"batch_size": batch_size, "epochs": epochs}
+    update: dict[str, Any] = {
+        "batch_size": batch_size,
+        "epochs": epochs,
+        "ema_decay": wanted.ema_decay,
+    }
     if "validate_every" not in wanted.model_fields_set:
         update["validate_every"] = max(1, epochs // VALIDATIONS)
     if wanted.warm_start and number > 0:
