@@ -73,15 +73,18 @@ def _workers(
 
 def _keep(future: Future[Atoms], folder: Path, k: int, reference: ReferenceConfig) -> None:
     """Write one label, or why there is none."""
+    reason = ""
     try:
-        write_structures(_labelled(folder, k), [future.result()])
-        return
+        labelled = future.result()
     except UserError as error:
         reason = str(error)
     except TimeoutError:
         reason = f"it took longer than {reference.timeout:g} s"
     except Exception as error:  # a process that died, a cluster that lost one
         reason = f"its process ended: {type(error).__name__}: {' '.join(str(error).split())}"
+    if not reason:
+        write_structures(_labelled(folder, k), [labelled])
+        return
     write_text(_reason(folder, k), reason + "\n")
     LOG.warning("%s: no label: %s", folder / f"{k:04d}", reason)
 

@@ -118,6 +118,8 @@ class _Learning:
             facts = self.do_round(number, correction)
             correction = facts["correction"]
             if facts["passed"]:
+                # Once more, if the program was killed before it was written.
+                write_report(self.config, self.folder, number)
                 LOG.info("Round %d passed: %s", number, self.folder / "model.pt")
                 return True
         LOG.warning(
@@ -293,7 +295,11 @@ def correction_by(labelled: Sequence[Atoms]) -> float:
     """
     errors = np.concatenate([a.get_forces() - a.arrays["predicted_forces"] for a in labelled])
     expected = np.concatenate([a.arrays["forces_uncertainty"] for a in labelled])
-    return max(float(np.sqrt(np.mean(errors**2) / np.mean(expected**2))), 1.0)
+    # By symmetry there may be no forces at all.
+    smallest = 1e-6
+    return max(
+        float(np.sqrt(np.mean(errors**2)) / max(np.sqrt(np.mean(expected**2)), smallest)), 1.0
+    )
 
 
 def _candidate(atoms: Atoms, job: Job, number: int) -> Atoms:
