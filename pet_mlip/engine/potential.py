@@ -101,6 +101,20 @@ class Potential(nn.Module):
             graph: Atoms and edges.
             frames: Of every atom; by default the ensemble's.
         """
+        return self.record(graph, frames, False).energies
+
+    def record(self, graph: Graph, frames: Frames | None, compute_last: bool) -> Evaluation:
+        """Evaluate energies and other results, for autograd to differentiate any of them.
+
+        This is for callers who differentiate by autograd, and holds all activations; `evaluate` has
+        the gradient of one weighted sum of the energies. In TorchScript derivatives of any order
+        are right, in Python the first is.
+
+        Args:
+            graph: Atoms and edges; the results are differentiable in ``graph.edge_vectors``.
+            frames: Of every atom; None for the ensemble's.
+            compute_last: Whether to return last features.
+        """
         inputs = self.preparation(graph)
         pieces = [Chunk(0, inputs.reach.atoms[0], 0, inputs.centre.shape[0])]
         plain = self.plain and frames is None
@@ -111,10 +125,24 @@ class Potential(nn.Module):
         size = self._block_size(radial, 0)
         harmonics = self.harmonics(inputs.vectors, inputs.distance, radial.dtype, size)
         no_members = weights.new_zeros(0, 0)
-        found = self.pet(
-            inputs, radial, harmonics, frames, plain, weights, False, 0, size, False, no_members
+        found: NetworkOutput = self.pet(
+            inputs,
+            radial,
+            harmonics,
+            frames,
+            plain,
+            weights,
+            False,
+            0,
+            size,
+            compute_last,
+            no_members,
         )
-        return self._add_baseline(found.energies, inputs)
+        n_frames = count_frames(frames, inputs.reach.atoms[0])
+        energies = self._add_baseline(found.energies, inputs)
+        results = self._in_units(found.results, inputs)
+        nothing: list[Tensor] = []
+        return Evaluation(energies, nothing, n_frames, results, found.last, [nothing])
 
     def evaluate(
         self,

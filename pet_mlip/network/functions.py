@@ -172,6 +172,8 @@ def gate(x: Tensor) -> tuple[Tensor, Tensor]:
     if not torch.jit.is_scripting() and torch.is_grad_enabled():
         found: Tensor = _Gate.apply(x)  # type: ignore[no-untyped-call]
         return found, x
+    if torch.is_grad_enabled():  # in TorchScript, which has no functions of its own
+        return torch.nn.functional.glu(x, dim=-1), x
     width = x.shape[-1] // 2
     level = torch.sigmoid(x[..., width:])
     hidden = x[..., :width] * level
