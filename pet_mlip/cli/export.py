@@ -16,13 +16,28 @@ if TYPE_CHECKING:
     from pet_mlip.engine.potential import Potential
     from pet_mlip.export import Orientations
 
+SUFFIXES = {"torchscript": ".pt", "metatomic": ".metatomic.pt"}
+"""Of the files of each format."""
+
 
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a training (.ckpt).")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File to write; by default CHECKPOINT with .pt."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write; by default CHECKPOINT with .pt, or .metatomic.pt.",
+        ),
     ] = None,
+    file_format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="torchscript, for this package's calculator and LAMMPS' pair_style pet, or "
+            "metatomic, for its interfaces to ASE, TorchSim, i-PI, PLUMED and LAMMPS.",
+        ),
+    ] = "torchscript",
     dtype: Annotated[str, typer.Option(help="Precision of the network: float32 or float64.")] = (
         "float32"
     ),
@@ -48,19 +63,31 @@ def export(
     from pet_mlip.export import save_model
     from pet_mlip.train.checkpoint import load_checkpoint
 
+    if file_format not in SUFFIXES:
+        raise UserError(f"--format {file_format} is not known; use {' or '.join(SUFFIXES)}.")
+    if file_format == "metatomic":
+        from pet_mlip.interfaces.metatomic import save_metatomic
     if dtype not in ("float32", "float64"):
         raise UserError(f"--dtype {dtype} is not known; use float32 or float64.")
     refuse_metatrain(checkpoint)
-    path = output or checkpoint.with_suffix(".pt")
+    path = output or checkpoint.with_suffix(SUFFIXES[file_format])
     if path.exists() and checkpoint.exists() and path.samefile(checkpoint):
         raise UserError(f"{path} is the checkpoint itself; give another --output.")
     check_replaceable(path)
     check_writable(path.parent)
     potential, _, summary = load_checkpoint(checkpoint)
     potential, orientations = symmetrized(potential, symmetrization, force)
-    metadata = save_model(
-        path, potential, dtype=dtype, training_summary=summary, orientations=orientations
-    )
+    if file_format == "metatomic":
+        if orientations != "none":
+            raise UserError(
+                f"--symmetrization {orientations} is an average that this package's calculator "
+                "takes, and metatomic's engines do not: leave it out, or leave out --format."
+            )
+        metadata = save_metatomic(path, potential, dtype=dtype, training_summary=summary)
+    else:
+        metadata = save_model(
+            path, potential, dtype=dtype, training_summary=summary, orientations=orientations
+        )
     facts = {
         "parameters": metadata.n_parameters,
         "cutoff": f"{metadata.cutoff:g} Å",

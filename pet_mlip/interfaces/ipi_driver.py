@@ -147,9 +147,10 @@ def read_template(path: str, periodic: bool | None) -> Atoms:
         UserError: The file cannot be read, or nobody said whether the structure is periodic.
     """
     try:
-        atoms = read(path)
+        atoms = read(path, -1)
     except Exception as error:  # every format has its own
         raise UserError(f"{path}: ASE cannot read the template ({error}).") from error
+    assert isinstance(atoms, Atoms)
     if periodic is not None:
         atoms.pbc = periodic
     elif not atoms.pbc.any():

@@ -182,4 +182,3 @@ def of_system(name: str, value: float) -> TensorMap:
         Labels.range(name, 1),
     )
     return TensorMap(Labels.range("_", 1), [block])
-

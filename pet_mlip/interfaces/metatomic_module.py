@@ -112,8 +112,9 @@ class MetatomicModule(nn.Module):
             samples = atoms
             if kind == "system":
                 samples = whole
-                nothing = values.new_zeros([len(systems)] + values.shape[1:])
-                values = nothing.index_add(0, owner, values)
+                size = list(values.shape)
+                size[0] = len(systems)
+                values = values.new_zeros(size).index_add(0, owner, values)
             if name == "energy_uncertainty":
                 values = torch.linalg.vector_norm(values, dim=1)
             found[name] = labelled(label, values, samples)

@@ -126,9 +126,12 @@ class PETModel(ModelInterface):
         numbers = state.atomic_numbers.cpu().numpy()
         pbc = np.broadcast_to(torch.as_tensor(state.pbc).cpu().numpy(), 3)
         infos = self.infos(state, len(cells))
+        # Atoms stand in the order of their systems.
+        ends = np.searchsorted(owner, np.arange(len(cells)), side="right")
+        own = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
         return [
-            Atoms(numbers[owner == k], positions[owner == k], cell=cell, pbc=pbc, info=info)
-            for k, (cell, info) in enumerate(zip(cells, infos, strict=True))
+            Atoms(numbers[k], positions[k], cell=cell, pbc=pbc, info=info)
+            for k, cell, info in zip(own, cells, infos, strict=True)
         ]
 
     def infos(self, state: SimState, n_systems: int) -> list[dict[str, Any]]:
