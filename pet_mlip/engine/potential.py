@@ -107,8 +107,8 @@ class Potential(nn.Module):
         """Evaluate energies and other results, for autograd to differentiate any of them.
 
         This is for callers who differentiate by autograd, and holds all activations; `evaluate` has
-        the gradient of one weighted sum of the energies. In TorchScript derivatives of any order
-        are right, in Python the first is.
+        the gradient of one weighted sum of the energies. The first two derivatives are right in
+        TorchScript, the first one in Python.
 
         Args:
             graph: Atoms and edges; the results are differentiable in ``graph.edge_vectors``.

@@ -102,7 +102,7 @@ def known_unit(result: Result) -> str:
     """The unit of a result, or none where metatomic does not know it: numbers are ours then."""
     try:
         unit_conversion_factor(result.unit, result.unit)
-    except RuntimeError:
+    except (ValueError, RuntimeError):
         return ""
     return result.unit
 

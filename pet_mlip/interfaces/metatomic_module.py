@@ -15,7 +15,7 @@ PREFIX = "pet_mlip::"
 
 
 class MetatomicModule(nn.Module):
-    """Energies and other results of systems, differentiable as often as an engine likes.
+    """Energies and other results of systems, differentiable twice.
 
     Metatomic's engines take forces, stresses and whatever else they need by differentiating what
     this returns, of all atoms or of some, with any weights. Nothing here is therefore detached from
