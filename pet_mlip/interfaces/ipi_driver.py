@@ -128,10 +128,13 @@ class PETDriver(Dummy_driver):
             raise UserError("i-PI's cell spans no volume: give one, a large one for a molecule.")
         virial = -bead.get_volume() * voigt_6_to_full_3x3_stress(result["stress"])
         extras = {name: np.asarray(result[name]).tolist() for name in self.extras}
+        hartree = unit_to_internal("energy", "electronvolt", 1.0)
+        # i-PI rounds its unit of forces to seven digits, so that they would be no exact derivative.
+        of_forces = hartree / unit_to_internal("length", "angstrom", 1.0)
         return (
-            float(unit_to_internal("energy", "electronvolt", result["energy"])),
-            unit_to_internal("force", "ev/ang", result["forces"]),
-            unit_to_internal("energy", "electronvolt", virial),
+            hartree * result["energy"],
+            of_forces * result["forces"],
+            hartree * virial,
             json.dumps(extras) if extras else "",
         )
 

@@ -2,17 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms, units
 from ase.build import bulk
 from model_tools import SPECIES, make_potential, rattled, structures
 
-torch = pytest.importorskip("torch")
 pytest.importorskip("metatomic.torch")
 pytest.importorskip("metatomic_ase")
 
-import vesin.metatomic  # noqa: E402
-from metatensor.torch import Labels, TensorBlock, TensorMap  # noqa: E402
-from metatomic.torch import (  # noqa: E402
+import vesin.metatomic
+from metatensor.torch import Labels, TensorBlock, TensorMap
+from metatomic.torch import (
     AtomisticModel,
     ModelEvaluationOptions,
     ModelOutput,
@@ -20,15 +20,15 @@ from metatomic.torch import (  # noqa: E402
     load_atomistic_model,
     read_model_metadata,
 )
-from metatomic.torch.heat_flux import HeatFlux  # noqa: E402
-from metatomic_ase import MetatomicCalculator  # noqa: E402
+from metatomic.torch.heat_flux import HeatFlux
+from metatomic_ase import MetatomicCalculator
 
-from pet_mlip.data.neighbours import neighbour_list  # noqa: E402
-from pet_mlip.engine.potential import Potential  # noqa: E402
-from pet_mlip.errors import UserError  # noqa: E402
-from pet_mlip.interfaces import metatomic  # noqa: E402
-from pet_mlip.interfaces.metatomic import capabilities, save_metatomic  # noqa: E402
-from pet_mlip.interfaces.metatomic_module import MetatomicModule  # noqa: E402
+from pet_mlip.data.neighbours import neighbour_list
+from pet_mlip.engine.potential import Potential
+from pet_mlip.errors import UserError
+from pet_mlip.interfaces import metatomic
+from pet_mlip.interfaces.metatomic import capabilities, save_metatomic
+from pet_mlip.interfaces.metatomic_module import MetatomicModule
 
 STRUCTURES = [name for name in structures() if name != "atom"]
 UNCHARGED = ["ensemble", "plain", "adaptive"]
