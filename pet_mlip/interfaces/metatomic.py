@@ -76,7 +76,12 @@ def save_metatomic(
 
 def capabilities(potential: Potential) -> ModelCapabilities:
     """What the model can compute, in metatomic's words."""
-    outputs = {"energy": ModelOutput(unit="eV", sample_kind="atom", description="energy")}
+    outputs = {
+        "energy": ModelOutput(unit="eV", sample_kind="atom", description="energy"),
+        "feature": ModelOutput(
+            unit="", sample_kind="atom", description="invariant features that the energy is read of"
+        ),
+    }
     if potential.uncertainty.known():
         outputs["energy_uncertainty"] = ModelOutput(
             unit="eV", sample_kind="atom", description="standard deviation of the energy"

@@ -76,8 +76,8 @@ class MetatomicModule(nn.Module):
         found: Dict[str, TensorMap] = {}  # noqa: UP006
         if len(outputs) == 0 or len(systems) == 0:
             return found
-        with_uncertainty = "energy_uncertainty" in outputs
-        evaluation = self.evaluate(self.graph(systems), with_uncertainty)
+        compute_last = "energy_uncertainty" in outputs or "feature" in outputs
+        evaluation = self.evaluate(self.graph(systems), compute_last)
         device = evaluation.energies.device
         n_atoms = torch.tensor([len(system) for system in systems]).to(device)
         owner = torch.repeat_interleave(n_atoms)
@@ -99,31 +99,22 @@ class MetatomicModule(nn.Module):
             kind = output.sample_kind
             if kind != "atom" and kind != "system":
                 raise ValueError(f"pet_mlip has '{name}' of atoms and systems, not of '{kind}'")
-            label = "energy" if name == "energy_uncertainty" else name.split("::")[-1]
-            if name == "energy":
-                values = evaluation.energies
-            elif name == "energy_uncertainty":
-                values = self.uncertainty_vectors(evaluation, systems)
-            elif name in self.results:
-                values = evaluation.results[self.results[name]]
-            else:
-                raise ValueError(f"this model of pet_mlip does not know '{name}'")
-            values = values.index_select(0, chosen)
+            values = self.values(name, evaluation, systems).index_select(0, chosen)
             samples = atoms
             if kind == "system":
-                samples = whole
                 size = list(values.shape)
                 size[0] = len(systems)
                 values = values.new_zeros(size).index_add(0, owner, values)
+                samples = whole
             if name == "energy_uncertainty":
                 values = torch.linalg.vector_norm(values, dim=1)
-            found[name] = labelled(label, values, samples)
+            found[name] = labelled(name, values, samples)
         return found
 
-    def evaluate(self, graph: Graph, with_uncertainty: bool) -> Evaluation:
+    def evaluate(self, graph: Graph, compute_last: bool) -> Evaluation:
         """Evaluate all atoms, for autograd if something is to be differentiated."""
         if graph.edge_vectors.requires_grad and torch.is_grad_enabled():
-            return self.potential.record(graph, None, with_uncertainty)
+            return self.potential.record(graph, None, compute_last)
         return self.potential.evaluate(
             [graph.edge_vectors],
             self.potential.preparation(graph),
@@ -132,7 +123,7 @@ class MetatomicModule(nn.Module):
             0,
             None,
             False,
-            int(with_uncertainty),
+            int(compute_last),
         )
 
     def graph(self, systems: List[System]) -> Graph:  # noqa: UP006
@@ -190,28 +181,48 @@ class MetatomicModule(nn.Module):
                 )
         return state.expand(n_atoms, 2)
 
-    def uncertainty_vectors(self, evaluation: Evaluation, systems: List[System]) -> Tensor:  # noqa: UP006
-        """Return vectors in eV whose norm is the uncertainty of an energy, (N, D).
+    def values(self, name: str, evaluation: Evaluation, systems: List[System]) -> Tensor:  # noqa: UP006
+        """Return what is summed over the atoms of a system, (N, ...).
+
+        Args:
+            name: Of the output; uncertainties are the norms of what is returned for them.
+            evaluation: Of all atoms.
+            systems: The systems.
 
         Raises:
-            ValueError: The model knows none.
+            ValueError: The model does not know it.
         """
-        if not self.potential.uncertainty.known():
-            raise ValueError("this model of pet_mlip does not know its uncertainty")
-        species = torch.cat([system.types for system in systems]).to(torch.int64)
-        own = self.potential.preparation.species_index[species]
-        return self.potential.uncertainty(evaluation.last, own)
+        if name == "energy":
+            return evaluation.energies
+        if name == "feature":
+            return evaluation.last
+        if name == "energy_uncertainty" and self.potential.uncertainty.known():
+            species = torch.cat([system.types for system in systems]).to(torch.int64)
+            own = self.potential.preparation.species_index[species]
+            return self.potential.uncertainty(evaluation.last, own)
+        if name in self.results:
+            return evaluation.results[self.results[name]]
+        raise ValueError(f"this model of pet_mlip does not know '{name}'")
 
 
 def labelled(name: str, values: Tensor, samples: Labels) -> TensorMap:
-    """Give values (S,), (S, 3) or (S, 3, 3) their labels."""
-    axes = torch.arange(3, device=values.device, dtype=torch.int32).unsqueeze(1)
+    """Give values (S,), (S, 3) or (S, 3, 3), or features (S, D), their labels.
+
+    Args:
+        name: Of the output.
+        values: In the order of the samples.
+        samples: Atoms or systems.
+    """
+    label = "energy" if name == "energy_uncertainty" else name.split("::")[-1]
     components: List[Labels] = []  # noqa: UP006
-    if values.dim() == 2:
-        components.append(Labels(["xyz"], axes))
-    elif values.dim() == 3:
-        components.append(Labels(["xyz_1"], axes))
-        components.append(Labels(["xyz_2"], axes))
-    only = torch.zeros(1, 1, dtype=torch.int32, device=values.device)
-    block = TensorBlock(values.unsqueeze(-1), samples, components, Labels([name], only))
-    return TensorMap(Labels(["_"], only), [block])
+    axes = torch.arange(3, device=values.device).unsqueeze(1)
+    if name != "feature":
+        if values.dim() == 2:
+            components.append(Labels(["xyz"], axes))
+        elif values.dim() == 3:
+            components.append(Labels(["xyz_1"], axes))
+            components.append(Labels(["xyz_2"], axes))
+        values = values.unsqueeze(-1)
+    numbers = torch.arange(values.shape[-1], device=values.device).unsqueeze(1)
+    block = TensorBlock(values, samples, components, Labels([label], numbers))
+    return TensorMap(Labels(["_"], numbers[:1]), [block])

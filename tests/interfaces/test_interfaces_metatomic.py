@@ -288,6 +288,22 @@ def test_other_results(calculators, models):
         np.testing.assert_allclose(values, expected, rtol=0, atol=1e-10)
 
 
+def test_features_are_those_of_the_uncertainty(potentials, models):
+    """Of atoms, and their sums, differentiable: for collective variables."""
+    atoms = structures()["skewed"]
+    system, positions, _ = system_of(atoms, models["ensemble"])
+    found = run(models["ensemble"], [system], feature=("atom", ""))["feature"]
+    whole = run(models["ensemble"], [system], feature=("system", ""))["feature"]
+    torch.testing.assert_close(whole[0], found.sum(dim=0), rtol=0, atol=1e-10)
+    potential = potentials["ensemble"]
+    own = potential.preparation.species_index[torch.tensor(atoms.numbers, dtype=torch.int64)]
+    vectors = potential.uncertainty(found, own)
+    uncertainty = run(models["ensemble"], [system], energy_uncertainty=("atom", "eV"))
+    expected = uncertainty["energy_uncertainty"]
+    torch.testing.assert_close(vectors.norm(dim=1), expected, rtol=0, atol=1e-10)
+    assert torch.autograd.grad(found.sum(), positions)[0].abs().max() > 1e-3
+
+
 def test_charge_and_multiplicity(calculators, theirs):
     atoms = structures()["water"]
     neutral = theirs["charged"].get_potential_energy(atoms)
