@@ -15,7 +15,7 @@ FLOORS = [
     {"config", "data"},
     {"export"},
     {"ase"},
-    {"convert", "evaluate", "lammps", "train"},
+    {"convert", "evaluate", "interfaces", "lammps", "train"},
     {"learn"},
     {"cli"},
 ]

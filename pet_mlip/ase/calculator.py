@@ -13,6 +13,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
@@ -162,7 +163,7 @@ class PETCalculator(Calculator):
         self.info: dict[str, Any] = {}
         self._state: State | None = None
         self._announced = False
-        self._neighbours = SkinNeighbours(self.metadata.cutoff, skin, self._model.model.device)
+        self._neighbours = SkinNeighbours(self.metadata.cutoff, skin, self.device)
 
     def calculate(
         self,
@@ -294,6 +295,11 @@ class PETCalculator(Calculator):
                 self._warn_above,
             )
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self._model.model.device
+
     def get_property(
         self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
     ) -> Any:
@@ -349,8 +355,8 @@ class PETCalculator(Calculator):
 
     def _edges_within_cutoff(self, atoms: Atoms) -> Edges:
         """A new list without a skin, on the model's device."""
-        cutoff, device = self.metadata.cutoff, self._model.model.device
-        return sorted_edges(atoms.positions, atoms.cell.array, atoms.pbc, cutoff, device)
+        cutoff = self.metadata.cutoff
+        return sorted_edges(atoms.positions, atoms.cell.array, atoms.pbc, cutoff, self.device)
 
     def _announce_cost(self, atoms: Atoms) -> None:
         """Say once, before it is paid, what the structure average costs."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
@@ -18,20 +16,28 @@ if TYPE_CHECKING:
     from pet_mlip.engine.potential import Potential
     from pet_mlip.export import Orientations
 
-
-class Format(str, Enum):
-    """For whom a file is written."""
-
-    pet_mlip = "pet_mlip"
-    metatomic = "metatomic"
+SUFFIXES = {"torchscript": ".pt", "metatomic": ".metatomic.pt"}
+"""Of the files of each format."""
 
 
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a training (.ckpt).")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File to write; by default CHECKPOINT with .pt."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write; by default CHECKPOINT with .pt, or .metatomic.pt.",
+        ),
     ] = None,
+    file_format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="torchscript, for this package's calculator and LAMMPS' pair_style pet, or "
+            "metatomic, for its interfaces to ASE, TorchSim, i-PI, PLUMED and LAMMPS.",
+        ),
+    ] = "torchscript",
     dtype: Annotated[str, typer.Option(help="Precision of the network: float32 or float64.")] = (
         "float32"
     ),
@@ -44,13 +50,6 @@ def export(
             "the whole structure, which the ASE calculator then takes by default."
         ),
     ] = None,
-    format: Annotated[
-        Format,
-        typer.Option(
-            help="pet_mlip: for the ASE calculator and LAMMPS' pair_style pet of this package; "
-            "metatomic: for the interfaces of metatomic (ASE, LAMMPS, TorchSim, i-PI, PLUMED)."
-        ),
-    ] = Format.pet_mlip,
     force: Annotated[
         bool,
         typer.Option(help="Export with or without frames even if the training was the other way."),
@@ -61,27 +60,34 @@ def export(
     The file holds weights, code and metadata. It is compared with the model it was made of, and
     not written if their predictions differ.
     """
-    if format is Format.metatomic:
-        check_metatomic()
     from pet_mlip.export import save_model
     from pet_mlip.train.checkpoint import load_checkpoint
 
+    if file_format not in SUFFIXES:
+        raise UserError(f"--format {file_format} is not known; use {' or '.join(SUFFIXES)}.")
+    if file_format == "metatomic":
+        from pet_mlip.interfaces.metatomic import save_metatomic
     if dtype not in ("float32", "float64"):
         raise UserError(f"--dtype {dtype} is not known; use float32 or float64.")
     refuse_metatrain(checkpoint)
-    path = output or checkpoint.with_suffix(".pt")
+    path = output or checkpoint.with_suffix(SUFFIXES[file_format])
     if path.exists() and checkpoint.exists() and path.samefile(checkpoint):
         raise UserError(f"{path} is the checkpoint itself; give another --output.")
     check_replaceable(path)
     check_writable(path.parent)
     potential, _, summary = load_checkpoint(checkpoint)
     potential, orientations = symmetrized(potential, symmetrization, force)
-    if format is Format.metatomic:
-        save_for_metatomic(path, potential, dtype, orientations)
-        return
-    metadata = save_model(
-        path, potential, dtype=dtype, training_summary=summary, orientations=orientations
-    )
+    if file_format == "metatomic":
+        if orientations != "none":
+            raise UserError(
+                f"--symmetrization {orientations} is an average that this package's calculator "
+                "takes, and metatomic's engines do not: leave it out, or leave out --format."
+            )
+        metadata = save_metatomic(path, potential, dtype=dtype, training_summary=summary)
+    else:
+        metadata = save_model(
+            path, potential, dtype=dtype, training_summary=summary, orientations=orientations
+        )
     facts = {
         "parameters": metadata.n_parameters,
         "cutoff": f"{metadata.cutoff:g} Å",
@@ -90,39 +96,6 @@ def export(
         f"{metadata.symmetrization['train']})",
     }
     stdout().print(pairs_table(f"Exported {path}", facts))
-
-
-def check_metatomic() -> None:
-    """Refuse to begin without the optional packages.
-
-    Raises:
-        UserError: They are not installed.
-    """
-    if find_spec("metatomic") is None or find_spec("metatensor") is None:
-        raise UserError(
-            "--format metatomic needs metatomic: install it with pip install 'pet-mlip[metatomic]'."
-        )
-
-
-def save_for_metatomic(
-    path: Path, potential: Potential, dtype: str, orientations: Orientations
-) -> None:
-    """Write a model for metatomic's interfaces.
-
-    Raises:
-        UserError: An average over orientations is asked for, which these do not take.
-    """
-    from pet_mlip.export.metatomic import save_metatomic
-
-    if orientations != "none":
-        raise UserError(
-            f"--symmetrization {orientations} is an average that metatomic's interfaces do not "
-            "take; leave it out to export the model as it is, which is not invariant."
-        )
-    save_metatomic(path, potential, dtype=dtype, name=path.stem)
-    outputs = "energy, energy_uncertainty" if potential.uncertainty.known() else "energy"
-    facts = {"outputs": outputs, "cutoff": f"{potential.cutoff:g} Å", "precision": dtype}
-    stdout().print(pairs_table(f"Exported {path} for metatomic", facts))
 
 
 def symmetrized(

@@ -101,23 +101,19 @@ class Potential(nn.Module):
             graph: Atoms and edges.
             frames: Of every atom; by default the ensemble's.
         """
-        return self.record(graph, frames, False)[0]
+        return self.record(graph, frames, False).energies
 
-    def record(
-        self, graph: Graph, frames: Frames | None, compute_last: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Evaluate atomic energies by operations that autograd records, of all atoms at once.
+    def record(self, graph: Graph, frames: Frames | None, compute_last: bool) -> Evaluation:
+        """Evaluate energies and other results, for autograd to differentiate any of them.
 
-        In TorchScript they are differentiable over ``graph.edge_vectors`` as often as one likes,
-        outside of it once. `evaluate` is faster, and takes less memory.
+        This is for callers who differentiate by autograd, and holds all activations; `evaluate` has
+        the gradient of one weighted sum of the energies. The first two derivatives are right in
+        TorchScript, the first one in Python.
 
         Args:
-            graph: Atoms and edges.
-            frames: Of every atom; by default the ensemble's.
+            graph: Atoms and edges; the results are differentiable in ``graph.edge_vectors``.
+            frames: Of every atom; None for the ensemble's.
             compute_last: Whether to return last features.
-
-        Returns:
-            Energies in eV, (N,) float64; last features, (N, D), or (0, 0) if not asked for.
         """
         inputs = self.preparation(graph)
         pieces = [Chunk(0, inputs.reach.atoms[0], 0, inputs.centre.shape[0])]
@@ -142,7 +138,11 @@ class Potential(nn.Module):
             compute_last,
             no_members,
         )
-        return self._add_baseline(found.energies, inputs), found.last
+        n_frames = count_frames(frames, inputs.reach.atoms[0])
+        energies = self._add_baseline(found.energies, inputs)
+        results = self._in_units(found.results, inputs)
+        nothing: list[Tensor] = []
+        return Evaluation(energies, nothing, n_frames, results, found.last, [nothing])
 
     def evaluate(
         self,

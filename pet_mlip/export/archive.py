@@ -183,15 +183,42 @@ def save_model(
     """
     path = Path(path)
     check_replaceable(path)
+    eager, folded = fold(potential, dtype)
+    metadata = describe(potential, dtype, training_summary or {}, orientations)
+    files = {METADATA_NAME: metadata.to_json(), LINES_NAME: metadata.to_lines()}
+    write_checked(
+        path,
+        ExportedModel(folded),
+        files,
+        lambda written: check_exported(eager, load_model(written, device="cpu")),
+    )
+    return metadata
+
+
+def fold(potential: Potential, dtype: str) -> tuple[Potential, Potential]:
+    """Copy a potential for inference: as it is, and with its weights folded.
+
+    Args:
+        potential: The model; it is not changed.
+        dtype: Of both networks: float32 or float64.
+
+    Raises:
+        UserError: If the dtype is unknown.
+    """
     if dtype not in DTYPES:
         raise UserError(f"dtype {dtype!r} is not known; choose one of {', '.join(DTYPES)}.")
     eager = deepcopy(potential).cpu().eval().requires_grad_(False)
     # Weights are folded in float64, and rounded once.
-    exported = ExportedModel(deepcopy(eager).set_dtype(torch.float64))
-    exported.potential.pet.fold()
-    exported.potential.set_dtype(DTYPES[dtype])
-    eager.set_dtype(DTYPES[dtype])
-    metadata = Metadata(
+    folded = deepcopy(eager).set_dtype(torch.float64)
+    folded.pet.fold()
+    return eager.set_dtype(DTYPES[dtype]), folded.set_dtype(DTYPES[dtype])
+
+
+def describe(
+    potential: Potential, dtype: str, training_summary: dict[str, Any], orientations: Orientations
+) -> Metadata:
+    """Make the metadata of a model; arguments as in `save_model`."""
+    return Metadata(
         format_version=FORMAT_VERSION,
         package_version=__version__,
         torch_version=str(torch.__version__),
@@ -208,17 +235,9 @@ def save_model(
         results=list_results(potential.pet_hypers),
         hypers=potential.pet_hypers.model_dump(),
         n_parameters=potential.n_parameters(),
-        training=training_summary or {},
+        training=training_summary,
         uncertainty=potential.uncertainty.shape(),
     )
-    files = {METADATA_NAME: metadata.to_json(), LINES_NAME: metadata.to_lines()}
-    write_checked(
-        path,
-        exported,
-        files,
-        lambda written: check_exported(eager, load_model(written, device="cpu")),
-    )
-    return metadata
 
 
 def write_checked(

@@ -52,14 +52,14 @@ def check_exported(eager: Potential, exported: "LoadedModel") -> None:
         )
         if level > 0:
             size_of_atoms = rounded * _largest(of_atoms)
-            _compare("uncertainties", found_vectors, of_atoms, size_of_atoms, exported.dtype)
+            compare("uncertainties", found_vectors, of_atoms, size_of_atoms, exported.dtype)
             expected = torch.stack(of_edges)
             what = "uncertainties of forces"
-            _compare(what, deviations, expected, rounded * _largest(expected), exported.dtype)
-        _compare("energies", found, energies, size, exported.dtype)
-        _compare("forces", found_gradient, gradient, _largest(gradient), exported.dtype)
+            compare(what, deviations, expected, rounded * _largest(expected), exported.dtype)
+        compare("energies", found, energies, size, exported.dtype)
+        compare("forces", found_gradient, gradient, _largest(gradient), exported.dtype)
         for name, expected in results.items():
-            _compare(name, others[name], expected, _largest(expected), exported.dtype)
+            compare(name, others[name], expected, _largest(expected), exported.dtype)
 
     n_atoms = len(graph.species)
     forces = forces_from_edge_gradient(gradient, graph.edge_index, n_atoms)
@@ -69,16 +69,16 @@ def check_exported(eager: Potential, exported: "LoadedModel") -> None:
     )
     if level > 0:
         size_of_atoms = rounded * _largest(of_atoms)
-        _compare("uncertainties", found_vectors, of_atoms, size_of_atoms, exported.dtype)
+        compare("uncertainties", found_vectors, of_atoms, size_of_atoms, exported.dtype)
         expected = torch.stack(
             [forces_from_edge_gradient(g, graph.edge_index, n_atoms) for g in of_edges]
         )
         what = "uncertainties of forces"
-        _compare(what, deviations, expected, rounded * _largest(expected), exported.dtype)
+        compare(what, deviations, expected, rounded * _largest(expected), exported.dtype)
     for name, expected in results.items():
-        _compare(name, others[name], expected, _largest(expected), exported.dtype)
-    _compare("energies", found, energies, size, exported.dtype)
-    _compare("forces", found_forces, forces, _largest(gradient), exported.dtype)
+        compare(name, others[name], expected, _largest(expected), exported.dtype)
+    compare("energies", found, energies, size, exported.dtype)
+    compare("forces", found_forces, forces, _largest(gradient), exported.dtype)
 
 
 def _uncertainties(eager: Potential, last: Tensor, species: Tensor) -> tuple[Tensor, float]:
@@ -98,7 +98,19 @@ def _largest(values: Tensor) -> float:
     return float(values.abs().max())
 
 
-def _compare(what: str, found: Tensor, expected: Tensor, size: float, dtype: torch.dtype) -> None:
+def compare(what: str, found: Tensor, expected: Tensor, size: float, dtype: torch.dtype) -> None:
+    """Refuse numbers that differ by more than round-off.
+
+    Args:
+        what: Name of the numbers.
+        found: The exported model's.
+        expected: The eager model's.
+        size: What the difference is measured against.
+        dtype: Of the network.
+
+    Raises:
+        UserError: If they do.
+    """
     error = float((found - expected).abs().max())
     bound = TOLERANCE[dtype] * max(size, 1e-3)
     if not error <= bound:

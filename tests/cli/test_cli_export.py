@@ -89,3 +89,32 @@ def test_a_damaged_checkpoint(run, tmp_path):
     path.write_bytes(path.read_bytes()[:1000])
     assert run("export", path)[0] == 1
     assert not (tmp_path / "a.pt").exists()
+
+
+def test_metatomic_has_files_of_its_own(run, tmp_path):
+    metatomic = pytest.importorskip("metatomic.torch")
+    checkpoint(tmp_path / "best.ckpt", small_potential())
+    (tmp_path / "best.pt").write_text("precious")
+    code, out, err = run("export", tmp_path / "best.ckpt", "--format", "metatomic")
+    assert code == 0, err
+    assert "best.metatomic.pt" in "".join(out.split())
+    assert (tmp_path / "best.pt").read_text() == "precious"
+    model = metatomic.load_atomistic_model(tmp_path / "best.metatomic.pt")
+    assert "energy" in model.capabilities().outputs
+
+
+def test_an_unknown_format(run, tmp_path):
+    path = checkpoint(tmp_path / "a.ckpt", small_potential())
+    code, _, err = run("export", path, "--format", "onnx")
+    assert code == 1
+    assert "torchscript or metatomic" in " ".join(err.split())
+
+
+def test_metatomic_takes_no_average_over_orientations(run, tmp_path):
+    pytest.importorskip("metatomic.torch")
+    path = checkpoint(tmp_path / "a.ckpt", trained("none", "structure"))
+    arguments = ["--format", "metatomic", "--symmetrization", "structure"]
+    code, _, err = run("export", path, *arguments)
+    assert code == 1
+    assert "metatomic's engines do not" in " ".join(err.split())
+    assert not (tmp_path / "a.metatomic.pt").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -10,8 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from ase.build import molecule
+from model_files import checkpoint, small_potential
+from terminal import run_command
 from uncertainty_tools import with_uncertainty
 
+from pet_mlip.cli.app import main
 from pet_mlip.config import load_config
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.engine.potential import Potential
@@ -71,6 +76,34 @@ def test_python_blocks_run(page: str, model_file: Path) -> None:
     namespace: dict[str, object] = {}
     for block in found:
         exec(compile(block, page, "exec"), namespace)
+
+
+def test_other_programs_run_as_documented(
+    model_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for package in ("metatomic_ase", "torch_sim", "ipi.engine"):
+        pytest.importorskip(package)
+    from pet_mlip.interfaces import ipi_driver
+
+    page = (DOCS / "engines.md").read_text(encoding="utf-8")
+    Path("run").mkdir()
+    checkpoint(Path("run") / "best.ckpt", small_potential())
+    (line,) = re.findall(r"^    (pet-mlip export .*?) *#", page, flags=re.MULTILINE)
+    code, _, err = run_command(main, ["pet-mlip"], line.split()[1:], ".", monkeypatch, capsys)
+    assert code == 0, err
+    namespace: dict[str, object] = {}
+    for block in blocks(page, "python"):
+        exec(compile(block, "engines.md", "exec"), namespace)
+    water = molecule("H2O")
+    water.center(vacuum=5.0)
+    water.write("start.xyz")
+    (text,) = blocks(page, "xml")
+    Path("input.xml").write_text(text.replace("PATH_OF_THE_DRIVER", ipi_driver.__file__))
+    command = [sys.executable, str(Path(sys.executable).parent / "i-pi"), "input.xml"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(Path("water.out").read_text().splitlines()) >= 21
 
 
 def test_the_exported_file_runs_as_documented(model_file: Path) -> None:

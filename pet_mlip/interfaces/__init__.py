@@ -1,0 +1,1 @@
+"""What other programs load: metatomic's file, TorchSim's model, i-PI's driver."""

@@ -1,0 +1,168 @@
+"""A model for TorchSim: batches of structures, relaxed or simulated together."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from torch import Tensor
+
+from pet_mlip.ase.calculator import PETCalculator
+from pet_mlip.errors import UserError
+from pet_mlip.interfaces.missing import missing
+
+try:
+    from torch_sim.models.interface import ModelInterface
+    from torch_sim.state import SimState
+except ImportError as error:
+    raise missing("torchsim", error) from error
+
+STATE = {"charge": "charge", "spin_multiplicity": "spin"}
+"""Where states have what `atoms.info` has."""
+
+
+class PETModel(ModelInterface):
+    """Energies, forces and stresses of TorchSim's states, those of a `PETCalculator`.
+
+    All systems of a state are evaluated together. Every periodicity is right, whatever the size of
+    the cell. `stress` is missing where no system has a cell with a volume, and nan for systems
+    without one among others.
+
+    Models that depend on the electronic state read `state.charge` and `state.spin` (2S + 1), one
+    number for each system, or else take what is given here for all of them. TorchSim does not take
+    them over from `atoms.info`.
+
+    Args:
+        model: A calculator, or a path or name to make one of with its defaults. Its device is the
+            states'.
+        compute_forces: Whether to compute forces.
+        compute_stress: Whether to compute stresses.
+        charge: Total charge of systems whose state has none.
+        spin_multiplicity: 2S + 1 of systems whose state has none.
+        state_dtype: Of states and results; the model computes in its own precision.
+
+    Raises:
+        UserError: There is no such file, or it is not a model of this package.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | PETCalculator,
+        *,
+        compute_forces: bool = True,
+        compute_stress: bool = True,
+        charge: int | None = None,
+        spin_multiplicity: int | None = None,
+        state_dtype: torch.dtype = torch.float64,
+    ) -> None:
+        super().__init__()
+        self.calculator = model if isinstance(model, PETCalculator) else PETCalculator(model)
+        self._device = self.calculator.device
+        self._dtype = state_dtype
+        self._compute_forces = compute_forces
+        self._compute_stress = compute_stress
+        self._memory_scales_with = "n_atoms_x_density"
+        self._given = {"charge": charge, "spin_multiplicity": spin_multiplicity}
+
+    @property
+    def compute_forces(self) -> bool:
+        """Whether forces are computed."""
+        return self._compute_forces
+
+    @compute_forces.setter
+    def compute_forces(self, wanted: bool) -> None:
+        self._compute_forces = wanted
+
+    @property
+    def compute_stress(self) -> bool:
+        """Whether stresses are computed."""
+        return self._compute_stress
+
+    @compute_stress.setter
+    def compute_stress(self, wanted: bool) -> None:
+        self._compute_stress = wanted
+
+    def forward(self, state: SimState, **_: Any) -> dict[str, Tensor]:
+        """Evaluate all systems of a state.
+
+        Args:
+            state: S systems of N atoms; it is not changed.
+
+        Returns:
+            `energy` in eV, (S,); `forces` in eV/Å, (N, 3); `stress` in eV/Å^3, (S, 3, 3).
+
+        Raises:
+            UserError: As `PETCalculator.compute_batch` does, naming the place of the system, or the
+                model depends on a charge and a spin multiplicity that nobody told.
+        """
+        structures = self.structures(state)
+        properties = ["energy"]
+        properties += ["forces"] * self._compute_forces + ["stress"] * self._compute_stress
+        # TorchSim shares out batches itself.
+        at_once = max(sum(len(atoms) for atoms in structures), 1)
+        results = self.calculator.compute_batch(structures, properties, max_atoms=at_once)
+        found = Outputs(energy=self.tensor([result["energy"] for result in results]))
+        if self._compute_forces:
+            forces = [np.zeros((0, 3)), *(result["forces"] for result in results)]
+            found["forces"] = self.tensor(np.concatenate(forces))
+        if any("stress" in result for result in results):
+            nothing = np.full(6, np.nan)
+            voigt = np.array([result.get("stress", nothing) for result in results])
+            found["stress"] = self.tensor(voigt[:, [[0, 5, 4], [5, 1, 3], [4, 3, 2]]])
+        return found
+
+    def tensor(self, values: Any) -> Tensor:
+        """Return numbers as states have them."""
+        return torch.tensor(np.asarray(values), dtype=self._dtype, device=self._device)
+
+    def structures(self, state: SimState) -> list[Atoms]:
+        """Take a state apart."""
+        owner = state.system_idx.cpu().numpy()
+        positions = state.positions.detach().to("cpu", torch.float64).numpy()
+        cells = state.row_vector_cell.detach().to("cpu", torch.float64).numpy()
+        numbers = state.atomic_numbers.cpu().numpy()
+        pbc = np.broadcast_to(torch.as_tensor(state.pbc).cpu().numpy(), 3)
+        infos = self.infos(state, len(cells))
+        # Atoms stand in the order of their systems.
+        ends = np.searchsorted(owner, np.arange(len(cells)), side="right")
+        own = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+        return [
+            Atoms(numbers[k], positions[k], cell=cell, pbc=pbc, info=info)
+            for k, cell, info in zip(own, cells, infos, strict=True)
+        ]
+
+    def infos(self, state: SimState, n_systems: int) -> list[dict[str, Any]]:
+        """Return charge and spin multiplicity of each system, if the model depends on them."""
+        infos: list[dict[str, Any]] = [{} for _ in range(n_systems)]
+        if not self.calculator.metadata.hypers.get("system_conditioning", False):
+            return infos
+        for quantity, name in STATE.items():
+            values = getattr(state, name, None)
+            if values is None:
+                given = self._given[quantity]
+                if given is None:
+                    raise UserError(
+                        f"This model depends on charge and spin multiplicity, but the state has no "
+                        f"{name}: give states a tensor of that name with a number for each system, "
+                        f"or PETModel(..., {quantity}=...) for all of them."
+                    )
+                values = torch.full((n_systems,), given)
+            for info, value in zip(infos, values.reshape(n_systems).tolist(), strict=True):
+                info[quantity] = value
+        return infos
+
+
+class Outputs(dict[str, Tensor]):
+    """Results by name, which say why there is no stress to whoever needs one."""
+
+    def __missing__(self, name: str) -> Tensor:
+        """Raise for a result that is not there."""
+        if name == "stress":
+            raise UserError(
+                "A stress is needed, but it was not asked for (compute_stress=True), or no system "
+                "has a cell whose three vectors span a volume (compute_stress=False)."
+            )
+        raise KeyError(name)
