@@ -63,16 +63,12 @@ def model_file(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         "docs/finetuning.md",
         "docs/metatrain.md",
         "docs/uncertainty.md",
-        "docs/engines.md",
         "README.md",
     ],
 )
 def test_python_blocks_run(page: str, model_file: Path) -> None:
     found = blocks((ROOT / page).read_text(encoding="utf-8"), "python")
     assert found
-    if page == "docs/engines.md":
-        pytest.importorskip("metatomic_ase")
-        pytest.importorskip("dftd3")
     namespace: dict[str, object] = {}
     for block in found:
         exec(compile(block, page, "exec"), namespace)
@@ -81,7 +77,7 @@ def test_python_blocks_run(page: str, model_file: Path) -> None:
 def test_other_programs_run_as_documented(
     model_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for package in ("metatomic_ase", "torch_sim", "ipi.engine"):
+    for package in ("metatomic_ase", "torch_sim", "ipi.engine", "dftd3"):
         pytest.importorskip(package)
     from pet_mlip.interfaces import ipi_driver
 
