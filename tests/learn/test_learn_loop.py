@@ -1,5 +1,6 @@
 """A whole learning: what it leaves, and that it ends the same whenever it is killed."""
 
+import fcntl
 import json
 import os
 import random
@@ -45,10 +46,15 @@ def content(folder):
 
 @pytest.fixture(scope="module")
 def methanol(tmp_path_factory):
-    """A complete learning, and the folder of its configuration."""
-    folder = tmp_path_factory.mktemp("methanol")
-    (folder / "learn.yaml").write_text(yaml.safe_dump(methanol_tree(folder)))
-    learn(configuration(methanol_tree(folder)), folder / "out")
+    """A complete learning, and the folder of its configuration; made once for all processes."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "methanol"
+    folder.mkdir(exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "out").exists():
+            (folder / "learn.yaml").write_text(yaml.safe_dump(methanol_tree(folder)))
+            learn(configuration(methanol_tree(folder)), folder / "out")
     return folder
 
 
@@ -82,7 +88,7 @@ def test_rounds_learn_from_all_labels_before(methanol):
     assert config["training"]["init_from"].endswith("round_00/run/best.ckpt")
 
 
-def test_a_finished_learning_is_neither_repeated_nor_overwritten(methanol):
+def test_a_finished_learning_is_neither_repeated_nor_overwritten(methanol, tmp_path):
     out, tree = methanol / "out", methanol_tree(methanol)
     before = {path: path.stat().st_mtime_ns for path in out.glob("*/*/*")}
     learn(configuration(tree), out, resume=True)
@@ -92,7 +98,7 @@ def test_a_finished_learning_is_neither_repeated_nor_overwritten(methanol):
     with pytest.raises(UserError, match=r"simulation.steps \(was 12, is 8\)"):
         tree["simulation"]["steps"] = 8
         learn(configuration(tree), out, resume=True)
-    other = methanol / "other"
+    other = tmp_path / "other"
     other.mkdir()
     elsewhere = methanol_tree(other)  # the same structure in another place
     learn(configuration(elsewhere), out, resume=True)
@@ -128,7 +134,7 @@ def killed_and_resumed(folder, out, n_kills, seconds, seed):
 
 
 def test_a_learning_that_is_killed_ends_the_same(methanol, tmp_path):
-    killed_and_resumed(methanol, tmp_path / "out", 3, (8, 14), seed=1)
+    killed_and_resumed(methanol, tmp_path / "out", 1, (9, 15), seed=1)
     assert content(tmp_path / "out") == content(methanol / "out")
 
 
