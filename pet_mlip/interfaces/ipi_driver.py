@@ -54,7 +54,8 @@ class PETDriver(Dummy_driver):
         kwargs: Further arguments of i-PI's.
 
     Raises:
-        UserError: There is no such model, or nobody said whether the structure is periodic.
+        UserError: There is no such model, a parameter is not what it should be, or nobody said
+            whether the structure is periodic.
     """
 
     def __init__(
@@ -69,6 +70,9 @@ class PETDriver(Dummy_driver):
         *args: Any,
         **kwargs: Any,
     ) -> None:
+        for name, value in (("periodic", periodic), ("uncertainty", uncertainty)):
+            if not isinstance(value, bool | None):
+                raise UserError(f"{name} is true or false, not {value!r}.")
         self.atoms = read_template(template, periodic)
         self.calculator = PETCalculator(
             model,
