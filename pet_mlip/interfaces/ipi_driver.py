@@ -36,7 +36,7 @@ __DRIVER_CLASS__ = "PETDriver"
 class PETDriver(Dummy_driver):
     """Energies, forces and virials of a `PETCalculator` for i-PI.
 
-    Beads that i-PI sends together are evaluated together. What else the model predicts, and the
+    Beads that i-PI sends together are evaluated together, 2,000 atoms at once. What else the model predicts, and the
     uncertainty of the energy if it is asked for, are in i-PI's `extras` under the calculator's
     names and in its units.
 
