@@ -36,9 +36,9 @@ __DRIVER_CLASS__ = "PETDriver"
 class PETDriver(Dummy_driver):
     """Energies, forces and virials of a `PETCalculator` for i-PI.
 
-    Beads that i-PI sends together are evaluated together, 2,000 atoms at once. What else the model predicts, and the
-    uncertainty of the energy if it is asked for, are in i-PI's `extras` under the calculator's
-    names and in its units.
+    Beads that i-PI sends together are evaluated together, 2,000 atoms at once. What else the model
+    predicts, and the uncertainty of the energy if it is asked for, are in i-PI's `extras` under the
+    calculator's names and in its units.
 
     Args:
         template: File with the atoms in the order of i-PI's, as ASE reads it; models that depend
