@@ -141,8 +141,9 @@ class Potential(nn.Module):
         n_frames = count_frames(frames, inputs.reach.atoms[0])
         energies = self._add_baseline(found.energies, inputs)
         results = self._in_units(found.results, inputs)
-        nothing: list[Tensor] = []
-        return Evaluation(energies, nothing, n_frames, results, found.last, [nothing])
+        no_gradient: list[Tensor] = []
+        of_members: list[list[Tensor]] = []
+        return Evaluation(energies, no_gradient, n_frames, results, found.last, of_members)
 
     def evaluate(
         self,

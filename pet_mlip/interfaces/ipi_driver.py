@@ -36,9 +36,9 @@ __DRIVER_CLASS__ = "PETDriver"
 class PETDriver(Dummy_driver):
     """Energies, forces and virials of a `PETCalculator` for i-PI.
 
-    Beads that i-PI sends together are evaluated together. What else the model predicts, and the
-    uncertainty of the energy if it is asked for, are in i-PI's `extras` under the calculator's
-    names and in its units.
+    Beads that i-PI sends together are evaluated together, 2,000 atoms at once. What else the model
+    predicts, and the uncertainty of the energy if it is asked for, are in i-PI's `extras` under the
+    calculator's names and in its units.
 
     Args:
         template: File with the atoms in the order of i-PI's, as ASE reads it; models that depend
@@ -54,7 +54,8 @@ class PETDriver(Dummy_driver):
         kwargs: Further arguments of i-PI's.
 
     Raises:
-        UserError: There is no such model, or nobody said whether the structure is periodic.
+        UserError: There is no such model, a parameter is not what it should be, or nobody said
+            whether the structure is periodic.
     """
 
     def __init__(
@@ -69,6 +70,9 @@ class PETDriver(Dummy_driver):
         *args: Any,
         **kwargs: Any,
     ) -> None:
+        for name, value in (("periodic", periodic), ("uncertainty", uncertainty)):
+            if not isinstance(value, bool | None):
+                raise UserError(f"{name} is true or false, not {value!r}.")
         self.atoms = read_template(template, periodic)
         self.calculator = PETCalculator(
             model,

@@ -79,7 +79,7 @@ def capabilities(potential: Potential) -> ModelCapabilities:
     outputs = {
         "energy": ModelOutput(unit="eV", sample_kind="atom", description="energy"),
         "feature": ModelOutput(
-            unit="", sample_kind="atom", description="invariant features that the energy is read of"
+            unit="", sample_kind="atom", description="features that the energy is read of"
         ),
     }
     if potential.uncertainty.known():

@@ -74,10 +74,10 @@ def driver_of(folder, kind, atoms, tmp_path, **arguments):
 
 
 def boxed(name):
-    """A structure with a cell of three vectors."""
+    """A structure with a cell of three vectors, so small that images would be neighbours."""
     atoms = structures()[name]
     if not atoms.pbc.any():
-        atoms.center(vacuum=4.0)
+        atoms.center(vacuum=0.5)
     return atoms
 
 
@@ -135,6 +135,8 @@ def test_the_template_tells_the_charge(folder, calculators, tmp_path):
 def test_what_cannot_be_right_is_refused(folder, tmp_path):
     with pytest.raises(UserError, match="periodic:true or periodic:false"):
         driver_of(folder, "plain", boxed("water"), tmp_path)
+    with pytest.raises(UserError, match="periodic is true or false, not 'no'"):
+        driver_of(folder, "plain", boxed("water"), tmp_path, periodic="no")
     driver = driver_of(folder, "plain", boxed("water"), tmp_path, periodic=False)
     with pytest.raises(UserError, match="sends 9 atoms, but the template has 3"):
         driver(*sent(boxed("ethanol")))

@@ -130,6 +130,19 @@ def test_float32_networks_keep_float64_geometry(potentials, calculators, tmp_pat
     assert load_atomistic_model(tmp_path / "model.pt").capabilities().dtype == "float64"
 
 
+@pytest.mark.parametrize("kind", [*UNCHARGED, "charged"])
+def test_numbers_without_gradients(calculators, theirs, kind):
+    atoms = structures()["slab"]
+    names = ["energy", "energy_uncertainty"]
+    wanted = {name: ModelOutput(unit="eV", sample_kind="system") for name in names}
+    found = theirs[kind].run_model(atoms, wanted)
+    ours = calculators[kind].compute_batch([atoms], names)[0]
+    for name in names:
+        value = found[name].block().values
+        assert not value.requires_grad
+        assert float(value) == pytest.approx(ours[name], abs=1e-10, rel=0)
+
+
 def test_batches_are_their_structures(calculators, models):
     batch = [structures()[name] for name in ("slab", "ethanol", "self-images", "atom")]
     systems, positions, strains = zip(
