@@ -17,7 +17,14 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
-from pet_mlip.ase.checks import State, check_atoms, check_indices, electronic_state
+from pet_mlip.ase.checks import (
+    COINCIDENT,
+    State,
+    check_atoms,
+    check_indices,
+    electronic_state,
+    explain_not_finite,
+)
 from pet_mlip.ase.committee import Committee
 from pet_mlip.ase.engine import Engine, Ints, Output, join
 from pet_mlip.ase.hessian import REACH, Floats, compute_hessian
@@ -464,7 +471,7 @@ class PETCalculator(Calculator):
 
         Raises:
             UserError: As for `calculate`; or indices are none of atoms; or energies are those of
-                random orientations.
+                random orientations; or the model's weights are rounded (tf32, bf16-mixed).
         """
         if isinstance(self.engine, RandomRotation):
             raise UserError("An energy in a random orientation has no second derivatives.")
@@ -474,11 +481,16 @@ class PETCalculator(Calculator):
             reach = self.metadata.cutoff + REACH
             device = self._model.model.device
             edges = sorted_edges(atoms.positions, atoms.cell.array, atoms.pbc, reach, device)
+            if bool((edges.vectors.norm(dim=1) < COINCIDENT).any()):
+                raise explain_not_finite(atoms, "the structure")
             electronic = self._per_atom([self._electronic_state(atoms)], [atoms])
             engine: Any = self._model.in_float64()
             if isinstance(engine, Engine):
                 engine = self.symmetrization.engine(engine)
-            return compute_hessian(engine, atoms.numbers, edges, electronic, chosen)
+            found = compute_hessian(engine, atoms.numbers, edges, electronic, chosen)
+        if not np.isfinite(found).all():
+            raise explain_not_finite(atoms, "the structure")
+        return found
 
     def _compute_group(
         self, group: Sequence[Atoms], properties: Sequence[str], first: int

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import molecule
 from ase.vibrations import VibrationsData
 from model_tools import graph_of, make_potential, structures
@@ -131,6 +132,14 @@ def test_rows_of_some_atoms_are_those_of_all(files):
 def test_indices_that_are_none_are_refused(files, indices):
     with pytest.raises(UserError, match="indices"):
         PETCalculator(files / "exact.pt").get_hessian(structures()["ethanol"], indices)
+
+
+def test_nothing_and_nonsense(files):
+    calculator = PETCalculator(files / "exact.pt")
+    assert calculator.get_hessian(structures()["ethanol"], []).shape == (0, 0)
+    assert calculator.get_hessian(Atoms()).shape == (0, 0)
+    with pytest.raises(UserError, match="Atoms 0 and 1"):
+        calculator.get_hessian(Atoms("OO", [(0, 0, 0), (0, 0, 0)]))
 
 
 def test_what_has_no_second_derivative_is_refused(files):
