@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from ase import Atoms
+from ase import Atoms, units
 from ase.build import molecule
-from ase.vibrations import VibrationsData
+from ase.vibrations import Infrared, VibrationsData
 from model_tools import graph_of, make_potential, structures
 from reference_pet import reference_energies
 
@@ -170,3 +170,32 @@ def test_ase_finds_vibrations_in_it(files):
     largest = np.linalg.eigvalsh(weighted)[-1]
     # hbar omega in eV of omega^2 in eV/Å^2/u.
     assert energies[-1].real == pytest.approx(0.0646541 * np.sqrt(largest), rel=1e-4)
+
+
+def test_ase_finds_infrared_intensities(tmp_path, monkeypatch):
+    """Of a model with a dipole."""
+    save_model(tmp_path / "model.pt", make_potential(results=["dipole"]), dtype="float64")
+    monkeypatch.chdir(tmp_path)
+    atoms = structures()["water"]
+    atoms.calc = PETCalculator(tmp_path / "model.pt")
+    infrared = Infrared(atoms, delta=1e-4)
+    infrared.run()
+    infrared.read()
+    # D/Å/amu^(1/2) squared, of each normal mode.
+    expected = np.linalg.norm(slopes_of_modes(atoms, infrared), axis=1) ** 2
+    assert expected.max() > 1e-3
+    np.testing.assert_allclose(infrared.intensities, expected, rtol=1e-3, atol=1e-6)
+
+
+def slopes_of_modes(atoms, infrared, step=1e-3):
+    """Differences of the dipole along the normal modes, in D/Å/amu^(1/2), (modes, 3)."""
+    found = []
+    for mode in infrared.modes:  # mass-weighted
+        moved = []
+        for sign in (1, -1):
+            copy = atoms.copy()
+            copy.positions += sign * step * (mode * infrared.im).reshape(-1, 3)
+            copy.calc = atoms.calc
+            moved.append(copy.get_dipole_moment() / units.Debye)
+        found.append((moved[0] - moved[1]) / (2 * step))
+    return np.array(found)
