@@ -18,6 +18,17 @@ ENSEMBLES = ["none", "closest_pairs"]
 FEATURIZERS = ["feedforward", "residual"]
 BLOCKS = {"transformer_type": "PreLN", "normalization": "RMSNorm", "activation": "SwiGLU"}
 """What goes with feedforward in metatrain; the defaults go with residual."""
+TINY = {
+    "cutoff": 3.5,
+    "d_pet": 8,
+    "d_node": 8,
+    "d_head": 8,
+    "d_feedforward": 8,
+    "num_heads": 2,
+    "num_attention_layers": 1,
+    "num_gnn_layers": 1,
+}
+"""Hyperparameters of a network that trains in a second."""
 
 
 def make_potential(ensemble="closest_pairs", featurizer="feedforward", **hypers) -> Potential:

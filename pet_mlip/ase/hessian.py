@@ -2,7 +2,7 @@
 
 The derivative that the network writes out itself is exact and, in float64, has a dozen digits more
 than a difference of it needs: that is why differences are taken, of many displaced copies at once
-(benchmarks/README.md compares them with automatic differentiation).
+(`benchmarks/hessians.py` prints how exact they are).
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -92,6 +93,12 @@ def readable(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(readable(v) for v in value)
     return "-" if value is None else str(value)
+
+
+def resume_command(command: str, config: Path, overrides: list[str] | None, output: Path) -> str:
+    """The command line that continues what a configuration began in a folder."""
+    changes = [f"--set {shlex.quote(override)}" for override in overrides or []]
+    return " ".join([f"pet-mlip {command}", str(config), *changes, f"--output {output} --resume"])
 
 
 def refuse_metatrain(path: Path) -> None:

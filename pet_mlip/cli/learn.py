@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from pet_mlip.cli.common import resume_command
 
 INTERRUPTED = 130
 NOT_PASSED = 2
@@ -14,7 +15,7 @@ NOT_PASSED = 2
 
 def learn(
     config: Annotated[
-        Path, typer.Argument(help="Configuration (YAML); see configs/learn_reference.yaml.")
+        Path, typer.Argument(help="Configuration (YAML); see examples/learn/reference.yaml.")
     ],
     overrides: Annotated[
         list[str] | None,
@@ -48,12 +49,11 @@ def learn(
 
     folder = output or Path(config.stem)
     chosen = load_learn_config(config, overrides or [])
-    changes = [f"--set {shlex.quote(override)}" for override in overrides or []]
-    words = ["pet-mlip learn", str(config), *changes, "--output", str(folder), "--resume"]
     try:
         passed = run(chosen, folder, resume=resume, overwrite=overwrite)
     except (TrainingInterrupted, KeyboardInterrupt):
-        typer.echo(f"Interrupted. To continue: {' '.join(words)}", err=True)
+        command = resume_command("learn", config, overrides, folder)
+        typer.echo(f"Interrupted. To continue: {command}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     if not passed:
         raise typer.Exit(NOT_PASSED)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from pet_mlip.cli.common import resume_command
 
 
 def train(
@@ -48,9 +49,8 @@ def train(
         )
     except TrainingInterrupted as interrupted:
         if interrupted.first:
-            changes = [f"--set {shlex.quote(override)}" for override in overrides or []]
-            command = ["pet-mlip train", str(config), *changes, "--output", str(folder)]
-            typer.echo(f"Interrupted. To continue: {' '.join(command)} --resume", err=True)
+            command = resume_command("train", config, overrides, folder)
+            typer.echo(f"Interrupted. To continue: {command}", err=True)
         raise typer.Exit(128 + interrupted.signal) from None
     except KeyboardInterrupt:
         typer.echo("Interrupted outside the training loop.", err=True)

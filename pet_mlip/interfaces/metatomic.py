@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from pet_mlip.engine.derivatives import forces_from_edge_gradient
 from pet_mlip.engine.potential import Potential
 from pet_mlip.export import Metadata
 from pet_mlip.export.archive import describe, fold
@@ -134,8 +135,7 @@ def check_saved(eager: Potential, path: str | Path) -> None:
     with torch.enable_grad():
         expected = eager(graph._replace(edge_vectors=vectors))
         (of_vectors,) = torch.autograd.grad(expected.sum(), vectors)
-    gradient = torch.zeros_like(positions).index_add(0, graph.edge_index[1], of_vectors)
-    gradient = gradient.index_add(0, graph.edge_index[0], -of_vectors)
+    forces = forces_from_edge_gradient(of_vectors, graph.edge_index, len(positions))
     expected = expected.detach()
     own = eager.preparation.species_index[graph.species]
     size = float((expected - eager.composition[own]).abs().max())
@@ -163,7 +163,7 @@ def check_saved(eager: Potential, path: str | Path) -> None:
         (found_gradient,) = torch.autograd.grad(found.sum(), positions)
     dtype = next(eager.pet.parameters()).dtype
     compare("energies", found.detach(), expected, size, dtype)
-    compare("forces", found_gradient, gradient, float(gradient.abs().max()), dtype)
+    compare("forces", -found_gradient, forces, float(forces.abs().max()), dtype)
 
 
 def pairs_block(graph: Graph) -> TensorBlock:

@@ -19,7 +19,7 @@ from pet_mlip.lammps.executables import find_executable
 from pet_mlip.lammps.launch import command_line, environment, find_plugin
 from pet_mlip.learn.files import write_structures
 from pet_mlip.learn.job import Job, Outcome, why_stop, write_outcome
-from pet_mlip.learn.workers import child_group, end_group
+from pet_mlip.learn.workers import run_program
 
 VACUUM = 5.0
 """Around what has no cell, in Å; LAMMPS shrinks the box itself."""
@@ -49,19 +49,13 @@ def run_job(job: Job) -> None:
     executable = find_executable(None)
     words = command_line(executable, ["-in", INPUT, "-log", LOG])
     with open(job.folder / SCREEN, "w") as screen:
-        process = subprocess.Popen(
+        code = run_program(
             words,
             env=environment(executable, find_plugin(executable)),
             cwd=job.folder,
             stdout=screen,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
         )
-        with child_group(process.pid):
-            try:
-                code = process.wait()
-            finally:
-                end_group(process.pid)
     looks, stopped = [], None
     for atoms in _read_dump(job):
         looks.append(atoms)

@@ -20,7 +20,7 @@ from ase.io import read, write
 from pet_mlip.errors import UserError
 from pet_mlip.learn.config import ReferenceConfig
 from pet_mlip.learn.importing import import_object
-from pet_mlip.learn.workers import child_group, end_group
+from pet_mlip.learn.workers import run_program
 
 MOVED = 1e-3
 """Largest difference in Å between the positions asked for and those of the answer."""
@@ -112,21 +112,12 @@ def _run(reference: ReferenceConfig, atoms: Atoms, place: Path) -> Atoms:
     plain.set_constraint()
     write(place / reference.input, plain)
     with open(place / "stdout.txt", "w") as out, open(place / "stderr.txt", "w") as err:
-        process = subprocess.Popen(
-            reference.command,
-            shell=True,
-            cwd=place,
-            stdout=out,
-            stderr=err,
-            start_new_session=True,
-        )
-        with child_group(process.pid):
-            try:
-                code = process.wait(reference.timeout)
-            except subprocess.TimeoutExpired:
-                raise UserError(f"it took longer than {reference.timeout:g} s") from None
-            finally:
-                end_group(process.pid)
+        try:
+            code = run_program(
+                reference.command, reference.timeout, cwd=place, stdout=out, stderr=err
+            )
+        except subprocess.TimeoutExpired:
+            raise UserError(f"it took longer than {reference.timeout:g} s") from None
     if code != 0:
         words = (place / "stderr.txt").read_text(errors="replace").strip().splitlines()
         raise UserError(f"the command ended with code {code}: {' '.join(words[-1:])}")

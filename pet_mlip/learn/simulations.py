@@ -23,6 +23,7 @@ from pet_mlip.learn.log import LOG
 from pet_mlip.learn.workers import count_cores, local_workers
 
 YOUNG = 2.0
+"""Times what a model is uncertain by of structures that it knows."""
 SAVE = 20
 """Looks between two saved states."""
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from ase import Atoms
-from ase.neighborlist import neighbor_list
 
+from pet_mlip.data.neighbours import neighbour_list
 from pet_mlip.data.reading import read_atoms
 from pet_mlip.errors import UserError
 from pet_mlip.learn.config import FirstConfig, LearnConfig
@@ -57,7 +57,8 @@ def first_structures(start: list[Atoms], config: FirstConfig, seed: int) -> list
 
 def is_too_close(atoms: Atoms) -> bool:
     """Whether two atoms nearly coincide."""
-    return len(neighbor_list("i", atoms, CLOSEST)) > 0
+    pairs, _, _ = neighbour_list(atoms.positions, atoms.cell.array, atoms.pbc, CLOSEST)
+    return pairs.shape[1] > 0
 
 
 def _displaced(atoms: Atoms, config: FirstConfig, part: float, rng: np.random.Generator) -> Atoms:

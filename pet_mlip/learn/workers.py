@@ -6,6 +6,7 @@ import fcntl
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -185,17 +186,31 @@ _children: set[int] = set()
 """Process groups that this process has started."""
 
 
-@contextmanager
-def child_group(pid: int) -> Iterator[None]:
-    """Remember a process group, so that it ends with this process."""
-    _children.add(pid)
+def run_program(command: str | list[str], timeout: float | None = None, **options: Any) -> int:
+    """Run a program that ends with this process, and all that it has started when it ends.
+
+    Args:
+        command: Words, or a line for the shell.
+        timeout: Seconds, or None.
+        options: Of `subprocess.Popen`.
+
+    Returns:
+        Its exit code.
+
+    Raises:
+        subprocess.TimeoutExpired: It took longer, and was ended.
+    """
+    shell = isinstance(command, str)
+    process = subprocess.Popen(command, shell=shell, start_new_session=True, **options)
+    _children.add(process.pid)
     try:
-        yield
+        return process.wait(timeout)
     finally:
-        _children.discard(pid)
+        _end_group(process.pid)
+        _children.discard(process.pid)
 
 
-def end_group(pid: int) -> None:
+def _end_group(pid: int) -> None:
     """Kill a process group, if it is still there."""
     with suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
@@ -220,6 +235,6 @@ def _stay_with(parent: int, running: str) -> None:
 
 def _end() -> None:
     for pid in tuple(_children):
-        end_group(pid)
+        _end_group(pid)
     sys.stderr.flush()
     os._exit(1)

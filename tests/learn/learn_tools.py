@@ -11,17 +11,7 @@ import numpy as np
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.io import write
-
-TINY = {
-    "cutoff": 3.5,
-    "d_pet": 8,
-    "d_node": 8,
-    "d_head": 8,
-    "d_feedforward": 8,
-    "num_heads": 2,
-    "num_attention_layers": 1,
-    "num_gnn_layers": 1,
-}
+from model_tools import TINY
 
 
 class Moody(EMT):

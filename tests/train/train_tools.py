@@ -10,19 +10,9 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
+from model_tools import TINY
 
 from pet_mlip.config import Config, validate
-
-TINY = {
-    "cutoff": 3.5,
-    "d_pet": 8,
-    "d_node": 8,
-    "d_head": 8,
-    "d_feedforward": 8,
-    "num_heads": 2,
-    "num_attention_layers": 1,
-    "num_gnn_layers": 1,
-}
 
 
 def labelled(atoms: Atoms) -> Atoms:
