@@ -1,0 +1,1 @@
+"""Do crystals keep their space group when a model relaxes them?"""

@@ -1,0 +1,110 @@
+"""All crystals by all contestants; what is finished in a folder is not repeated."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ase.data import chemical_symbols
+
+from benchmarks.relaxations.crystals import Crystal
+from benchmarks.relaxations.phonons import largest_splitting
+from benchmarks.relaxations.relax import relax
+from pet_mlip import PETCalculator
+from pet_mlip.errors import UserError
+from pet_mlip.files import write_text
+
+Results = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A model and how it is averaged over orientations."""
+
+    name: str
+    title: str
+    invariant_model: bool
+    symmetrization: str
+
+
+CONTESTANTS = (
+    Contestant("plain", "plain PET", False, "none"),
+    Contestant("quadrature", "averaged, quadrature:3", False, "quadrature:3"),
+    Contestant("quadrature5", "averaged, quadrature:5", False, "quadrature:5"),
+    Contestant("structure", "averaged, structure", False, "structure"),
+    Contestant("ecse", "PET with ECSE", True, "none"),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one run does."""
+
+    contestants: tuple[str, ...]
+    largest_force: float
+    steps: int
+    phonon_atoms: int
+    """Largest crystal whose frequencies are computed."""
+
+
+def run(
+    crystals: list[Crystal], plain: str, ecse: str, settings: Settings, output: Path
+) -> Results:
+    """Relax everything, and return and write what was found to ``output/relaxations.json``.
+
+    Args:
+        crystals: With all their symmetry.
+        plain: Model that is not invariant.
+        ecse: Model that is.
+        settings: Who, and how far.
+        output: Folder; what is finished there with the same settings is kept.
+
+    Raises:
+        UserError: A model cannot be read; or the folder holds the results of other settings.
+    """
+    path = output / "relaxations.json"
+    setting = {
+        "plain": plain,
+        "ecse": ecse,
+        "largest_force": settings.largest_force,
+        "steps": settings.steps,
+        "phonon_atoms": settings.phonon_atoms,
+    }
+    results: Results = {"settings": setting, "relaxations": {}, "splittings": {}, "left_out": []}
+    if path.exists():
+        results = json.loads(path.read_text(encoding="utf-8"))
+        if results["settings"] != setting:
+            raise UserError(f"{path} has the results of other settings; give another --output.")
+    output.mkdir(parents=True, exist_ok=True)
+    for contestant in CONTESTANTS:
+        if contestant.name not in settings.contestants:
+            continue
+        calculator = PETCalculator(
+            ecse if contestant.invariant_model else plain,
+            symmetrization=contestant.symmetrization,
+        )
+        known = {chemical_symbols[z] for z in calculator.metadata.species}
+        done = results["relaxations"].setdefault(contestant.name, {})
+        splittings = results["splittings"].setdefault(contestant.name, {})
+        for crystal in crystals:
+            unknown = sorted(set(crystal.atoms.symbols) - known)
+            if unknown:
+                sentence = f"{crystal.name} is left out: the model does not know {unknown[0]}."
+                if sentence not in results["left_out"]:
+                    results["left_out"].append(sentence)
+                    print(sentence, flush=True)
+                continue
+            if crystal.name not in done:
+                found = relax(crystal, calculator, settings.largest_force, settings.steps)
+                done[crystal.name] = found.as_json()
+                print(
+                    f"{contestant.name:12}{crystal.name:16}{found.before:5} -> {found.after}",
+                    flush=True,
+                )
+            if len(crystal.atoms) <= settings.phonon_atoms and crystal.name not in splittings:
+                hessian = calculator.get_hessian(crystal.atoms)
+                splittings[crystal.name] = largest_splitting(hessian, crystal.atoms)
+            write_text(path, json.dumps(results, indent=1))
+    return results
