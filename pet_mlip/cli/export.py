@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -14,9 +15,9 @@ from pet_mlip.files import check_replaceable, check_writable
 if TYPE_CHECKING:
     from pet_mlip.ecse.hypers import SymmetrizationHypers
     from pet_mlip.engine.potential import Potential
-    from pet_mlip.export import Orientations
+    from pet_mlip.export import Metadata, Orientations
 
-SUFFIXES = {"torchscript": ".pt", "metatomic": ".metatomic.pt"}
+SUFFIXES = {"torchscript": ".pt", "metatomic": ".metatomic.pt", "gromacs": ".gromacs.pt"}
 """Of the files of each format."""
 
 
@@ -27,15 +28,16 @@ def export(
         typer.Option(
             "--output",
             "-o",
-            help="File to write; by default CHECKPOINT with .pt, or .metatomic.pt.",
+            help="File to write; by default CHECKPOINT with .pt, .metatomic.pt or .gromacs.pt.",
         ),
     ] = None,
     file_format: Annotated[
         str,
         typer.Option(
             "--format",
-            help="torchscript, for this package's calculator and LAMMPS' pair_style pet, or "
-            "metatomic, for its interfaces to ASE, TorchSim, i-PI, PLUMED and LAMMPS.",
+            help="torchscript, for this package's calculator and LAMMPS' pair_style pet; "
+            "metatomic, for its interfaces to ASE, TorchSim, i-PI, PLUMED and LAMMPS; or gromacs, "
+            "for NNPot of GROMACS.",
         ),
     ] = "torchscript",
     dtype: Annotated[str, typer.Option(help="Precision of the network: float32 or float64.")] = (
@@ -65,8 +67,11 @@ def export(
 
     if file_format not in SUFFIXES:
         raise UserError(f"--format {file_format} is not known; use {' or '.join(SUFFIXES)}.")
+    save: Callable[..., Metadata] = save_model
     if file_format == "metatomic":
-        from pet_mlip.interfaces.metatomic import save_metatomic
+        from pet_mlip.interfaces.metatomic import save_metatomic as save
+    if file_format == "gromacs":
+        from pet_mlip.interfaces.gromacs import save_gromacs as save
     if dtype not in ("float32", "float64"):
         raise UserError(f"--dtype {dtype} is not known; use float32 or float64.")
     refuse_metatrain(checkpoint)
@@ -77,17 +82,15 @@ def export(
     check_writable(path.parent)
     potential, _, summary = load_checkpoint(checkpoint)
     potential, orientations = symmetrized(potential, symmetrization, force)
-    if file_format == "metatomic":
-        if orientations != "none":
-            raise UserError(
-                f"--symmetrization {orientations} is an average that this package's calculator "
-                "takes, and metatomic's engines do not: leave it out, or leave out --format."
-            )
-        metadata = save_metatomic(path, potential, dtype=dtype, training_summary=summary)
-    else:
-        metadata = save_model(
-            path, potential, dtype=dtype, training_summary=summary, orientations=orientations
+    options: dict[str, Any] = {"dtype": dtype, "training_summary": summary}
+    if file_format == "torchscript":
+        options["orientations"] = orientations
+    elif orientations != "none":
+        raise UserError(
+            f"--symmetrization {orientations} is an average that this package's calculator takes, "
+            "and other programs do not: leave it out, or leave out --format."
         )
+    metadata = save(path, potential, **options)
     facts = {
         "parameters": metadata.n_parameters,
         "cutoff": f"{metadata.cutoff:g} Å",

@@ -1,1 +1,1 @@
-"""What other programs load: metatomic's file, TorchSim's model, i-PI's driver."""
+"""What other programs load: metatomic's and GROMACS' files, TorchSim's model, i-PI's driver."""

@@ -1,0 +1,64 @@
+"""Subtract D3 from the labels of a data set, so that a model learns the rest of the energy.
+
+    pip install '.[d3]'
+    python examples/tools/subtract_d3.py train.xyz val.xyz test.xyz --method PBE --damping d3bj
+
+writes train.rest.xyz and so on beside the files. Whoever runs the model then has to add the same D3
+(docs/engines.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import ase.io
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from dftd3.ase import DFTD3
+
+
+def without_d3(atoms: Atoms, method: str, damping: str) -> Atoms:
+    """Return a copy whose energy, forces and stress, where it has them, are those without D3."""
+    copy = atoms.copy()
+    copy.calc = DFTD3(method=method, damping=damping)
+    labels = atoms.calc.results
+    rest = {}
+    if "energy" in labels:
+        rest["energy"] = labels["energy"] - copy.get_potential_energy()
+    if "forces" in labels:
+        rest["forces"] = labels["forces"] - copy.get_forces()
+    if "stress" in labels:
+        rest["stress"] = labels["stress"] - copy.get_stress()
+    copy.calc = SinglePointCalculator(copy, **rest)
+    copy.info["subtracted"] = f"D3 {method} {damping}"
+    return copy
+
+
+def main() -> None:
+    """Write a file beside each file that is given."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--method", required=True, help="functional, as simple-dftd3 names it")
+    parser.add_argument("--damping", default="d3bj", help="d3bj, d3zero, ...")
+    options = parser.parse_args()
+    for path in options.files:
+        output = path.with_name(f"{path.stem}.rest.xyz")
+        if output.exists():
+            sys.exit(f"{output} is there already; move it away.")
+        structures = ase.io.read(path, ":")
+        for k, atoms in enumerate(structures):
+            if atoms.calc is None or "energy" not in atoms.calc.results:
+                sys.exit(f"{path}, structure {k}: it has no energy that ASE knows.")
+            if "subtracted" in atoms.info:
+                sys.exit(
+                    f"{path}, structure {k}: {atoms.info['subtracted']} is subtracted already."
+                )
+        rest = [without_d3(atoms, options.method, options.damping) for atoms in structures]
+        ase.io.write(output, rest, format="extxyz")
+        print(f"{output}: {len(rest)} structures")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Writing a model for GROMACS' interface to neural network potentials (NNPot)."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pet_mlip.engine.derivatives import forces_from_edge_gradient
+from pet_mlip.engine.potential import Potential
+from pet_mlip.errors import UserError
+from pet_mlip.export import Metadata
+from pet_mlip.export.archive import describe, fold
+from pet_mlip.export.metadata import METADATA_NAME
+from pet_mlip.export.selfcheck import compare, random_cluster
+from pet_mlip.files import check_replaceable, check_writable, replacing
+from pet_mlip.interfaces.gromacs_module import ELECTRONVOLT, NANOMETRE, GromacsModule
+
+
+def save_gromacs(
+    path: str | Path,
+    potential: Potential,
+    *,
+    dtype: str = "float32",
+    training_summary: dict[str, Any] | None = None,
+) -> Metadata:
+    """Write a model that GROMACS 2025 or newer, built with LibTorch, takes as nnpot-modelfile.
+
+    The written file is loaded back and compared with the eager model; on a mismatch nothing is
+    left at ``path``, and an existing file there stays.
+
+    Args:
+        path: File to write.
+        potential: The model; it is not changed.
+        dtype: Of the network in the file: float32 or float64.
+        training_summary: Plain JSON types, kept in the metadata.
+
+    Raises:
+        UserError: The model depends on the spin multiplicity, which GROMACS does not tell; the
+            dtype is unknown, the path a directory, or the written model does not reproduce the
+            eager one.
+    """
+    if potential.pet_hypers.system_conditioning:
+        raise UserError(
+            "This model depends on the charge and the spin multiplicity (system_conditioning), and "
+            "GROMACS does not tell a network the latter; train one without."
+        )
+    path = Path(path)
+    check_replaceable(path)
+    eager, folded = fold(potential, dtype)
+    metadata = describe(potential, dtype, training_summary or {}, "none")
+    check_writable(path.parent)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated, and GROMACS needs it.
+        scripted = torch.jit.script(GromacsModule(folded).eval())
+        with replacing(path) as temporary:
+            torch.jit.save(scripted, temporary, _extra_files={METADATA_NAME: metadata.to_json()})
+            check_saved(eager, temporary)
+    return metadata
+
+
+def check_saved(eager: Potential, path: Path) -> None:
+    """Refuse a written model whose energy or forces differ from the eager one's.
+
+    Raises:
+        UserError: If they do by more than round-off.
+    """
+    positions, graph = random_cluster(eager.species, eager.cutoff)
+    vectors = graph.edge_vectors.clone().requires_grad_(True)
+    with torch.enable_grad():
+        expected = eager(graph._replace(edge_vectors=vectors))
+        (of_vectors,) = torch.autograd.grad(expected.sum(), vectors)
+    forces = forces_from_edge_gradient(of_vectors, graph.edge_index, len(positions))
+    expected = expected.detach()
+    size = float(
+        (expected - eager.composition[eager.preparation.species_index[graph.species]]).abs().sum()
+    )
+    with torch.enable_grad():
+        model = torch.jit.load(str(path))
+        energy, found = model(positions.detach() / NANOMETRE, graph.species.to(torch.int32))
+    dtype = next(eager.pet.parameters()).dtype
+    compare("energies", energy / ELECTRONVOLT, expected.sum(), size, dtype)
+    found = found / (ELECTRONVOLT * NANOMETRE)
+    compare("forces", found, forces, float(forces.abs().max()), dtype)
