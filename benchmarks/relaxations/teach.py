@@ -18,63 +18,68 @@ from ase.filters import FrechetCellFilter
 from ase.neighborlist import neighbor_list
 from ase.optimize import FIRE
 
-from benchmarks.relaxations.crystals import COLUMNS, aflow_library, choose
+from benchmarks.relaxations.crystals import COLUMNS, aflow_library
 
 METALS = " ".join(COLUMNS[2:12]).split()
 PER_SHARD = 20
 """Crystals of one file; a killed run goes on with the next one."""
-DISPLACED = 6
-"""Displaced and strained structures of each crystal."""
+DISPLACED, OF_LIBRARY = 6, 12
+"""Displaced and strained structures of each crystal, and of those that exist."""
 STEPS = 12
 """Of each relaxation, whose first, middle and last structures are labels too."""
 VALIDATION, TEST = 0.03, 0.03
-"""Shares of the crystals that no other part has."""
+"""Shares of the crystals that no other part has; those that exist are in the training."""
 LARGEST_FORCE = 12.0
 """eV/Å; structures with larger ones are left out."""
 
 
 def make_data(output: Path, n_crystals: int, processes: int, seed: int) -> None:
-    """Make train, validation and test.xyz.gz; what is there of an interrupted run is kept."""
+    """Make train, validation and test.xyz.gz; what is there of an interrupted run is kept.
+
+    Args:
+        output: Folder.
+        n_crystals: With other elements in the place of their own, besides all of the library.
+        processes: That work at the same time.
+        seed: Of what is drawn.
+    """
     shards = output / "shards"
     shards.mkdir(parents=True, exist_ok=True)
-    tasks = [(shards / f"{seed}-{k:05d}.xyz", seed, k) for k in range(-(-n_crystals // PER_SHARD))]
+    n_library = -(-len(aflow_library()) // PER_SHARD)
+    n_drawn = -(-n_crystals // PER_SHARD)
+    tasks = [(shards / f"library-{k:05d}.xyz", seed, k, True) for k in range(n_library)]
+    tasks += [(shards / f"{seed}-{k:05d}.xyz", seed, k, False) for k in range(n_drawn)]
     left = [task for task in tasks if not task[0].exists()]
     os.environ["OMP_NUM_THREADS"] = "1"  # threads of their own would make the processes slower
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         for done, _ in enumerate(pool.imap_unordered(_make_shard, left), 1):
             print(f"{done} of {len(left)} parts", flush=True)
-    write_parts([path for path, _, _ in tasks], output)
+    write_parts([path for path, *_ in tasks], output)
 
 
-def _make_shard(task: tuple[Path, int, int]) -> None:
+def _make_shard(task: tuple[Path, int, int, bool]) -> None:
     from sevenn.calculator import SevenNetCalculator  # in an environment of its own
 
-    path, seed, number = task
-    rng = np.random.default_rng([seed, number])
+    path, seed, number, of_library = task
+    rng = np.random.default_rng([seed, number, int(of_library)])
     teacher = SevenNetCalculator("7net-0", device="cpu")
     library = aflow_library()
-    # The benchmark's crystals are not in it; those of other elements but the same shape may be.
-    tested = {crystal.name for crystal in choose(library)}
+    if of_library:
+        crystals = [one.atoms.copy() for one in library[number * PER_SHARD :][:PER_SHARD]]
+    else:
+        drawn = rng.integers(len(library), size=PER_SHARD)
+        crystals = [substituted(library[k].atoms, rng) for k in drawn]
     labels: list[Atoms] = []
-    for place in range(PER_SHARD):
-        crystal = library[rng.integers(len(library))]
-        atoms = substituted(crystal.atoms, rng, changed=crystal.name in tested)
-        for found in sample(atoms, teacher, rng):
-            found.info["crystal"] = f"{number}-{place}"
+    for place, atoms in enumerate(crystals):
+        for found in sample(atoms, teacher, rng, OF_LIBRARY if of_library else DISPLACED):
+            found.info["crystal"] = f"{path.stem}-{place}"
             labels.append(found)
     unfinished = path.with_suffix(".part")
     ase.io.write(unfinished, labels, format="extxyz")
     unfinished.replace(path)
 
 
-def substituted(atoms: Atoms, rng: np.random.Generator, changed: bool = False) -> Atoms:
-    """Put other elements of the same columns in, metals by any metal at times, and scale the cell.
-
-    Args:
-        atoms: A crystal.
-        rng: Draws the elements.
-        changed: Whether it must have others than before.
-    """
+def substituted(atoms: Atoms, rng: np.random.Generator) -> Atoms:
+    """Put elements of the same columns in, metals by any metal at times, and scale the cell."""
     there = sorted(set(atoms.symbols))
     while True:
         new: dict[str, str] = {}
@@ -82,8 +87,7 @@ def substituted(atoms: Atoms, rng: np.random.Generator, changed: bool = False) -
             column = next(column.split() for column in COLUMNS if symbol in column.split())
             choices = METALS if symbol in METALS and rng.random() < 0.3 else column
             new[symbol] = symbol if rng.random() < 0.3 else str(rng.choice(choices))
-        distinct = len(set(new.values())) == len(there)
-        if distinct and not (changed and all(new[symbol] == symbol for symbol in there)):
+        if len(set(new.values())) == len(there):
             break
     result = atoms.copy()
     result.symbols = [new[symbol] for symbol in atoms.symbols]
@@ -92,7 +96,9 @@ def substituted(atoms: Atoms, rng: np.random.Generator, changed: bool = False) -
     return result
 
 
-def sample(atoms: Atoms, teacher: Calculator, rng: np.random.Generator) -> list[Atoms]:
+def sample(
+    atoms: Atoms, teacher: Calculator, rng: np.random.Generator, displaced: int
+) -> list[Atoms]:
     """Relax the crystal, and label structures on the way and displaced ones around its end."""
     atoms.calc = teacher
     found: list[Atoms] = []
@@ -105,7 +111,7 @@ def sample(atoms: Atoms, teacher: Calculator, rng: np.random.Generator) -> list[
     optimizer.attach(keep)
     optimizer.run(fmax=0.01, steps=STEPS)
     copies = 1 + int(len(atoms) < 8) + int(len(atoms) < 3)
-    for _ in range(DISPLACED):
+    for _ in range(displaced):
         other = atoms.repeat(tuple(rng.permutation([copies, 1, 1]))) if copies > 1 else atoms.copy()
         strain = rng.normal(scale=rng.uniform(0.0, 0.05), size=(3, 3))
         change = np.eye(3) * (1 + rng.uniform(-0.05, 0.06)) + (strain + strain.T) / 2
@@ -146,7 +152,8 @@ def write_parts(shards: list[Path], output: Path) -> None:
     for path in shards:
         for atoms in ase.io.read(path, ":"):
             if atoms.info["crystal"] != crystal:
-                crystal, place = atoms.info["crystal"], rng.random()
+                crystal = atoms.info["crystal"]
+                place = 1.0 if path.name.startswith("library") else rng.random()
                 part = "test" if place < TEST else "validation" if place < TEST + VALIDATION else ""
             parts[part or "train"].append(atoms)
     for name, structures in parts.items():
