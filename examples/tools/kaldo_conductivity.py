@@ -1,8 +1,10 @@
 """Thermal conductivity of diamond by kaldo.
 
-pip install torch==2.13.0 && pip install . kaldo     # in a clone; kaldo brings tensorflow
-pet-mlip train examples/lammps/diamond.yaml --output diamond
-python examples/tools/kaldo_conductivity.py diamond/model.pt
+    pip install torch==2.13.0 && pip install . kaldo     # in a clone; kaldo brings tensorflow
+    pet-mlip train examples/lammps/diamond.yaml --output diamond
+    python examples/tools/kaldo_conductivity.py diamond/model.pt
+
+kaldo takes the calculator as it is.
 """
 
 from __future__ import annotations
