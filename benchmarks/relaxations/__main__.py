@@ -70,11 +70,11 @@ def make_crystals(
 @app.command("data")
 def make_training_data(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the data.")],
-    crystals: Annotated[int, typer.Option(min=1, help="About how many.")] = 700,
+    crystals: Annotated[int, typer.Option(min=1, help="Drawn ones, about.")] = 380,
     processes: Annotated[int, typer.Option(min=1)] = 1,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
-    """Make train, validation and test.xyz.gz, labelled by SevenNet-0; what is there is kept.
+    """Make train.xyz.gz and test.xyz.gz, labelled by SevenNet-0; what is there is kept.
 
     Needs pymatgen and sevenn, in an environment of their own.
     """

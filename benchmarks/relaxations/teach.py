@@ -27,14 +27,14 @@ DISPLACED, OF_LIBRARY = 6, 12
 """Displaced and strained structures of each crystal, and of those that exist."""
 STEPS = 12
 """Of each relaxation, whose first, middle and last structures are labels too."""
-VALIDATION, TEST = 0.03, 0.03
-"""Shares of the crystals that no other part has; those that exist are in the training."""
+TEST = 0.06
+"""Share of the drawn crystals that are not in the training; those that exist are."""
 LARGEST_FORCE = 12.0
 """eV/Å; structures with larger ones are left out."""
 
 
 def make_data(output: Path, n_crystals: int, processes: int, seed: int) -> None:
-    """Make train, validation and test.xyz.gz; what is there of an interrupted run is kept.
+    """Make train.xyz.gz and test.xyz.gz; what is there of an interrupted run is kept.
 
     Args:
         output: Folder.
@@ -147,15 +147,15 @@ def sensible(atoms: Atoms) -> bool:
 def write_parts(shards: list[Path], output: Path) -> None:
     """Share out the structures by crystal."""
     rng = np.random.default_rng(0)
-    parts: dict[str, list[Atoms]] = {"train": [], "validation": [], "test": []}
+    parts: dict[str, list[Atoms]] = {"train": [], "test": []}
     part, crystal = "", ""
     for path in shards:
         for atoms in ase.io.read(path, ":"):
             if atoms.info["crystal"] != crystal:
                 crystal = atoms.info["crystal"]
                 place = 1.0 if path.name.startswith("library") else rng.random()
-                part = "test" if place < TEST else "validation" if place < TEST + VALIDATION else ""
-            parts[part or "train"].append(atoms)
+                part = "test" if place < TEST else "train"
+            parts[part].append(atoms)
     for name, structures in parts.items():
         unfinished = output / f"{name}.part"
         ase.io.write(unfinished, structures, format="extxyz")

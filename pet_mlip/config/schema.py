@@ -7,14 +7,15 @@ from typing import Any
 import yaml
 from pydantic import Field, model_validator
 
-from pet_mlip.config.base import Section, defaults
+from pet_mlip.config.base import defaults
 from pet_mlip.config.data import DataConfig
+from pet_mlip.config.sizes import Sized
 from pet_mlip.config.training import LoggingConfig, TrainingConfig
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.graph.hypers import PETHypers
 
 
-class Config(Section):
+class Config(Sized):
     """Everything that a training needs to know."""
 
     data: DataConfig = Field(description="Which structures to learn from, and how to read them.")

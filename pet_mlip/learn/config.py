@@ -14,6 +14,7 @@ from pet_mlip.config.base import Files, Float, Int, Seconds, Section, defaults, 
 from pet_mlip.config.data import Baseline, TestSets
 from pet_mlip.config.load import apply_override, read_yaml, validate_as
 from pet_mlip.config.reference import reference_of
+from pet_mlip.config.sizes import Sized
 from pet_mlip.config.training import LoggingConfig, TrainingConfig
 from pet_mlip.data.names import split_slice
 from pet_mlip.ecse.hypers import SymmetrizationHypers
@@ -263,7 +264,7 @@ class SelectionConfig(Section):
         return self
 
 
-class LearnConfig(Section):
+class LearnConfig(Sized):
     """Everything that `pet-mlip learn` needs to know."""
 
     start: Files = Field(
