@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import shutil
 import sys
 from pathlib import Path
 
+import ase.io
 import typer
+from ase import Atoms
 
 from pet_mlip.errors import UserError
 
@@ -35,3 +39,13 @@ def check_no_file(output: Path) -> None:
     """
     if output.is_file():
         raise UserError(f"--output {output} is a file; give a folder.")
+
+
+def write_packed(path: Path, structures: list[Atoms]) -> None:
+    """Write structures to a .xyz.gz; what a killed run leaves is not taken for it."""
+    plain, packed = path.with_suffix(".plain"), path.with_suffix(".part")
+    ase.io.write(plain, structures, format="extxyz")
+    with open(plain, "rb") as source, gzip.open(packed, "wb") as target:
+        shutil.copyfileobj(source, target)
+    packed.replace(path)
+    plain.unlink()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import multiprocessing
 import os
-import shutil
 from pathlib import Path
 
 import ase.io
@@ -18,6 +16,7 @@ from ase.filters import FrechetCellFilter
 from ase.neighborlist import neighbor_list
 from ase.optimize import FIRE
 
+from benchmarks.command import write_packed
 from benchmarks.relaxations.crystals import COLUMNS, aflow_library
 
 METALS = " ".join(COLUMNS[2:12]).split()
@@ -157,9 +156,5 @@ def write_parts(shards: list[Path], output: Path) -> None:
                 part = "test" if place < TEST else "train"
             parts[part].append(atoms)
     for name, structures in parts.items():
-        unfinished = output / f"{name}.part"
-        ase.io.write(unfinished, structures, format="extxyz")
-        with open(unfinished, "rb") as plain, gzip.open(output / f"{name}.xyz.gz", "wb") as packed:
-            shutil.copyfileobj(plain, packed)
-        unfinished.unlink()
+        write_packed(output / f"{name}.xyz.gz", structures)
         print(f"{name}: {len(structures)} structures")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import multiprocessing
 import os
-import shutil
 from pathlib import Path
 
 import ase.io
 import numpy as np
+
+from benchmarks.command import write_packed
 
 PER_SHARD = 200
 """Geometries of one file; a killed run goes on with the next one."""
@@ -61,10 +61,6 @@ def write_parts(shards: list[Path], output: Path) -> None:
             part = "test" if place < TEST else "validation" if place < TEST + VALIDATION else ""
             parts["train" if small or not part else part].append(atoms)
     for name, structures in parts.items():
-        unfinished = output / f"{name}.part"
-        ase.io.write(unfinished, structures, format="extxyz")
-        with open(unfinished, "rb") as plain, gzip.open(output / f"{name}.xyz.gz", "wb") as packed:
-            shutil.copyfileobj(plain, packed)
-        unfinished.unlink()
+        write_packed(output / f"{name}.xyz.gz", structures)
         molecules = {atoms.info["smiles"] for atoms in structures}
         print(f"{name}: {len(structures)} structures of {len(molecules)} molecules and dimers")

@@ -31,6 +31,10 @@ def _weights(value: Any) -> Any:
 Weights = Annotated[dict[str, Float], BeforeValidator(_weights)]
 
 
+LARGEST_ENERGY_WEIGHT = 10.0
+"""What ``energy: auto`` is where the energies of structures are alike."""
+
+
 class LossConfig(Section):
     """Loss = sum of weight * mean penalty of (prediction - reference) / scale.
 
@@ -44,8 +48,11 @@ class LossConfig(Section):
     huber_delta: Float = Field(
         0.1, gt=0, description="Where huber turns linear, as a fraction of the scale of the data."
     )
-    energy: Float = Field(
-        10.0, ge=0, description="Weight of the energy per atom (0: energies are not trained on)."
+    energy: Annotated[Float, Field(ge=0)] | Literal["auto"] = Field(
+        "auto",
+        description="Weight of the energy per atom (0: energies are not trained on). auto: 10, or "
+        "less where energies differ so much between structures that they would rule the first "
+        "epochs, in which forces are what teaches (crystals, many elements).",
     )
     forces: Float = Field(
         1.0, ge=0, description="Weight of the force components (0: forces are not trained on)."
@@ -62,6 +69,15 @@ class LossConfig(Section):
         description="Weights of the components of model.results, by name, as in {dipole: 5.0}; "
         "those not named have 1. Results of structures are compared per atom.",
     )
+
+    @property
+    def energy_weight(self) -> float:
+        """Weight of the energy: the largest that auto may become, as long as no data decided."""
+        return LARGEST_ENERGY_WEIGHT if self.energy == "auto" else self.energy
+
+    def is_trained_on(self, label: Literal["energy", "forces", "stress"]) -> bool:
+        """Whether a label has a weight."""
+        return (self.energy_weight if label == "energy" else getattr(self, label)) > 0
 
     def weight_of_result(self, name: str) -> float:
         """Weight of a result that is no energy: 1 if none is given."""

@@ -1,6 +1,6 @@
 """Comparison of an exported model with the eager one it was made from."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,22 +16,43 @@ if TYPE_CHECKING:
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
 
 
-def check_exported(eager: Potential, exported: "LoadedModel") -> None:
-    """Refuse an exported model that differs from the eager one, in one piece or in chunks.
+class Expected(NamedTuple):
+    """What the eager model says of a cluster of atoms."""
 
-    Raises:
-        UserError: If energies, gradients or other results differ by more than round-off.
-    """
+    positions: Tensor
+    """In Å, (N, 3) float64."""
+    graph: Graph
+    energies: Tensor
+    """In eV, (N,)."""
+    gradient: Tensor
+    """Of their sum over the edge vectors in eV/Å, (E, 3)."""
+    forces: Tensor
+    """In eV/Å, (N, 3)."""
+    size: float
+    """The largest energy that is the network's own, and not the baseline's."""
+
+
+def expect(eager: Potential) -> Expected:
+    """Evaluate a random cluster of the model's elements by autograd."""
     positions, graph = random_cluster(eager.species, eager.cutoff)
     vectors = graph.edge_vectors.clone().requires_grad_(True)
     with torch.enable_grad():
         energies = eager(graph._replace(edge_vectors=vectors))
         (gradient,) = torch.autograd.grad(energies.sum(), vectors)
     energies = energies.detach()
-    # Relative to the network's own size, not to the baseline's.
-    size = float(
-        (energies - eager.composition[eager.preparation.species_index[graph.species]]).abs().max()
-    )
+    baseline = eager.composition[eager.preparation.species_index[graph.species]]
+    forces = forces_from_edge_gradient(gradient, graph.edge_index, len(positions))
+    return Expected(positions, graph, energies, gradient, forces, _largest(energies - baseline))
+
+
+def check_exported(eager: Potential, exported: "LoadedModel") -> None:
+    """Refuse an exported model that differs from the eager one, in one piece or in chunks.
+
+    Raises:
+        UserError: If energies, gradients or other results differ by more than round-off.
+    """
+    positions, graph, energies, gradient, forces, size = expect(eager)
+    vectors = graph.edge_vectors.clone().requires_grad_(True)
     level = 2 if eager.uncertainty.known() else 0
     with torch.enable_grad():
         evaluation = eager.evaluate(
@@ -62,7 +83,6 @@ def check_exported(eager: Potential, exported: "LoadedModel") -> None:
             compare(name, others[name], expected, _largest(expected), exported.dtype)
 
     n_atoms = len(graph.species)
-    forces = forces_from_edge_gradient(gradient, graph.edge_index, n_atoms)
     topology = cluster_topology(graph, exported.metadata.interaction_range)
     found, found_forces, *_, others, found_vectors, deviations = exported.drive(
         positions, graph.edge_index[1], topology, uncertainty=level

@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 
-from pet_mlip.engine.derivatives import forces_from_edge_gradient
 from pet_mlip.engine.potential import Potential
 from pet_mlip.export import Metadata
 from pet_mlip.export.archive import describe, fold
-from pet_mlip.export.selfcheck import compare, random_cluster
+from pet_mlip.export.selfcheck import compare, expect
 from pet_mlip.files import check_replaceable, check_writable, replacing
 from pet_mlip.graph.graph import Graph
 from pet_mlip.interfaces.missing import missing
@@ -130,16 +129,7 @@ def check_saved(eager: Potential, path: str | Path) -> None:
     Raises:
         UserError: If they do by more than round-off.
     """
-    positions, graph = random_cluster(eager.species, eager.cutoff)
-    vectors = graph.edge_vectors.clone().requires_grad_(True)
-    with torch.enable_grad():
-        expected = eager(graph._replace(edge_vectors=vectors))
-        (of_vectors,) = torch.autograd.grad(expected.sum(), vectors)
-    forces = forces_from_edge_gradient(of_vectors, graph.edge_index, len(positions))
-    expected = expected.detach()
-    own = eager.preparation.species_index[graph.species]
-    size = float((expected - eager.composition[own]).abs().max())
-
+    positions, graph, expected, _, forces, size = expect(eager)
     with warnings.catch_warnings(), torch.enable_grad():
         warnings.simplefilter("ignore")
         model = load_atomistic_model(str(path))

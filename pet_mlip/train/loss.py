@@ -44,7 +44,11 @@ class Loss:
         self.config = config
         self.scale = scale
         self.scales = {**dict.fromkeys(DERIVED, scale), **(result_scales or {})}
-        weights = {target: getattr(config, target) for target in DERIVED}
+        weights = {
+            "energy": config.energy_weight,
+            "forces": config.forces,
+            "stress": config.stress,
+        }
         weights |= {name: config.weight_of_result(name) for name in result_scales or {}}
         self.weights = {target: weight for target, weight in weights.items() if weight > 0}
 

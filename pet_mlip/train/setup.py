@@ -15,6 +15,7 @@ from rich.progress import Progress as Bar
 from rich.progress import SpinnerColumn, TextColumn
 
 from pet_mlip.config import Config
+from pet_mlip.config.training import LARGEST_ENERGY_WEIGHT
 from pet_mlip.data.baseline import (
     Baseline,
     energies_by_number,
@@ -40,6 +41,8 @@ ATOMS_PER_BATCH = 64
 """With ``batch_size: auto``, about."""
 LARGEST_BATCH = 32
 """With ``batch_size: auto``, in structures."""
+INITIAL_SHARE = 0.1
+"""Most that the energies' part of an untrained model's loss is of the forces' part."""
 
 
 @dataclass
@@ -129,7 +132,7 @@ def wanted_labels(config: Config) -> list[str]:
     The default weight of the stress counts only where there are stresses: molecules have none.
     """
     loss = config.training.loss
-    wanted = [label for label in ("energy", "forces") if getattr(loss, label) > 0]
+    wanted = [label for label in ("energy", "forces") if loss.is_trained_on(label)]
     if loss.stress > 0 and "stress" in loss.model_fields_set:
         wanted.append("stress")
     return wanted
@@ -159,7 +162,7 @@ def check_results(config: Config) -> None:
                 f"{where} names {', '.join(unknown)}, but model.results declares "
                 f"{', '.join(declared) or 'no results'}."
             )
-    if loss.energy == loss.forces == loss.stress == 0 and not wanted_results(config):
+    if loss.energy_weight == loss.forces == loss.stress == 0 and not wanted_results(config):
         raise UserError(
             "training.loss: energy, forces and stress have weight 0 (or no structure has a "
             "stress), and no result of model.results has another: nothing would be learned."
@@ -169,7 +172,8 @@ def check_results(config: Config) -> None:
 def resolve(config: Config, data: DataSets, n_processes: int = 1) -> Config:
     """The configuration with what the data decide.
 
-    There is no weight for a stress that nothing has; batch size and learning rate are numbers.
+    There is no weight for a stress that nothing has; batch size, learning rate and the weight of
+    the energy are numbers.
 
     Args:
         config: As the user wrote it.
@@ -181,8 +185,13 @@ def resolve(config: Config, data: DataSets, n_processes: int = 1) -> Config:
         sizes = [len(structure.species) for structure in data.training.structures]
         update["batch_size"] = default_batch_size(sizes, n_processes)
         LOG.info("training.batch_size is %d.", update["batch_size"])
+    loss: dict[str, float] = {}
     if all(structure.stress is None for structure in data.training.structures):
-        update["loss"] = config.training.loss.model_copy(update={"stress": 0.0})
+        loss["stress"] = 0.0
+    if config.training.loss.energy == "auto":
+        loss["energy"] = default_energy_weight(config, data)
+        LOG.info("training.loss.energy is %.3g.", loss["energy"])
+    update["loss"] = config.training.loss.model_copy(update=loss)
     training = config.training.model_copy(update=update)
     return config.model_copy(update={"training": training})
 
@@ -191,6 +200,25 @@ def default_batch_size(sizes: Sequence[int], n_processes: int = 1) -> int:
     """How many structures ``batch_size: auto`` stands for, from their numbers of atoms."""
     batch_size = round(ATOMS_PER_BATCH / (sum(sizes) / len(sizes)))
     return max(min(batch_size, LARGEST_BATCH), n_processes)
+
+
+def default_energy_weight(config: Config, data: DataSets) -> float:
+    """Find the weight that ``loss.energy: auto`` stands for.
+
+    The energies of similar structures differ little, and a large weight makes them exact. Where
+    they differ as much as forces are large, a large weight makes the first epochs learn energies,
+    of which there is one for each structure, instead of forces. So the energies' part of the loss
+    of a model that knows the composition only is at most `INITIAL_SHARE` of the forces' part. What
+    starts from another model knows more than that.
+    """
+    if config.training.init_from is not None or config.training.loss.forces == 0:
+        return LARGEST_ENERGY_WEIGHT
+    spread = fit_baseline(data.training.structures).residual
+    scale = force_scale(data.training.structures)
+    if scale is None or not spread > 0:  # nan without energies
+        return LARGEST_ENERGY_WEIGHT
+    share = config.training.loss.forces * INITIAL_SHARE * (scale / spread) ** 2
+    return min(LARGEST_ENERGY_WEIGHT, share)
 
 
 def composition_baseline(config: Config, data: DataSets) -> Baseline:

@@ -1,0 +1,76 @@
+"""The weight of the energy where none is given."""
+
+import numpy as np
+import pytest
+
+from pet_mlip.config import load_config
+from pet_mlip.config.training import LossConfig
+from pet_mlip.data.structure import Structure
+from pet_mlip.train.loss import Loss
+from pet_mlip.train.setup import INITIAL_SHARE, DataSets, default_energy_weight, resolve
+
+
+class Listed:
+    def __init__(self, structures):
+        self.structures = structures
+
+
+def data(spread, force=1.0, n=40):
+    """Cells of two silicon atoms whose energies per atom scatter by `spread` eV."""
+    draw = np.random.default_rng(0)
+    scatter = draw.normal(size=n)
+    scatter = (scatter - scatter.mean()) / scatter.std()
+    structures = [
+        Structure(
+            species=np.array([14, 14]),
+            positions=np.zeros((2, 3)),
+            cell=np.eye(3),
+            pbc=np.ones(3, dtype=bool),
+            energy=-8.0 + 2 * spread * scatter[k],
+            forces=force * np.ones((2, 3)),
+        )
+        for k in range(n)
+    ]
+    return DataSets(Listed(structures), Listed([]), {})
+
+
+def config(tmp_path, **loss):
+    text = f"data: {{train: a.xyz}}\ntraining: {{epochs: 1, loss: {loss}}}"
+    (tmp_path / "a.yaml").write_text(text.replace("'", ""))
+    return load_config(tmp_path / "a.yaml")
+
+
+def test_similar_energies_have_the_largest_weight(tmp_path):
+    assert default_energy_weight(config(tmp_path), data(spread=0.01)) == 10.0
+
+
+@pytest.mark.parametrize("spread, force", [(0.5, 1.0), (0.5, 2.0), (3.0, 0.5)])
+def test_different_energies_never_rule_the_first_epochs(tmp_path, spread, force):
+    chosen = config(tmp_path)
+    weight = default_energy_weight(chosen, data(spread, force))
+    assert weight < 10.0
+    # The loss of a model that knows the composition only.
+    assert weight * spread**2 == pytest.approx(INITIAL_SHARE * force**2, rel=1e-6)
+    resolved = resolve(chosen, data(spread, force)).training.loss
+    assert resolved.energy == pytest.approx(weight)
+    assert Loss(resolved, 1.0).weights["energy"] == pytest.approx(weight)
+
+
+def test_a_given_weight_is_kept(tmp_path):
+    resolved = resolve(config(tmp_path, energy=7.0), data(spread=3.0)).training.loss
+    assert resolved.energy == 7.0
+    assert resolve(config(tmp_path, energy=0), data(spread=3.0)).training.loss.energy == 0
+
+
+def test_without_forces_or_energies_the_weight_is_the_largest(tmp_path):
+    assert default_energy_weight(config(tmp_path, forces=0), data(spread=3.0)) == 10.0
+    bare = data(spread=3.0)
+    for structure in bare.training.structures:
+        structure.energy = None
+    assert default_energy_weight(config(tmp_path), bare) == 10.0
+
+
+def test_what_the_data_have_not_decided_is_the_largest():
+    assert LossConfig().energy_weight == 10.0
+    assert LossConfig(energy=0.0).is_trained_on("energy") is False
+    assert LossConfig().is_trained_on("energy") is True
