@@ -43,6 +43,8 @@ LARGEST_BATCH = 32
 """With ``batch_size: auto``, in structures."""
 INITIAL_SHARE = 0.1
 """Most that the energies' part of an untrained model's loss is of the forces' part."""
+SMALLEST_ENERGY_WEIGHT = 0.1
+"""Below which energies would no longer be learned well in the end."""
 
 
 @dataclass
@@ -208,8 +210,8 @@ def default_energy_weight(config: Config, data: DataSets) -> float:
     The energies of similar structures differ little, and a large weight makes them exact. Where
     they differ as much as forces are large, a large weight makes the first epochs learn energies,
     of which there is one for each structure, instead of forces. So the energies' part of the loss
-    of a model that knows the composition only is at most `INITIAL_SHARE` of the forces' part. What
-    starts from another model knows more than that.
+    of a model that knows the composition only is at most `INITIAL_SHARE` of the forces' part, with
+    a weight of `SMALLEST_ENERGY_WEIGHT` at least. What starts from another model knows more.
     """
     if config.training.init_from is not None or config.training.loss.forces == 0:
         return LARGEST_ENERGY_WEIGHT
@@ -218,7 +220,7 @@ def default_energy_weight(config: Config, data: DataSets) -> float:
     if scale is None or not spread > 0:  # nan without energies
         return LARGEST_ENERGY_WEIGHT
     share = config.training.loss.forces * INITIAL_SHARE * (scale / spread) ** 2
-    return min(LARGEST_ENERGY_WEIGHT, share)
+    return min(LARGEST_ENERGY_WEIGHT, max(SMALLEST_ENERGY_WEIGHT, share))
 
 
 def composition_baseline(config: Config, data: DataSets) -> Baseline:
