@@ -15,7 +15,8 @@ NOT_PASSED = 2
 
 def learn(
     config: Annotated[
-        Path, typer.Argument(help="Configuration (YAML); see examples/learn/reference.yaml.")
+        Path,
+        typer.Argument(help="Configuration (YAML); `python -m pet_mlip.learn` prints all keys."),
     ],
     overrides: Annotated[
         list[str] | None,

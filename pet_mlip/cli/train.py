@@ -12,7 +12,8 @@ from pet_mlip.cli.common import resume_command
 
 def train(
     config: Annotated[
-        Path, typer.Argument(help="Configuration (YAML); see configs/reference.yaml.")
+        Path,
+        typer.Argument(help="Configuration (YAML); `python -m pet_mlip.config` prints all keys."),
     ],
     overrides: Annotated[
         list[str] | None,
