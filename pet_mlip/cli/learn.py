@@ -16,7 +16,7 @@ NOT_PASSED = 2
 def learn(
     config: Annotated[
         Path,
-        typer.Argument(help="Configuration (YAML); `python -m pet_mlip.learn` prints all keys."),
+        typer.Argument(help="Configuration (YAML); all keys: `python -m pet_mlip.learn`."),
     ],
     overrides: Annotated[
         list[str] | None,

@@ -13,7 +13,7 @@ from pet_mlip.cli.common import resume_command
 def train(
     config: Annotated[
         Path,
-        typer.Argument(help="Configuration (YAML); `python -m pet_mlip.config` prints all keys."),
+        typer.Argument(help="Configuration (YAML); all keys: `python -m pet_mlip.config`."),
     ],
     overrides: Annotated[
         list[str] | None,
