@@ -129,6 +129,15 @@ CLAIMS = [
         "python examples/covariant/pointnet.py",
     ),
     Claim(
+        "docs/gallery.md",
+        "gauche lies 50 meV too high",
+        "python examples/gallery/barrier.py barrier.png organic-xtb",
+    ),
+    Claim("docs/gallery.md", "uncertain by 150 meV/Å", "python examples/gallery/rdf.py"),
+    Claim("docs/gallery.md", "3 THz too low", "python examples/gallery/phonons.py"),
+    Claim("docs/gallery.md", "is wrong by 3 eV", "python examples/gallery/uncertainty.py"),
+    Claim("docs/gallery.md", "to the 1 % that differences", "python examples/gallery/heat_flux.py"),
+    Claim(
         "examples/covariant/README.md",
         "| dipole | 0.0063 e Å | 2.7 %",
         "python examples/covariant/predict.py covariant/model.pt",

@@ -80,14 +80,14 @@ for label, calculator, style in (
     ("GFN1-xTB", TBLite(method="GFN1-xTB", verbosity=0), {"color": "#e07a1f", "linestyle": "--"}),
     ("the model", PETCalculator(options.model, dtype="float64"), {"color": "#2a6f97"}),
 ):
-    found = bands(calculator).get_band_structure_dict()
-    for distances, frequencies in zip(found["distances"], found["frequencies"], strict=True):
+    found = bands(calculator).band_structure
+    for distances, frequencies in zip(found.distances, found.frequencies, strict=True):
         lines = axes.plot(distances, frequencies, linewidth=1, **style)
     lines[0].set_label(label)
-    print(f"{label}: {found['frequencies'][0][0].max():.1f} THz at Γ")
-ends = [found["distances"][0][0], *(distances[-1] for distances in found["distances"])]
+    print(f"{label}: {found.frequencies[0][0].max():.1f} THz at Γ")
+ends = [found.distances[0][0], *(distances[-1] for distances in found.distances)]
 axes.set_xticks(ends, ["Γ", "X|K", "Γ", "L"])
 axes.set(ylabel="frequency / THz", xlim=(ends[0], ends[-1]), ylim=(0, None))
 axes.grid(axis="x")
 axes.legend(frameon=False, loc="lower right")
-figure.savefig(options.picture, dpi=110)
+figure.savefig(options.picture, dpi=90)
