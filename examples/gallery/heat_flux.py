@@ -29,7 +29,7 @@ DECK = """
 units         metal
 atom_style    atomic
 boundary      f f f
-read_data     ethanol.data
+read_data     {folder}/ethanol.data
 mass          1 12.011
 mass          2 1.008
 mass          3 15.999
@@ -44,8 +44,8 @@ compute       centroid all centroid/stress/atom NULL virial
 compute       symmetric all stress/atom NULL virial
 compute       right all heat/flux ke pe centroid
 compute       wrong all heat/flux ke pe symmetric
-fix           flux all ave/time 1 1 1 c_right[*] c_wrong[*] file flux.txt format " %.10g"
-dump          atoms all custom 1 atoms.txt x y z vx vy vz c_ke c_pe
+fix           flux all ave/time 1 1 1 c_right[*] c_wrong[*] file {folder}/flux.txt format " %.10g"
+dump          atoms all custom 1 {folder}/atoms.txt x y z vx vy vz c_ke c_pe
 dump_modify   atoms format float %.12g
 thermo        100
 run           {steps}
@@ -63,9 +63,8 @@ with tempfile.TemporaryDirectory() as name:
     order = {"specorder": ["C", "H", "O"], "masses": False}
     write(folder / "ethanol.data", ethanol, format="lammps-data", **order)
     model = find_weights("organic-xtb", ".pt")
-    deck = DECK.format(model=model, time_step=TIME_STEP, steps=options.steps)
+    deck = DECK.format(folder=folder, model=model, time_step=TIME_STEP, steps=options.steps)
     lmp = lammps(cmdargs=["-log", "none", "-screen", "none"])
-    lmp.command(f"shell cd {folder}")
     lmp.commands_string(deck)
     lmp.close()
     flux = np.loadtxt(folder / "flux.txt")
