@@ -13,7 +13,7 @@ WORKERS   ?= 2
 export OMP_NUM_THREADS = 1
 export MPLBACKEND = Agg
 
-.PHONY: help venv test test-all lint format demo bench peers docs data clean
+.PHONY: help venv test test-all lint format demo bench peers docs gallery dist data clean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +23,8 @@ help:
 	@echo "make bench     time this package and the peers in .venv; writes bench/report.md"
 	@echo "make peers     install those peers into .venv"
 	@echo "make docs      build docs/_build/html, warnings are errors"
+	@echo "make gallery   make the pictures of docs/gallery.md again, from examples/gallery"
+	@echo "make dist      build wheel and source distribution in dist/, install and try both elsewhere"
 	@echo "make data      make the shipped data in examples/data again"
 	@echo "make venv      only set up .venv"
 	@echo "make clean     remove what the other targets wrote, .venv too"
@@ -77,6 +79,22 @@ peers: $(VENV)/.package
 docs: venv
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+gallery: venv
+	mkdir -p build/gallery
+	rm -f build/gallery/diamond.pt
+	$(BIN)/pet-mlip lammps build
+	$(BIN)/python examples/gallery/training.py docs/images/gallery_training.png build/gallery/ethanol.pt
+	$(BIN)/python examples/gallery/barrier.py docs/images/gallery_barrier.png build/gallery/ethanol.pt
+	$(BIN)/python examples/gallery/uncertainty.py docs/images/gallery_uncertainty.png
+	$(BIN)/python examples/gallery/rdf.py docs/images/gallery_rdf.png
+	$(BIN)/python examples/gallery/phonons.py docs/images/gallery_phonons.png build/gallery/diamond.pt
+	$(BIN)/python examples/gallery/heat_flux.py docs/images/gallery_heat_flux.png
+
+dist: venv
+	rm -rf build dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python tests/packaging/check_dist.py dist/*.whl dist/*.tar.gz
 
 data: venv
 	$(BIN)/python examples/data/make_data.py

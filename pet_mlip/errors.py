@@ -2,4 +2,4 @@
 
 
 class UserError(ValueError):
-    """Bad input: one sentence saying what is wrong, where, and what to do."""
+    """Bad input; the message is one sentence: what is wrong, where, and what to do."""

@@ -29,7 +29,7 @@ RESERVED = frozenset(
 
 
 class Result(BaseModel):
-    """What a result is."""
+    """A result that a model predicts beside the energy: what its labels and values are."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -64,6 +64,12 @@ WORDS: dict[str | None, str] = {
 
 def describe(value: Any) -> Any:
     """Complete what a user wrote: names alone, or names with what differs from `KNOWN`.
+
+    Args:
+        value: A name, a list of names, or a mapping of names to rank, per_atom and unit.
+
+    Returns:
+        A `Result` for each name.
 
     Raises:
         ValueError: A name is taken or no name, or nobody knows what it means.

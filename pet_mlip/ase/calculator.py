@@ -310,12 +310,12 @@ class PETCalculator(Calculator):
     def get_property(
         self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
     ) -> Any:
-        """A property of the atoms, or of the last structure; ASE calls this."""
+        """Find a property of the atoms, or of the last structure; ASE calls this."""
         with self._lock:
             return super().get_property(name, atoms, allow_calculation)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """What changed since the last call; ASE calls this."""
+        """List what changed since the last call; ASE calls this."""
         changes = list(super().check_state(atoms, tol))
         # ASE does not look at info.
         if not changes:
@@ -342,7 +342,7 @@ class PETCalculator(Calculator):
         return np.repeat(np.array(known, dtype=np.int64), [len(a) for a in structures], axis=0)
 
     def cost(self, atoms: Atoms) -> Cost:
-        """What evaluating a structure will cost, in evaluations of the unsymmetrized model.
+        """Tell what evaluating a structure will cost, in evaluations of the unsymmetrized model.
 
         For models that average over frames of each environment, those frames are counted by `info`.
 
@@ -386,7 +386,7 @@ class PETCalculator(Calculator):
         properties: Sequence[str] = ("energy", "forces"),
         max_atoms: int = 2000,
     ) -> list[Results]:
-        """Properties of many structures, evaluated together.
+        """Compute properties of many structures, which are evaluated together.
 
         Args:
             structures: Any mixture of molecules and crystals.
@@ -395,7 +395,8 @@ class PETCalculator(Calculator):
             max_atoms: Atoms evaluated at once (a larger structure is evaluated alone).
 
         Returns:
-            For each structure the asked properties, and its `n_frames` per atom.
+            For each structure a dictionary of the properties by name, in ASE's units and shapes,
+            and `n_frames`, the number of frames of each atom, (N,).
 
         Raises:
             UserError: As for `calculate`, naming the place in the list.
@@ -520,7 +521,7 @@ class PETCalculator(Calculator):
             yield output.part(slice(end - len(atoms), end))
 
     def clone(self) -> PETCalculator:
-        """A calculator that shares the loaded model, with its own results and neighbour list."""
+        """Make a calculator that shares the loaded model, with results and a list of its own."""
         return copy.deepcopy(self)
 
     def __copy__(self) -> PETCalculator:

@@ -72,10 +72,11 @@ class Committee:
 
 
 def joint_metadata(models: Sequence[LoadedModel]) -> Metadata:
-    """What a calculator has to know of several models: metadata of the first, but for their reach.
+    """Make the metadata of several models: those of the first, with the largest cutoff.
 
     Raises:
-        UserError: They cannot be averaged.
+        UserError: They cannot be averaged: there are fewer than two, or they differ in elements, in
+            results or in what they know of the electronic state.
     """
     if len(models) < 2:
         raise UserError("A committee takes two models or more.")

@@ -89,14 +89,14 @@ class Simulation:
         return int(self.integrator.nsteps)
 
     def advance(self, n_steps: int) -> None:
-        """Do some steps."""
+        """Do `n_steps` steps."""
         step: Callable[[], object] = self.integrator.step  # type: ignore[attr-defined]
         for _ in range(n_steps):
             step()
             self.integrator.nsteps += 1
 
     def observe(self) -> dict[str, float]:
-        """Thermodynamic state: energies in eV, temperature in K, pressure in bar, volume in Å^3."""
+        """Compute energies in eV, temperature in K, pressure in bar and volume in Å^3, by name."""
         potential = float(self.atoms.get_potential_energy())
         kinetic = float(self.atoms.get_kinetic_energy())
         state = {
@@ -140,7 +140,7 @@ class Simulation:
             )
 
     def restore(self, path: str | Path) -> dict[str, Any]:
-        """Go to a saved state; returns what was kept with it.
+        """Go to a saved state, and return what was kept with it.
 
         Raises:
             UserError: There is no such file, it is damaged, or it is of another structure.

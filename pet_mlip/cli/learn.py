@@ -15,7 +15,8 @@ NOT_PASSED = 2
 
 def learn(
     config: Annotated[
-        Path, typer.Argument(help="Configuration (YAML); see examples/learn/reference.yaml.")
+        Path,
+        typer.Argument(help="Configuration (YAML); all keys: `python -m pet_mlip.learn`."),
     ],
     overrides: Annotated[
         list[str] | None,

@@ -12,7 +12,8 @@ from pet_mlip.cli.common import resume_command
 
 def train(
     config: Annotated[
-        Path, typer.Argument(help="Configuration (YAML); see configs/reference.yaml.")
+        Path,
+        typer.Argument(help="Configuration (YAML); all keys: `python -m pet_mlip.config`."),
     ],
     overrides: Annotated[
         list[str] | None,

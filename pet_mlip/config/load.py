@@ -44,9 +44,13 @@ _Loader.add_implicit_resolver(
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file, apply overrides such as ``training.epochs=10``, and validate.
 
+    Args:
+        path: The file.
+        overrides: ``key.path=value`` each, the value being YAML; later ones win.
+
     Raises:
-        UserError: if the file is missing or no YAML, or naming each wrong key, what it accepts and
-            the nearest known name.
+        UserError: The file is missing or no YAML; or a key or value is wrong, in which case the
+            message names each one, what it accepts and the nearest known name.
     """
     tree = read_yaml(path)
     for override in overrides:
@@ -73,12 +77,20 @@ def _is_there(file: Path) -> bool:
 
 
 def validate(tree: dict[str, Any], source: str) -> Config:
-    """A training's configuration from nested dictionaries, as `validate_as`."""
+    """Make a training's configuration from nested dictionaries.
+
+    Args:
+        tree: Sections of keys and values, as a YAML file has them.
+        source: What messages begin with, such as the name of the file.
+
+    Raises:
+        UserError: Naming each wrong key, what it accepts and the nearest known name.
+    """
     return validate_as(Config, tree, source)
 
 
 def validate_as(schema: type[SectionT], tree: dict[str, Any], source: str) -> SectionT:
-    """A configuration of some kind from nested dictionaries; ``source`` starts messages.
+    """Make a configuration of some kind from nested dictionaries; ``source`` starts messages.
 
     Raises:
         UserError: Naming each wrong key, what it accepts and the nearest known name.

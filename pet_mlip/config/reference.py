@@ -21,7 +21,7 @@ and training.max_time are needed: see minimal.yaml.
 
 
 def reference_yaml() -> str:
-    """``configs/reference.yaml``: every key with its description, type and default."""
+    """Write ``configs/reference.yaml``: every key with its description, type and default."""
     # The reference has to be a valid configuration.
     return reference_of(Config, HEADER, {"epochs": 500})
 

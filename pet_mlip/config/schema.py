@@ -44,9 +44,9 @@ class Config(Sized):
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """Every key with its value, of plain JSON types."""
+        """Write every key with its value, of plain JSON types."""
         return self.model_dump(mode="json")
 
     def to_yaml(self) -> str:
-        """The fully resolved configuration, readable by `load_config`."""
+        """Write the fully resolved configuration, which `load_config` reads."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)

@@ -79,7 +79,7 @@ def convert(path: str | Path, head: str | None = None) -> Converted:
 
 
 def is_metatrain(path: str | Path) -> bool:
-    """Whether a file is a checkpoint of metatrain, of whatever architecture."""
+    """Tell whether a file is a checkpoint of metatrain, of whatever architecture."""
     try:
         with open_archive(path) as archive:
             content = archive.content() if not archive.is_torchscript else None

@@ -58,18 +58,19 @@ class Batch:
     """S structures in one graph; missing labels are nan; everything in eV and Å, float64."""
 
     graph: Graph
+    """Atoms and edges of all of them."""
     structure: Tensor
     """Structure of each atom, (N,) int64."""
     n_atoms: Tensor
-    """(S,) int64."""
+    """Number of atoms of each structure, (S,) int64."""
     volume: Tensor
-    """(S,), nan without a volume."""
+    """Volumes in Å^3, (S,); nan without a volume."""
     energy: Tensor
-    """(S,)."""
+    """Total energies in eV, (S,)."""
     forces: Tensor
-    """(N, 3)."""
+    """Forces in eV/Å, (N, 3)."""
     stress: Tensor
-    """(S, 3, 3)."""
+    """Stresses in eV/Å^3, (S, 3, 3)."""
     results: dict[str, Tensor]
     """Other labels of structures by name, (S,), (S, 3) or (S, 3, 3); of those that some have."""
     atomic_results: dict[str, Tensor]
@@ -85,7 +86,7 @@ class Batch:
         return self.n_atoms.shape[0]
 
     def part(self, start: int, end: int) -> Batch:
-        """The structures from one number to another, of the same global batch."""
+        """Take the structures from one number to another, of the same global batch."""
         ends = torch.cumsum(self.n_atoms, dim=0)
         first_atom = int(ends[start - 1]) if start > 0 else 0
         last_atom = int(ends[end - 1]) if end > 0 else 0
@@ -116,7 +117,7 @@ class Batch:
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The batch on another device; dtypes do not change."""
+        """Copy the batch to another device; dtypes do not change."""
 
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=non_blocking)
@@ -124,7 +125,7 @@ class Batch:
         return self._map(move)
 
     def pin_memory(self) -> Batch:
-        """The batch in page-locked memory."""
+        """Copy the batch to page-locked memory."""
         return self._map(Tensor.pin_memory)
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
@@ -193,7 +194,15 @@ def make_sample(structure: Structure, cutoff: float) -> Sample:
 
 
 def batch_from_atoms(atoms: Sequence[Atoms], cutoff: float) -> Batch:
-    """One batch of ASE atoms, with the labels that their calculators or info hold."""
+    """Make one batch of ASE atoms, with the labels that their calculators or info hold.
+
+    Args:
+        atoms: S structures.
+        cutoff: Distance in Å up to which atoms are neighbours.
+
+    Raises:
+        UserError: A label has a wrong shape.
+    """
     samples = [make_sample(structure_from_atoms(each), cutoff) for each in atoms]
     for index, sample in enumerate(samples):
         sample.index = index

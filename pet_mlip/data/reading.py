@@ -58,7 +58,7 @@ def read_structures(
     data_units: DataUnits = DEFAULT_UNITS,
     on_fault: OnFault | None = None,
 ) -> Iterator[Structure]:
-    """Structures of the files one after the other; memory does not grow with their number.
+    """Read structures one after the other; memory does not grow with their number.
 
     Args:
         files: One or several file names, patterns such as ``data/*.xyz``, or a file with a slice

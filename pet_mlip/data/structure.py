@@ -35,7 +35,7 @@ class Structure:
     species: NDArray[np.integer]
     """Atomic numbers, (N,)."""
     positions: Floats
-    """(N, 3) in Å, not wrapped."""
+    """Positions in Å, (N, 3), not wrapped."""
     cell: Floats
     """Cell vectors as rows, (3, 3) in Å; zero where there is none."""
     pbc: NDArray[np.bool_]
@@ -43,9 +43,9 @@ class Structure:
     energy: float | None = None
     """Total energy in eV."""
     forces: Floats | None = None
-    """(N, 3) in eV/Å, never zeroed by constraints."""
+    """Forces in eV/Å, (N, 3), never zeroed by constraints."""
     stress: Floats | None = None
-    """(3, 3) in eV/Å^3, dE/d(strain) / V; None for structures without a volume."""
+    """Stress dE/d(strain) / V in eV/Å^3, (3, 3); None for structures without a volume."""
     results: dict[str, Floats] = field(default_factory=dict)
     """Other labels of the whole structure by name: (), (3,) or (3, 3)."""
     atomic_results: dict[str, Floats] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class Structure:
         return float(abs(np.linalg.det(self.cell)))
 
     def to_atoms(self) -> Atoms:
-        """ASE atoms with the labels: energy, forces, stress as calculator results.
+        """Make ASE atoms with the labels: energy, forces and stress as calculator results.
 
         Other labels, charge and multiplicity stand in `info` and `arrays`.
         """

@@ -18,9 +18,9 @@ class Frames(NamedTuple):
     atom: Tensor
     """Atom of each frame, ascending, (P,) int64."""
     matrix: Tensor
-    """(P, 3, 3) float64, its columns being the axes; zero columns project coordinates out."""
+    """Rotations, (P, 3, 3) float64; columns are the axes, zero columns project coordinates out."""
     weight: Tensor
-    """(P,) float64."""
+    """Weight of each frame, (P,) float64."""
 
 
 def single_frames(matrix: Tensor) -> Frames:

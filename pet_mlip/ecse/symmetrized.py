@@ -40,8 +40,9 @@ class Backbone(Protocol):
             centre: Atomic numbers of the central atoms, (P,) int64.
 
         Returns:
-            A tensor if one output was declared, else a mapping or a NamedTuple of them: scalars
-            (P, ...), vectors (P, ..., 3) and tensors (P, ..., 3, 3) in the frame's coordinates.
+            A tensor if one output was declared, else a mapping or a NamedTuple of them. Scalars
+            have shape (P, ...), vectors (P, ..., 3) and tensors (P, ..., 3, 3), in the frame's
+            coordinates.
         """
 
 
@@ -114,7 +115,7 @@ class Symmetrized(nn.Module):
     def forward(
         self, graph: Graph, structure: Tensor | None = None, keys: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Outputs of each atom, (N, ...) float64, twice differentiable in the edge vectors.
+        """Compute the outputs of each atom, (N, ...) float64, twice differentiable in the edges.
 
         Args:
             graph: Atoms and edges, as `pet_mlip.data.batch.batch_from_atoms` makes them.
@@ -130,7 +131,7 @@ class Symmetrized(nn.Module):
         return self.average(neighbourhood, frames)
 
     def neighbourhood(self, graph: Graph) -> Neighbourhood:
-        """Padded environments of the graph's edges within the cutoff."""
+        """Gather the padded environments of the graph's edges within the cutoff."""
         n_atoms = graph.species.shape[0]
         inner = select_edges(graph, edges_within(graph, self.cutoff))
         distance = torch.linalg.vector_norm(inner.edge_vectors, dim=-1)
@@ -142,11 +143,11 @@ class Symmetrized(nn.Module):
         return Neighbourhood(environment, species, graph.species)
 
     def layer_frames(self, graph: Graph) -> Frames:
-        """The ensemble of every atom, differentiable in the edge vectors."""
+        """Find the ensemble of every atom, differentiable in the edge vectors."""
         return self._ensemble_frames(self.neighbourhood(graph).environment)
 
     def average(self, neighbourhood: Neighbourhood, frames: Frames) -> dict[str, Tensor]:
-        """Outputs averaged over the given frames, (N, ...) float64.
+        """Average the outputs over the given frames, (N, ...) float64.
 
         Raises:
             UserError: The backbone does not return the declared outputs in their shapes.

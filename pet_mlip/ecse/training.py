@@ -49,7 +49,7 @@ def random_frames(structure: Tensor, keys: Tensor) -> Frames:
 
 
 def random_rotations(keys: Tensor) -> Tensor:
-    """A Haar-random O(3) matrix for each key, (n, 3, 3) float64."""
+    """Draw a Haar-random O(3) matrix for each key, (n, 3, 3) float64."""
     return rotations_from_normal(normal(keys, 9).reshape(-1, 3, 3))
 
 

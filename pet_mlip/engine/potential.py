@@ -95,10 +95,10 @@ class Potential(nn.Module):
 
     @torch.jit.unused
     def forward(self, graph: Graph, frames: Frames | None = None) -> Tensor:
-        """Atomic energies, (N,) float64, differentiable once in ``graph.edge_vectors``.
+        """Compute atomic energies in eV, (N,) float64, differentiable once in the edge vectors.
 
         Args:
-            graph: Atoms and edges.
+            graph: Atoms and edges; the gradient is one over ``graph.edge_vectors``.
             frames: Of every atom; by default the ensemble's.
         """
         return self.record(graph, frames, False).energies

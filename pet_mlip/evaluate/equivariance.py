@@ -35,7 +35,7 @@ class RotationalErrors:
         Args:
             energies: eV per atom, (K,).
             forces: Rotated back, eV/Å, (K, N, 3).
-            torques: |net torque| per atom in eV, (K,); None for periodic structures.
+            torques: Norm of the net torque per atom in eV, (K,); None for periodic structures.
         """
         self.n_structures += 1
         self._n_forces += forces[0].size
@@ -52,7 +52,7 @@ class RotationalErrors:
         self._largest[name] = max(self._largest[name], float(value))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers in meV/atom and meV/Å; the torque is None without molecules."""
+        """Summarize in meV/atom and meV/Å; the torque is None without molecules."""
         counts = {
             "energy": ("energy_per_atom_std", self.n_structures, "meV/atom"),
             "forces": ("forces_std", self._n_forces, "meV/Å"),

@@ -87,7 +87,7 @@ class Errors:
         return (self._reference_spread / self.count) ** 0.5 if self.count else float("nan")
 
     def to_dict(self, scale: float = 1.0) -> dict[str, Any]:
-        """Plain numbers, errors multiplied by `scale`."""
+        """Summarize in plain numbers, errors multiplied by `scale`."""
         return {
             "mae": scale * self.mae,
             "rmse": scale * self.rmse,
@@ -129,7 +129,7 @@ class ErrorTable:
                 _entry(element, "forces").add(prediction["forces"][mine], structure.forces[mine])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types, in the units of errors; groups only where the data have any."""
+        """Summarize in plain types, in the units of errors; groups only where the data have any."""
 
         def convert(errors: dict[str, Errors]) -> dict[str, Any]:
             known = {name: q for name, q in self.quantities.items() if name in errors}

@@ -87,7 +87,7 @@ class Evaluation:
         keep(self.failed, str(reason))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; errors in meV, meV/Å, meV/Å^3; cost is the mean of a structure."""
+        """Summarize in plain JSON types: errors in meV, meV/Å, meV/Å^3; costs are means."""
         count = max(self.n_structures, 1)
         cost = {
             "evaluations": self.n_evaluations / count,
@@ -130,9 +130,12 @@ def evaluate(
     track: Track = untracked,
     uncertainty: bool = True,
 ) -> Evaluation:
-    """Errors of a model on labelled structures.
+    """Compute the errors of a model on labelled structures.
 
     Structures are read, evaluated and forgotten in groups: memory does not grow with their number.
+    Those without atoms are skipped, labels that are not finite are ignored, and what cannot be read
+    or what the model cannot evaluate (an unknown element, positions that are not finite) is counted
+    and told in the result: nothing else is lost for it.
 
     Args:
         calculator: The model.
@@ -147,10 +150,6 @@ def evaluate(
         track: Shows the progress through the items of a loop with that title.
         uncertainty: Whether to compare errors with uncertainties, of models that know these; it
             takes several times as long.
-
-    Structures without atoms are skipped, labels that are not finite are ignored, and what cannot be
-    read or what the model cannot evaluate (an unknown element, positions that are not finite) is
-    counted and told in the result: nothing else is lost for it.
 
     Raises:
         UserError: Not a single structure can be evaluated; names the first with file and frame.

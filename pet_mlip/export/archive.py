@@ -51,7 +51,7 @@ class LoadedModel:
     metadata: Metadata
     device: torch.device
     precision: Precision
-    """Of the network."""
+    """Of the network: float64, float32, tf32 or bf16-mixed."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -71,7 +71,7 @@ class LoadedModel:
         reverse: Tensor | None = None,
         uncertainty: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor], Tensor, Tensor]:
-        """Evaluate a graph: see `pet_mlip.export.module.ExportedModel`."""
+        """Evaluate a graph, as `pet_mlip.export.module.ExportedModel.forward` does."""
         with self._evaluation():
             # Tensors made in inference mode can never be differentiated; their copies can.
             if edge_vectors.is_inference():
@@ -98,7 +98,7 @@ class LoadedModel:
         compute_gradient: bool = True,
         chunk_size: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Energies of some atoms: see `pet_mlip.export.module.ExportedModel.evaluate_domain`."""
+        """Evaluate some atoms, as `pet_mlip.export.module.ExportedModel.evaluate_domain` does."""
         with self._evaluation():
             return self.module.evaluate_domain(
                 edge_vectors, edge_distances, *topology, electronic, compute_gradient, chunk_size
@@ -116,7 +116,7 @@ class LoadedModel:
         spin_multiplicity: int = 1,
         uncertainty: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, dict[str, Tensor], Tensor, Tensor]:
-        """Evaluate a domain: see `pet_mlip.export.module.ExportedModel.drive`."""
+        """Evaluate a domain, as `pet_mlip.export.module.ExportedModel.drive` does."""
         with self._evaluation():
             return self.module.drive(
                 points,
@@ -298,7 +298,7 @@ def load_model(path: str | Path, device: str = "auto", dtype: str | None = None)
 
 
 def choose_device(device: str) -> torch.device:
-    """The torch device that a user's word means."""
+    """Find the torch device that a user's word means."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     unknown = UserError(f"device {device!r} is not known; use auto, cpu, cuda or cuda:N.")

@@ -36,7 +36,7 @@ class Metadata:
     species: list[int]
     """Atomic numbers the model knows."""
     cutoff: float
-    """Å."""
+    """Radius in Å within which atoms are neighbours."""
     interaction_range: int
     """How many cutoffs away an atom can influence an atomic energy (ghost layers in MD)."""
     dtype: Precision
@@ -55,7 +55,7 @@ class Metadata:
     knows none."""
 
     def to_json(self) -> str:
-        """JSON text."""
+        """Write everything as JSON text."""
         return json.dumps(asdict(self), indent=1)
 
     def to_lines(self) -> str:
@@ -91,7 +91,10 @@ def list_results(hypers: PETHypers) -> list[dict[str, Any]]:
 
 
 def read_metadata(path: str | Path) -> Metadata:
-    """Metadata of an exported file.
+    """Read the metadata of an exported file, without loading the model.
+
+    Args:
+        path: The file, or the name of a model that comes with the package.
 
     Raises:
         UserError: If the file is missing, cut short, not an exported model, or of a newer format.

@@ -57,10 +57,11 @@ class ExportedModel(nn.Module):
         Returns:
             Atomic energies E_i in eV, (N,) float64; d(sum_i w_i E_i)/d(edge_vectors) in eV/Å,
             (E, 3) float64; number of frames of each atom, (N,) int64; other results of each atom by
-            name, (N,), (N, 3) or (N, 3, 3) float64; vectors a_i in eV, (N, D) float64, such that
-            |a_i| is the uncertainty of E_i and |sum_i a_i| that of a sum; and by how much K members
-            deviate from that gradient, whatever the weights, in eV/Å, (K, E, 3) float64, scaled
-            such that their mean square is a variance. The last two are empty if not asked for.
+            name, (N,), (N, 3) or (N, 3, 3) float64; vectors a_i in eV, (N, D) float64, whose
+            norms are the uncertainties of E_i, and the norm of whose sum is that of a sum of
+            energies; and by how much K members deviate from that gradient, whatever the weights, in
+            eV/Å, (K, E, 3) float64, scaled such that their mean square is a variance. The last two
+            are empty if not asked for.
 
         Raises:
             RuntimeError: Autograd is off, the model does not know its uncertainty, or that of the

@@ -92,6 +92,13 @@ class PETDriver(Dummy_driver):
         Args:
             cell: Cell vectors as columns in bohr, (3, 3), or a list of such.
             pos: Positions in bohr, (N, 3), or a list of such.
+
+        Returns:
+            Energy in hartree, forces in hartree/bohr, (N, 3), virial in hartree, (3, 3), and other
+            results as JSON; or a list of such.
+
+        Raises:
+            UserError: As `PETCalculator.compute_batch` does, or a cell has no volume.
         """
         if isinstance(cell, list):
             return self.compute_beads(cell, pos)

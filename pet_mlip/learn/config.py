@@ -331,7 +331,7 @@ def load_learn_config(path: str | Path, overrides: Sequence[str] = ()) -> LearnC
     Files that it names are looked for in the working directory, then in its own folder.
 
     Raises:
-        UserError: if the file is missing or no YAML, or naming each wrong key.
+        UserError: The file is missing or no YAML; or a key or value is wrong, and is named.
     """
     tree = read_yaml(path)
     for override in overrides:

@@ -75,10 +75,16 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def load_checkpoint(path: str | Path) -> tuple[Potential, dict[str, Any], dict[str, Any]]:
-    """The potential with averaged (EMA) weights, the configuration, and a summary of the training.
+    """Load a checkpoint of a training.
+
+    Args:
+        path: The file, or the name of weights that come with the package.
+
+    Returns:
+        The potential with averaged (EMA) weights, the configuration, and a summary of the training.
 
     Raises:
-        UserError: in one sentence, if the file is missing, cut short or no checkpoint.
+        UserError: The file is missing, cut short, no checkpoint, or of another version.
     """
     content = read_checkpoint(path)
     return restore_potential(content, "average"), content["config"], content["summary"]

@@ -53,8 +53,8 @@ def run_training(
         quiet: Write the log into the folder only.
 
     Raises:
-        UserError: for mistakes in the configuration, the data, or the folder.
-        TrainingInterrupted: after SIGINT or SIGTERM; ``last.ckpt`` continues the training.
+        UserError: For mistakes in the configuration, the data, or the folder.
+        TrainingInterrupted: After SIGINT or SIGTERM; ``last.ckpt`` continues the training.
     """
     folder = Output(output)
     processes = find_processes(devices(config.training), config.training.num_nodes)

@@ -7,7 +7,7 @@ CHECKPOINT, MODEL = ".ckpt", ".pt"
 
 
 def shipped() -> list[str]:
-    """Names of the weights that come with the package."""
+    """List the names of the weights that come with the package."""
     return sorted(path.stem for path in FOLDER.glob(f"*{CHECKPOINT}"))
 
 

@@ -140,3 +140,13 @@ def test_the_pages_build_without_warnings(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sphinx", "-W", "-q", str(DOCS), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_reference_has_what_the_pages_import() -> None:
+    reference = (DOCS / "api.md").read_text(encoding="utf-8")
+    pages = [ROOT / "README.md", *DOCS.glob("*.md")]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    imported = re.findall(r"^from pet_mlip[\w.]* import (.*)$", text, flags=re.MULTILINE)
+    names = {name.strip() for line in imported for name in line.split(",")}
+    assert "PETCalculator" in names
+    assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", reference)] == []
