@@ -288,7 +288,8 @@ void PairPET::init_style() {
 void PairPET::check_communication() const {
   if (comm->mode != Comm::SINGLE)
     error->all(FLERR, "pair_style pet needs comm_modify mode single on several ranks");
-  if (neighbor->style == Neighbor::MULTI || neighbor->style == Neighbor::MULTI_OLD)
+  // Not by the names of all multi styles: LAMMPS 4 Jul 2026 has one, earlier ones two.
+  if (neighbor->style != Neighbor::NSQ && neighbor->style != Neighbor::BIN)
     error->all(FLERR,
                "pair_style pet needs the neighbours of ghost atoms on several ranks, which "
                "neighbor multi does not find; use neighbor {} bin",

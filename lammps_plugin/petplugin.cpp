@@ -37,11 +37,10 @@ std::string version_text(int version) {
 
 // The release as `lmp -h` says it, "22 Jul 2025 - Update 4"; empty if whoever compiled this did not
 // say it.
-#ifdef PET_LAMMPS_RELEASE
-const std::string built_for = PET_LAMMPS_RELEASE;
-#else
-const std::string built_for;
+#ifndef PET_LAMMPS_RELEASE
+#define PET_LAMMPS_RELEASE ""
 #endif
+const std::string built_for = PET_LAMMPS_RELEASE;
 
 #ifdef __linux__
 

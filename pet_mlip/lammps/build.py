@@ -28,7 +28,8 @@ from pet_mlip.lammps.cache import (
     source_files,
     source_hash,
 )
-from pet_mlip.lammps.detect import LammpsInstallation
+from pet_mlip.lammps.detect import NEWEST_TRIED, OLDEST, LammpsInstallation
+from pet_mlip.lammps.executables import readable_version
 from pet_mlip.lammps.toolchain import Compiler, Torch, check_abi, compile_flags, link_flags
 from pet_mlip.version import __version__
 
@@ -180,7 +181,7 @@ def _compile_into(
                     log.write(f"{shlex.join(command)}\n{result.stdout}\n")
                     log.flush()
                     if result.returncode != 0:
-                        raise _failure(name, result.stdout, folder, workplace / LOG)
+                        raise _failure(name, result.stdout, folder, workplace / LOG, lammps)
                     done += 1
                     progress(done, len(sources) + 1, name)
         for path in objects:
@@ -217,15 +218,24 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
-def _failure(name: str, output: str, folder: Path, log: Path) -> UserError:
+def _failure(
+    name: str, output: str, folder: Path, log: Path, lammps: LammpsInstallation
+) -> UserError:
     kept = folder.parent / f"{folder.name}.log"
     os.replace(log, kept)
     lines = output.strip().splitlines()
     errors = [line for line in lines if "error" in line.lower()][:3]
     last = "\n".join(dict.fromkeys([*errors, *lines[-LAST_LINES:]]))
     doing = "Linking" if name == PLUGIN else "Compiling"
+    tried = f"{readable_version(OLDEST)} to {readable_version(NEWEST_TRIED)}"
+    new = (
+        f" for LAMMPS {lammps.version_text}, which is newer than those that pair_style pet was "
+        f"tried with ({tried})"
+        if lammps.version > NEWEST_TRIED
+        else ""
+    )
     killed = " (it may have been killed for lack of memory)" if "Killed" in output else ""
     return UserError(
-        f"{doing} {name} failed{killed}; all that the compiler said, and its command, is in "
+        f"{doing} {name} failed{new}{killed}; all that the compiler said, and its command, is in "
         f"{kept}. The end of it:\n{last}"
     )

