@@ -83,8 +83,8 @@ int search_object(dl_phdr_info *object, size_t, void *data) {
 // of the C library tells updates apart, and classes change from one to the next: the words of
 // `lmp -h` do.
 std::string running_release() {
-  Search search{"Massively Parallel Simulator - ", reinterpret_cast<ElfW(Addr)>(&lammps_version),
-                {}};
+  Search search{
+      "Massively Parallel Simulator - ", reinterpret_cast<ElfW(Addr)>(&lammps_version), {}};
   dl_iterate_phdr(&search_object, &search);
   return search.found;
 }
