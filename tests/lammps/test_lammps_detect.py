@@ -15,7 +15,13 @@ from pet_mlip.lammps.executables import (
     package_folder,
     readable_version,
 )
-from pet_mlip.lammps.mpi import family_of_header, family_of_text, find_launcher
+from pet_mlip.lammps.launch import command_line
+from pet_mlip.lammps.mpi import (
+    family_of_header,
+    family_of_launcher,
+    family_of_text,
+    find_launcher,
+)
 from pet_mlip.lammps.toolchain import Torch, check_abi, find_compiler, find_torch
 
 
@@ -190,6 +196,31 @@ def test_mpi_compilers_are_asked(tmp_path, monkeypatch, option):
 )
 def test_families_of_mpi(text, family):
     assert family_of_text(text) == family
+
+
+@pytest.mark.parametrize(
+    ("says", "family"),
+    [
+        ("mpirun (Open MPI) 5.0.7", "Open MPI"),
+        ("HYDRA build details:\n    Version: 5.0.2", "MPICH"),
+        ("Intel(R) MPI Library for Linux* OS, Version 2021.9", "MPICH"),
+        ("slurm 23.11.4", None),
+    ],
+)
+def test_launchers_of_another_mpi_are_refused(tmp_path, says, family):
+    launcher = tmp_path / "mpiexec"
+    launcher.write_text(f"#!/bin/sh\necho '{says}'\n")
+    launcher.chmod(0o755)
+    assert family_of_launcher(str(launcher)) == family
+    assert family_of_launcher(str(tmp_path / "nothing")) is None
+    lmp = fake_lammps(tmp_path / "mpich", mpi="MPICH Version: 4.2")
+    other = fake_lammps(tmp_path / "openmpi", mpi="Open MPI v5.0.7, package: Debian OpenMPI")
+    for executable, own in ((lmp, "MPICH"), (other, "Open MPI")):
+        if family in (None, own):
+            assert command_line(executable, [], 2, str(launcher))[0] == str(launcher)
+        else:
+            with pytest.raises(UserError, match=f"starts processes of {family}, but"):
+                command_line(executable, [], 2, str(launcher))
 
 
 def test_headers_that_do_not_say_their_family(tmp_path):
