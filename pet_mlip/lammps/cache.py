@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pet_mlip.errors import UserError
+from pet_mlip.lammps.executables import libraries_of
 
 PLUGIN = "petplugin.so"
 DESCRIPTION = "petplugin.json"
@@ -76,7 +77,7 @@ class Environment:
     executable: str
     """LAMMPS' program."""
     size: int
-    """Bytes of that program, which tell when another was installed in its place."""
+    """Bytes of that program and of its libraries, which tell when another was installed there."""
     torch: str
     """Folder of torch."""
     torch_version: str
@@ -87,7 +88,8 @@ class Environment:
     def here(cls, executable: Path) -> Environment:
         """The environment of an executable and of this Python."""
         torch, version = installed_torch()
-        size = executable.stat().st_size
+        # The wheel's program is the same for all updates of a release: its library differs.
+        size = sum(path.stat().st_size for path in (executable, *libraries_of(executable)))
         return cls(str(executable), size, str(torch), version, source_hash())
 
     @property

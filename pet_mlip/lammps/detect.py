@@ -18,7 +18,8 @@ from pet_mlip.lammps.executables import (
 )
 from pet_mlip.lammps.mpi import MPIHeader, find_header
 
-OLDEST = 20240627
+# The releases that tests/lammps passed with (docs/lammps.md, Versions).
+OLDEST, NEWEST_TRIED = 20240829, 20260704
 HEADERS = ("atom.h", "comm.h", "library.h", "lmptype.h", "neighbor.h", "pair.h")
 
 
@@ -94,7 +95,7 @@ def _of_source(include: Path, define: str | None, mpi_include: Path | None) -> L
     _check_version(version, headers)
     return LammpsInstallation(
         version=version,
-        version_text=readable_version(version),
+        version_text=readable_version(version) + _update_of_source(headers),
         define=define or "LAMMPS_SMALLBIG",
         include=headers,
         executable=None,
@@ -150,6 +151,12 @@ def _version_of_source(include: Path) -> int | None:
             if said is not None and said[2] in MONTHS:
                 return version_number(said[1], said[2], said[3])
     return None
+
+
+def _update_of_source(include: Path) -> str:
+    """What LAMMPS adds to the date when it says its version: " - Update 4", or nothing."""
+    said = re.search(r'define LAMMPS_UPDATE "([^"]*)"', (include / "version.h").read_text())
+    return f" - {said[1]}" if said is not None else ""
 
 
 def _check_version(version: int, include: Path) -> None:

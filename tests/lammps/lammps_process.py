@@ -1,9 +1,10 @@
 """Runs LAMMPS' decks one after another, each in a new instance of LAMMPS: a script, on each rank.
 
-Every line of the named pipe names a deck and the log to write. The first rank answers each with a
-line that begins with DONE or FAILED.
+Every line of a named pipe names a deck and the log to write; there is one pipe for each rank. The
+first rank answers each with a line that begins with DONE or FAILED.
 """
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -13,9 +14,18 @@ from pet_mlip.lammps.library import import_class
 DONE, FAILED = "DONE", "FAILED"
 
 
-def main(pipe: str) -> None:
+def take_pipe(folder: Path) -> Path:
+    """A pipe that no other rank has taken: before MPI starts, no rank knows which one it is."""
+    for pipe in sorted(folder.glob("*.pipe")):
+        with contextlib.suppress(FileExistsError):
+            pipe.with_suffix(".taken").touch(exist_ok=False)
+            return pipe
+    raise RuntimeError(f"{folder}: there are more ranks than pipes.")
+
+
+def main(folder: str) -> None:
     create = import_class()
-    for line in open(pipe):  # noqa: SIM115
+    for line in open(take_pipe(Path(folder))):  # noqa: SIM115
         deck, log = line.rstrip("\n").split("\t")
         os.chdir(Path(deck).parent)
         lmp = create(cmdargs=["-screen", "none", "-log", log])

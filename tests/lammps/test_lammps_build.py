@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from fake_lammps import fake_compiler, fake_lammps
@@ -47,7 +48,8 @@ def test_the_real_plugin_is_loaded(plugin):
     assert find_plugin(executable) == plugin
     assert check_loads(executable, plugin) == "loaded by this LAMMPS"
     description = json.loads((plugin / DESCRIPTION).read_text())
-    assert description["lammps_version"] == 20250722
+    assert description["lammps_version"] == detect().version
+    assert description["lammps_release"] == detect().version_text
     assert "warning" not in (plugin / "build.log").read_text()
 
 
@@ -85,6 +87,11 @@ def test_everything_that_matters_is_described(lammps, compiler, monkeypatch, tmp
     assert describe(lammps, torch, other) != facts
     (lammps.mpi.include / "mpi.h").write_text("#define MPICH_VERSION 5\n")
     assert describe(lammps, torch, compiler) != facts
+    facts = describe(lammps, torch, compiler)
+    update = replace(lammps, version_text="22 Jul 2025 - Update 2")
+    assert describe(update, torch, compiler) != facts
+    (lammps.include / "pair.h").write_text("class Pair {};\n")
+    assert describe(lammps, torch, compiler) != facts
     bigger = detect(fake_lammps(tmp_path / "bigger", tag=64, image=64))
     assert describe(bigger, torch, compiler)["lammps_define"] == "LAMMPS_BIGBIG"
 
@@ -102,6 +109,10 @@ def test_a_failure_shows_the_compiler_and_leaves_nothing(lammps, tmp_path, monke
     assert str(log) in str(error.value)
     assert "nothing_of_this_name" in log.read_text()
     assert not [path for path in cache_folder().iterdir() if path.is_dir()]
+    assert "newer than" not in str(error.value)
+    newer = replace(lammps, version=20300101, version_text="1 Jan 2030")
+    with pytest.raises(UserError, match="for LAMMPS 1 Jan 2030, which is newer than those"):
+        build(newer, find_torch(), find_compiler("g++"))
 
 
 def test_real_compiler_and_linker(lammps, tmp_path, monkeypatch):
@@ -139,6 +150,41 @@ print(build(detect(Path({str(lmp)!r})), find_torch(), compiler).cached)
     assert sorted(process.communicate()[0].strip() for process in processes) == ["False", "True"]
     n_sources = len([path for path in cache.source_files() if path.suffix == ".cpp"])
     assert len(log.read_text().splitlines()) == n_sources + 1
+
+
+def syntax_errors(lammps, code):
+    """What g++ says about code, with the plugin's flags."""
+    flags = describe(lammps, find_torch(), find_compiler("g++"))["flags"]
+    flags = [flag for flag in flags if not flag.startswith(("-Wl", "-l", "-L", "-shared"))]
+    command = ["g++", *flags, "-fsyntax-only", "-x", "c++", "-"]
+    return subprocess.run(command, input=code, capture_output=True, text=True).stderr
+
+
+def test_a_header_that_wheels_lack_is_only_used_there(lammps):
+    (lammps.include / "atom.h").write_text('#include "json_fwd.h"\n')
+    code = '#include "atom.h"\n'
+    assert not syntax_errors(lammps, code + "void f(const LAMMPS_NS::json &);")
+    (lammps.include / "json_fwd.h").write_text("class OfLammps;\n")
+    assert not syntax_errors(lammps, code + "void f(const OfLammps &);")
+
+
+@pytest.mark.parametrize("update", [None, "Update 99"])
+def test_another_update_refuses_to_load_it(plugin, tmp_path, update):
+    lammps, torch, compiler = detect(), find_torch(), find_compiler()
+    release = lammps.version_text if update is None else f"1 Jan 2030 - {update}"
+    facts = describe(replace(lammps, version_text=release), torch, compiler)
+    # The rest of it is taken from the plugin that is there.
+    source = cache.SOURCES / "petplugin.cpp"
+    rest = [f"-L{plugin}", f"-l:{PLUGIN}", f"-Wl,-rpath,{plugin}"]
+    command = [*compiler.command, str(source), *facts["flags"], *rest]
+    subprocess.run([*command, "-o", str(tmp_path / PLUGIN)], check=True)
+    if update is None:
+        assert check_loads(lammps.executable, tmp_path) == "loaded by this LAMMPS"
+        return
+    with pytest.raises(UserError) as error:
+        check_loads(lammps.executable, tmp_path)
+    assert f"built for LAMMPS {release}" in str(error.value)
+    assert f"this is LAMMPS {lammps.version_text} with" in str(error.value)
 
 
 def test_a_copy(lammps, compiler, tmp_path):

