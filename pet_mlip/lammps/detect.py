@@ -18,7 +18,7 @@ from pet_mlip.lammps.executables import (
 )
 from pet_mlip.lammps.mpi import MPIHeader, find_header
 
-# The releases that tests/lammps passed with (docs/lammps.md, Versions).
+# The oldest and the newest release that it was built and run with (docs/lammps.md, Versions).
 OLDEST, NEWEST_TRIED = 20240829, 20260704
 HEADERS = ("atom.h", "comm.h", "library.h", "lmptype.h", "neighbor.h", "pair.h")
 
