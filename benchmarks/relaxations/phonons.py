@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import spglib
 from ase import Atoms, units
@@ -44,11 +46,11 @@ def symmetrize(hessian: Floats, atoms: Atoms) -> Floats:
     return (total / len(all_operations)).transpose(0, 2, 1, 3).reshape(3 * n, 3 * n)
 
 
-def largest_splitting(hessian: Floats, atoms: Atoms) -> float:
+def largest_splitting(hessian: Floats, atoms: Atoms) -> float | None:
     """Find the largest difference of frequencies, in 1/cm, within a set that should be degenerate.
 
     The sets are those of the symmetrized Hessian. Within each, the Hessian as it is is diagonalized
-    (degenerate perturbation theory of first order), so that no mode is taken for another. Zero if
+    (degenerate perturbation theory of first order), so that no mode is taken for another. None if
     the space group makes none equal. The three translations are left out.
 
     Args:
@@ -64,12 +66,12 @@ def largest_splitting(hessian: Floats, atoms: Atoms) -> float:
     beyond = 10 * np.abs(ideal).max() * len(ideal)
     values, vectors = np.linalg.eigh(ideal + beyond * translations @ translations.T)
     values, vectors = values[:-3], vectors[:, :-3]
-    largest = 0.0
-    starts = np.flatnonzero(np.diff(values, prepend=-np.inf) > EQUAL * np.abs(ideal).max())
-    for start, stop in zip(starts, [*starts[1:], len(values)], strict=True):
+    found = []
+    jumps = np.flatnonzero(np.diff(values) > EQUAL * np.abs(ideal).max()) + 1
+    for start, stop in pairwise([0, *jumps, len(values)]):
         if stop - start > 1:
             space = vectors[:, start:stop]
             spread = np.linalg.eigvalsh(space.T @ dynamical @ space)
             frequencies = np.sign(spread) * np.sqrt(np.abs(spread)) * TO_WAVENUMBER
-            largest = max(largest, float(frequencies[-1] - frequencies[0]))
-    return largest
+            found.append(float(frequencies[-1] - frequencies[0]))
+    return max(found, default=None)

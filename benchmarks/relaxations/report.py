@@ -32,7 +32,7 @@ def markdown(results: Results) -> str:
         found = list(results["relaxations"].get(contestant.name, {}).values())
         if not found:
             continue
-        splittings = list(results["splittings"][contestant.name].values())
+        splittings = known_splittings(results, contestant.name)
         spread = (
             f"{statistics.median(splittings):.1g}, {max(splittings):.1g}" if splittings else "–"
         )
@@ -48,6 +48,11 @@ def markdown(results: Results) -> str:
         )
     text = table(header, rows)
     return "\n\n".join([text, *results["left_out"]])
+
+
+def known_splittings(results: Results, name: str) -> list[float]:
+    """Return those of crystals in which the space group makes any frequencies equal."""
+    return [one for one in results["splittings"][name].values() if one is not None]
 
 
 def percent(true: list[bool]) -> str:
@@ -80,7 +85,7 @@ def plot(path: Path, results: Results) -> None:
             shares.append(100 * sum(kept) / len(kept) if kept else 0.0)
         places = [x + (k - (len(there) - 1) / 2) * width for x in range(len(SYSTEMS))]
         bars.bar(places, shares, width, color=color, label=contestant.title)
-        splittings = sorted(results["splittings"][contestant.name].values())
+        splittings = sorted(known_splittings(results, contestant.name))
         dots.plot([max(one, ROUND_OFF) for one in splittings], ".-", color=color)
     bars.set_xticks(range(len(SYSTEMS)), SYSTEMS, rotation=30, ha="right")
     bars.set(ylabel=f"space group kept at {tightest} Å / %", ylim=(0, 105))

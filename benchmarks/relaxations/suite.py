@@ -27,14 +27,16 @@ class Contestant:
     title: str
     invariant_model: bool
     symmetrization: str
+    dtype: str = "float64"
 
 
 CONTESTANTS = (
     Contestant("plain", "plain PET", False, "none"),
-    Contestant("quadrature", "averaged, quadrature:3", False, "quadrature:3"),
-    Contestant("quadrature5", "averaged, quadrature:5", False, "quadrature:5"),
-    Contestant("structure", "averaged, structure", False, "structure"),
+    Contestant("quadrature1", "the same, quadrature:1 (8 orientations)", False, "quadrature:1"),
+    Contestant("quadrature", "the same, quadrature:3 (48 orientations)", False, "quadrature:3"),
+    Contestant("structure", "the same, structure", False, "structure"),
     Contestant("ecse", "PET with ECSE", True, "none"),
+    Contestant("ecse32", "PET with ECSE, float32", True, "none", "float32"),
 )
 
 
@@ -83,6 +85,7 @@ def run(
             continue
         calculator = PETCalculator(
             ecse if contestant.invariant_model else plain,
+            dtype=contestant.dtype,
             symmetrization=contestant.symmetrization,
         )
         known = {chemical_symbols[z] for z in calculator.metadata.species}

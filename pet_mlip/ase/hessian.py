@@ -15,14 +15,21 @@ from numpy.typing import NDArray
 
 from pet_mlip.ase.engine import Ints, Output, join
 from pet_mlip.ase.neighbours import Edges
+from pet_mlip.errors import UserError
 
 Floats = NDArray[np.float64]
 Forces = Callable[[Ints, Edges, Ints | None, bool], Output]
 
 STEP = 1e-5
 """Displacements in Å: their squares and round-off over them are equally small."""
-REACH = 4 * STEP
+CHECK = 20.0
+"""How many times farther all atoms go together in the comparison that `check_steps` makes."""
+REACH = 4 * CHECK * STEP
 """By how much edges that displaced copies share must reach beyond the cutoff, in Å."""
+LARGEST_DIFFERENCE = 1e-4
+"""Between both, of the largest element. Usual models have 1e-8."""
+SMALL = 0.1
+"""eV/Å^2; elements of a Hessian below which differences are round-off."""
 MAX_ATOMS = 2000
 """Evaluated at once, of all copies, about."""
 
@@ -40,31 +47,75 @@ def compute_hessian(
         edges: Within the cutoff and `REACH` more.
         electronic: Charge and spin multiplicity, (N, 2), or None.
         indices: The n atoms whose rows and columns are computed.
+
+    Raises:
+        UserError: The energy is so steep that the derivative depends on the displacement.
     """
     n_atoms, size = len(numbers), 3 * len(indices)
     per_batch = max(1, MAX_ATOMS // (2 * max(n_atoms, 1)))
     found = np.empty((size, size))
     for start in range(0, size, per_batch):
         rows = range(start, min(start + per_batch, size))
-        copies = [
-            _displaced(edges, int(indices[row // 3]), row % 3, sign * STEP)
-            for row in rows
-            for sign in (1, -1)
-        ]
-        joined_numbers, joined = join([numbers] * len(copies), copies)
-        state = None if electronic is None else np.tile(electronic, (len(copies), 1))
-        output = forces(joined_numbers, joined, state, True)
-        assert output.forces is not None
-        of_copies = output.forces.reshape(len(rows), 2, n_atoms, 3)[:, :, indices]
+        copies = []
+        for row in rows:
+            moved = np.zeros((n_atoms, 3))
+            moved[indices[row // 3], row % 3] = STEP
+            copies += [_displaced(edges, moved), _displaced(edges, -moved)]
+        of_copies = _forces_of(forces, numbers, copies, electronic)
+        of_copies = of_copies.reshape(len(rows), 2, n_atoms, 3)[:, :, indices]
         difference = (of_copies[:, 1] - of_copies[:, 0]) / (2 * STEP)
         found[start : start + len(rows)] = difference.reshape(len(rows), size)
-    return 0.5 * (found + found.T)
+    found = 0.5 * (found + found.T)
+    check_steps(forces, numbers, edges, electronic, indices, found)
+    return found
 
 
-def _displaced(edges: Edges, atom: int, axis: int, step: float) -> Edges:
-    """The edges after a displacement of an atom, and of all its images."""
+def check_steps(
+    forces: Forces,
+    numbers: Ints,
+    edges: Edges,
+    electronic: Ints | None,
+    indices: Ints,
+    hessian: Floats,
+) -> None:
+    """Compare a Hessian with differences of another size along one direction, of all its atoms.
+
+    Raises:
+        UserError: They differ, as where attention that is saturated goes from one neighbour to
+            another within less than the displacement.
+    """
+    if len(hessian) == 0:
+        return
+    moved = np.zeros((len(numbers), 3))
+    moved[indices] = np.random.default_rng(0).uniform(-1.0, 1.0, size=(len(indices), 3))
+    direction = moved[indices].ravel()
+    copies = [_displaced(edges, sign * CHECK * STEP * moved) for sign in (1, -1)]
+    of_copies = _forces_of(forces, numbers, copies, electronic)[:, indices]
+    expected = (of_copies[1] - of_copies[0]).ravel() / (2 * CHECK * STEP)
+    difference = np.abs(hessian @ direction - expected).max()
+    if difference > LARGEST_DIFFERENCE * max(np.abs(hessian).max(), SMALL):
+        raise UserError(
+            f"The Hessian depends on the displacement: differences of {STEP:g} and "
+            f"{CHECK * STEP:g} Å differ by {difference:.2g} eV/Å^2. The model's energy is steep "
+            "here, which a training that went well does not make; train it anew with half the "
+            "learning rate."
+        )
+
+
+def _forces_of(
+    forces: Forces, numbers: Ints, copies: list[Edges], electronic: Ints | None
+) -> Floats:
+    """The forces in each of the copies, (copies, N, 3)."""
+    joined_numbers, joined = join([numbers] * len(copies), copies)
+    state = None if electronic is None else np.tile(electronic, (len(copies), 1))
+    output = forces(joined_numbers, joined, state, True)
+    assert output.forces is not None
+    return output.forces.reshape(len(copies), len(numbers), 3)
+
+
+def _displaced(edges: Edges, moved: Floats) -> Edges:
+    """The edges after displacements of the atoms (N, 3), and of all their images."""
     with torch.inference_mode(False), torch.no_grad():
-        moved = (edges.pairs[1] == atom).double() - (edges.pairs[0] == atom).double()
-        vectors = edges.vectors.clone()
-        vectors[:, axis] += step * moved
-    return edges._replace(vectors=vectors)
+        shifts = torch.from_numpy(moved).to(edges.vectors.device)
+        change = shifts.index_select(0, edges.pairs[1]) - shifts.index_select(0, edges.pairs[0])
+        return edges._replace(vectors=edges.vectors + change)

@@ -1,5 +1,7 @@
 """Second derivatives: of the energy itself, symmetric, invariant, of any model."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,8 @@ from model_tools import graph_of, make_potential, structures
 from reference_pet import reference_energies
 
 from pet_mlip import PETCalculator
+from pet_mlip.ase import hessian
+from pet_mlip.ase.neighbours import sorted_edges
 from pet_mlip.errors import UserError
 from pet_mlip.evaluate.equivariance import random_operations
 from pet_mlip.export import load_model, save_model
@@ -199,3 +203,23 @@ def slopes_of_modes(atoms, infrared, step=1e-3):
             moved.append(copy.get_dipole_moment() / units.Debye)
         found.append((moved[0] - moved[1]) / (2 * step))
     return np.array(found)
+
+
+def test_a_steep_energy_is_refused():
+    """Forces that jump where the atoms are, as of attention that goes over from one to another."""
+    atoms = structures()["water"]
+    edges = sorted_edges(atoms.positions, atoms.cell.array, atoms.pbc, 3.0, torch.device("cpu"))
+    jump = {"eV/Å": 0.0}
+
+    def forces(numbers, edges, electronic, gradient):
+        pull = edges.vectors - reference.repeat(len(numbers) // 3, 1)
+        found = torch.zeros(len(numbers), 3, dtype=torch.float64)
+        found = found.index_add(0, edges.pairs[0], 5.0 * pull + jump["eV/Å"] * pull.sign())
+        return SimpleNamespace(forces=found.numpy())
+
+    reference = edges.vectors.clone()
+    indices = np.arange(3)
+    hessian.compute_hessian(forces, atoms.numbers, edges, None, indices)
+    jump["eV/Å"] = 1e-6
+    with pytest.raises(UserError, match="depends on the displacement"):
+        hessian.compute_hessian(forces, atoms.numbers, edges, None, indices)
