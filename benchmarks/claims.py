@@ -14,6 +14,11 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import typer
+
+from pet_mlip.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("benchmarks/", "configs/", "docs/", "examples/", "tests/")
@@ -180,7 +185,11 @@ def what_is_missing(command: str) -> list[str]:
         for word in arguments
         if word.startswith(FOLDERS) and not (ROOT / word.partition("::")[0]).exists()
     ]
-    if words[0] in ("python", "pet-mlip"):
+    if words[0] == "pet-mlip":
+        known = {option for one in click_command(words[1]).params for option in one.opts}
+        unknown = [word for word in arguments if word.startswith("--") and word not in known]
+        faults += [f"{command}: there is no option {word}" for word in unknown]
+    elif words[0] == "python":
         text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
         for word in arguments:
             if word.startswith("--") and not re.search(option_pattern(word), text):
@@ -198,7 +207,7 @@ def program_of(words: list[str]) -> tuple[list[Path] | None, list[str]]:
         case ["pytest", *arguments]:
             return [], arguments
         case ["pet-mlip", name, *arguments]:
-            return command_sources(name), arguments
+            return ([] if click_command(name) is not None else None), arguments
         case ["python", "-m", module, *arguments]:
             path = ROOT.joinpath(*module.split("."))
             if path.is_dir():
@@ -212,15 +221,14 @@ def program_of(words: list[str]) -> tuple[list[Path] | None, list[str]]:
     return None, []
 
 
-def command_sources(name: str) -> list[Path] | None:
-    """Find the sources of a command of `pet-mlip`."""
-    known = f'"{name}"' in read("pet_mlip/cli/app.py")
-    return sorted((ROOT / "pet_mlip" / "cli").glob("*.py")) if known else None
+def click_command(name: str) -> Any:
+    """Return a command of `pet-mlip`, None if there is none."""
+    return typer.main.get_command(app).commands.get(name)  # type: ignore[attr-defined]
 
 
 def option_pattern(option: str) -> str:
     """A pattern of how sources declare an option: by its words, or as a parameter's name."""
-    return rf"\"{option}\"|\b{option.lstrip('-').replace('-', '_')}\s*:"
+    return rf"\"{option}\"|\b{option.lstrip('-').replace('-', '_')}: Annotated\["
 
 
 def bare_tables(page: str) -> list[int]:

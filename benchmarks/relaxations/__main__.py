@@ -25,6 +25,7 @@ from benchmarks.relaxations.crystals import (
 from benchmarks.relaxations.report import markdown, plot
 from benchmarks.relaxations.suite import CONTESTANTS, Settings, run
 from pet_mlip.errors import UserError
+from pet_mlip.export import read_metadata
 from pet_mlip.files import write_text
 
 HERE = Path(__file__).parent
@@ -37,8 +38,8 @@ def relax_all(
     output: Annotated[Path, typer.Option("--output", "-o")] = Path("relaxations"),
     crystals: Annotated[Path, typer.Option(help="Any file that ASE reads.")] = SHIPPED,
     contestants: Annotated[str, typer.Option(help=f"Of {NAMES}.")] = NAMES,
-    plain: Annotated[str, typer.Option(help="Model without ECSE.")] = str(HERE / "plain.pt"),
-    ecse: Annotated[str, typer.Option(help="Model with it.")] = str(HERE / "ecse.pt"),
+    plain: Annotated[Path, typer.Option(help="Model without ECSE.")] = HERE / "plain.pt",
+    ecse: Annotated[Path, typer.Option(help="Model with it.")] = HERE / "ecse.pt",
     largest_force: Annotated[float, typer.Option(min=0.0, help="eV/Å.")] = 0.01,
     steps: Annotated[int, typer.Option(min=1, help="At most.")] = 300,
     phonon_atoms: Annotated[int, typer.Option(min=0, help="Largest cell for Hessians.")] = 8,
@@ -49,6 +50,8 @@ def relax_all(
     unknown = sorted(set(names) - {contestant.name for contestant in CONTESTANTS})
     if unknown:
         raise UserError(f"--contestants: {unknown[0]!r} is none of {NAMES}.")
+    for path in (plain, ecse):
+        read_metadata(path)
     torch.set_num_threads(1)
     settings = Settings(names, largest_force, steps, phonon_atoms)
     results = run(read_crystals(crystals), plain, ecse, settings, output)

@@ -138,7 +138,8 @@ def read_crystals(path: Path) -> list[Crystal]:
     """Read crystals from any file that ASE reads; their space group is found, and made exact.
 
     Raises:
-        UserError: The file cannot be read, has no crystal, or one whose symmetry is not clear.
+        UserError: The file cannot be read, has no crystal, two of the same name, or one whose
+            symmetry is not clear.
     """
     try:
         structures = ase.io.read(path, ":")
@@ -155,12 +156,14 @@ def read_crystals(path: Path) -> list[Crystal]:
                 f"{path}, structure {place} ({name}): spglib finds no space group that holds "
                 f"within both 0.01 and {START} Å; give coordinates with more digits."
             )
+        if any(name == crystal.name for crystal in crystals):
+            raise UserError(f"{path}, structure {place}: another one is called {name!r} too.")
         crystals.append(Crystal(name, atoms, space_group(atoms, START)))
     return crystals
 
 
 def write_crystals(path: Path, crystals: list[Crystal]) -> None:
-    """Write them with all digits."""
+    """Write them; `read_crystals` makes what the digits round exact again."""
     structures = []
     for crystal in crystals:
         atoms = crystal.atoms.copy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def plot(path: Path, results: Results) -> None:
         shares = []
         for system in SYSTEMS:
             kept = [one["kept"][tightest] for one in found if one["system"] == system]
-            shares.append(100 * sum(kept) / len(kept) if kept else 0.0)
+            shares.append(100 * sum(kept) / len(kept) if kept else math.nan)
         places = [x + (k - (len(there) - 1) / 2) * width for x in range(len(SYSTEMS))]
         bars.bar(places, shares, width, color=color, label=contestant.title)
         splittings = sorted(known_splittings(results, contestant.name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,7 @@ class Settings:
 
 
 def run(
-    crystals: list[Crystal], plain: str, ecse: str, settings: Settings, output: Path
+    crystals: list[Crystal], plain: Path, ecse: Path, settings: Settings, output: Path
 ) -> Results:
     """Relax everything, and return and write what was found to ``output/relaxations.json``.
 
@@ -64,12 +65,14 @@ def run(
         output: Folder; what is finished there with the same settings is kept.
 
     Raises:
-        UserError: A model cannot be read; or the folder holds the results of other settings.
+        UserError: A model cannot be read; or the folder holds the results of other settings, models
+            or crystals.
     """
     path = output / "relaxations.json"
     setting = {
-        "plain": plain,
-        "ecse": ecse,
+        "crystals": hash_of(*(line for one in crystals for line in lines_of(one))),
+        "plain": hash_of(plain.read_bytes()),
+        "ecse": hash_of(ecse.read_bytes()),
         "largest_force": settings.largest_force,
         "steps": settings.steps,
         "phonon_atoms": settings.phonon_atoms,
@@ -78,13 +81,17 @@ def run(
     if path.exists():
         results = json.loads(path.read_text(encoding="utf-8"))
         if results["settings"] != setting:
-            raise UserError(f"{path} has the results of other settings; give another --output.")
+            raise UserError(
+                f"{path} has the results of other settings, models or crystals; give another "
+                "--output."
+            )
     output.mkdir(parents=True, exist_ok=True)
     for contestant in CONTESTANTS:
         if contestant.name not in settings.contestants:
             continue
         calculator = PETCalculator(
             ecse if contestant.invariant_model else plain,
+            device="cpu",
             dtype=contestant.dtype,
             symmetrization=contestant.symmetrization,
         )
@@ -106,8 +113,30 @@ def run(
                     f"{contestant.name:12}{crystal.name:16}{found.before:5} -> {found.after}",
                     flush=True,
                 )
-            if len(crystal.atoms) <= settings.phonon_atoms and crystal.name not in splittings:
-                hessian = calculator.get_hessian(crystal.atoms)
-                splittings[crystal.name] = largest_splitting(hessian, crystal.atoms)
+            small = len(crystal.atoms) <= settings.phonon_atoms
+            # Hessians are those of the network in float64, whatever the calculator's precision is.
+            if small and contestant.dtype == "float64" and crystal.name not in splittings:
+                try:
+                    hessian = calculator.get_hessian(crystal.atoms)
+                except UserError as error:
+                    results["left_out"].append(f"{contestant.title}, {crystal.name}: {error}")
+                    splittings[crystal.name] = None
+                else:
+                    splittings[crystal.name] = largest_splitting(hessian, crystal.atoms)
             write_text(path, json.dumps(results, indent=1))
     return results
+
+
+def lines_of(crystal: Crystal) -> list[bytes]:
+    """Return what makes it this crystal."""
+    atoms = crystal.atoms
+    arrays = (atoms.numbers, atoms.positions, atoms.cell.array)
+    return [crystal.name.encode(), *(array.tobytes() for array in arrays)]
+
+
+def hash_of(*parts: bytes) -> str:
+    """Return the SHA-256 of all parts together."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(part)
+    return found.hexdigest()

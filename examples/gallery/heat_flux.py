@@ -45,8 +45,8 @@ compute       symmetric all stress/atom NULL virial
 compute       right all heat/flux ke pe centroid
 compute       wrong all heat/flux ke pe symmetric
 fix           flux all ave/time 1 1 1 c_right[*] c_wrong[*] file {folder}/flux.txt format " %.10g"
-dump          atoms all custom 1 {folder}/atoms.txt x y z vx vy vz c_ke c_pe
-dump_modify   atoms format float %.12g
+dump          atoms all custom 1 {folder}/atoms.txt id x y z vx vy vz c_ke c_pe
+dump_modify   atoms sort id format float %.12g
 thermo        100
 run           {steps}
 """

@@ -87,7 +87,7 @@ for label, calculator, style in (
     print(f"{label}: {found.frequencies[0][0].max():.1f} THz at Γ")
 ends = [found.distances[0][0], *(distances[-1] for distances in found.distances)]
 axes.set_xticks(ends, ["Γ", "X|K", "Γ", "L"])
-axes.set(ylabel="frequency / THz", xlim=(ends[0], ends[-1]), ylim=(0, None))
+axes.set(ylabel="frequency / THz", xlim=(ends[0], ends[-1]))
 axes.grid(axis="x")
 axes.legend(frameon=False, loc="lower right")
 figure.savefig(options.picture, dpi=90)

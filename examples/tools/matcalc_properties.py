@@ -76,7 +76,9 @@ def phonons(calculator: PETCalculator) -> Found:
         "its splitting, THz": np.ptp(gamma[3:]),
         "largest acoustic frequency at Γ, THz": np.abs(gamma[:3]).max(),
         "TA mode at X, THz": x[0],
-        "heat capacity at 300 K, J/mol/K": found["thermal_properties"]["heat_capacity"][-1],
+        "heat capacity of two atoms at 300 K, J/mol/K": found["thermal_properties"][
+            "heat_capacity"
+        ][-1],
     }
 
 

@@ -18,19 +18,24 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from dftd3.ase import DFTD3
 
+UNKNOWN = ("virial", "virials")
+"""Labels that D3 changes too, and of which ASE knows neither unit nor sign."""
+
 
 def without_d3(atoms: Atoms, method: str, damping: str) -> Atoms:
-    """Return a copy whose energy, forces and stress, where it has them, are those without D3."""
+    """Return a copy whose energy, forces and stress, where it has them, are those without D3.
+
+    Other labels of the calculator are kept; constraints change nothing.
+    """
     copy = atoms.copy()
     copy.calc = DFTD3(method=method, damping=damping)
-    labels = atoms.calc.results
-    rest = {}
-    if "energy" in labels:
-        rest["energy"] = labels["energy"] - copy.get_potential_energy()
-    if "forces" in labels:
-        rest["forces"] = labels["forces"] - copy.get_forces()
-    if "stress" in labels:
-        rest["stress"] = labels["stress"] - copy.get_stress()
+    rest = dict(atoms.calc.results)
+    rest.pop("free_energy", None)
+    rest["energy"] = rest["energy"] - copy.get_potential_energy()
+    if "forces" in rest:
+        rest["forces"] = rest["forces"] - copy.get_forces(apply_constraint=False)
+    if "stress" in rest:
+        rest["stress"] = rest["stress"] - copy.get_stress(apply_constraint=False)
     copy.calc = SinglePointCalculator(copy, **rest)
     copy.info["subtracted"] = f"D3 {method} {damping}"
     return copy
@@ -51,6 +56,12 @@ def main() -> None:
         for k, atoms in enumerate(structures):
             if atoms.calc is None or "energy" not in atoms.calc.results:
                 sys.exit(f"{path}, structure {k}: it has no energy that ASE knows.")
+            for name in UNKNOWN:
+                if name in atoms.info:
+                    sys.exit(
+                        f"{path}, structure {k}: it has {name!r}, from which this script cannot "
+                        "take D3; write it as the stress, -virial / volume, in ASE's order."
+                    )
             if "subtracted" in atoms.info:
                 sys.exit(
                     f"{path}, structure {k}: {atoms.info['subtracted']} is subtracted already."

@@ -472,7 +472,8 @@ class PETCalculator(Calculator):
 
         Raises:
             UserError: As for `calculate`; or indices are none of atoms; or energies are those of
-                random orientations; or the model's weights are rounded (tf32, bf16-mixed).
+                random orientations; or the model's weights are rounded (tf32, bf16-mixed); or the
+                energy is so steep that displacements of 1e-5 Å are not small.
         """
         if isinstance(self.engine, RandomRotation):
             raise UserError("An energy in a random orientation has no second derivatives.")

@@ -97,8 +97,8 @@ def check_steps(
         raise UserError(
             f"The Hessian depends on the displacement: differences of {STEP:g} and "
             f"{CHECK * STEP:g} Å differ by {difference:.2g} eV/Å^2. The model's energy is steep "
-            "here, which a training that went well does not make; train it anew with half the "
-            "learning rate."
+            "here, which a training that went well does not make: train it anew with half the "
+            "learning rate, or use another model."
         )
 
 

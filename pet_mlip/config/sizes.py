@@ -30,7 +30,8 @@ class Sized(Section):
     def _widths_of_the_size(cls, tree: Any) -> Any:
         if not isinstance(tree, dict):
             return tree
-        widths, model = SIZES.get(tree.get("size", "medium")), tree.get("model", {})
+        size, model = tree.get("size", "medium"), tree.get("model", {})
+        widths = SIZES.get(size) if isinstance(size, str) else None
         if not widths or not isinstance(model, dict):
             return tree
         return {**tree, "model": {**widths, **model}}

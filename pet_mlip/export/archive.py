@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pet_mlip.engine.potential import Potential
 from pet_mlip.engine.precision import (
@@ -242,7 +242,7 @@ def describe(
 
 def write_checked(
     path: Path,
-    exported: ExportedModel,
+    exported: nn.Module,
     files: Mapping[str, str | bytes],
     check: Callable[[str], None],
 ) -> None:
@@ -257,7 +257,7 @@ def write_checked(
     check_writable(path.parent)
     with replacing(path) as temporary:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # TorchScript is deprecated, and needed by LAMMPS.
+            warnings.simplefilter("ignore")  # TorchScript is deprecated, and C++ programs need it.
             scripted = torch.jit.script(exported)
             # Torch ends the process where it cannot write a file itself.
             content = io.BytesIO()

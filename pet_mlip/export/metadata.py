@@ -117,6 +117,11 @@ def read_metadata(path: str | Path) -> Metadata:
             f"{path}: not a pet_mlip model, or a file cut short ({error}); export it again with "
             "`pet-mlip export`."
         ) from error
+    if text is not None and lines is None:
+        raise UserError(
+            f"{path}: a model for another program (`pet-mlip export --format gromacs`); export the "
+            "checkpoint without --format for ASE and LAMMPS."
+        )
     if text is None or lines is None:
         raise UserError(
             f"{path}: an archive without pet_mlip metadata, so not an exported model; a checkpoint "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ import torch
 from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
 from pet_mlip.export import Metadata
-from pet_mlip.export.archive import describe, fold
+from pet_mlip.export.archive import describe, fold, write_checked
 from pet_mlip.export.metadata import METADATA_NAME
 from pet_mlip.export.selfcheck import compare, expect
-from pet_mlip.files import check_replaceable, check_writable, replacing
+from pet_mlip.files import check_replaceable
 from pet_mlip.interfaces.gromacs_module import ELECTRONVOLT, NANOMETRE, GromacsModule
 
 
@@ -50,17 +49,13 @@ def save_gromacs(
     check_replaceable(path)
     eager, folded = fold(potential, dtype)
     metadata = describe(potential, dtype, training_summary or {}, "none")
-    check_writable(path.parent)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TorchScript is deprecated, and GROMACS needs it.
-        scripted = torch.jit.script(GromacsModule(folded).eval())
-        with replacing(path) as temporary:
-            torch.jit.save(scripted, temporary, _extra_files={METADATA_NAME: metadata.to_json()})
-            check_saved(eager, temporary)
+    module = GromacsModule(folded).eval()
+    files = {METADATA_NAME: metadata.to_json()}
+    write_checked(path, module, files, lambda written: check_saved(eager, written))
     return metadata
 
 
-def check_saved(eager: Potential, path: Path) -> None:
+def check_saved(eager: Potential, path: str) -> None:
     """Refuse a written model whose energy or forces differ from the eager one's.
 
     Raises:
@@ -68,7 +63,7 @@ def check_saved(eager: Potential, path: Path) -> None:
     """
     positions, graph, energies, _, forces, size = expect(eager)
     with torch.enable_grad():
-        model = torch.jit.load(str(path))
+        model = torch.jit.load(path)
         energy, found = model(positions.detach() / NANOMETRE, graph.species.to(torch.int32))
     dtype = next(eager.pet.parameters()).dtype
     compare("energies", energy / ELECTRONVOLT, energies.sum(), size * len(energies), dtype)

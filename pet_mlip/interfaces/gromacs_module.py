@@ -53,7 +53,8 @@ class GromacsModule(nn.Module):
             Energy in kJ/mol, (), and forces in kJ/mol/nm, (N, 3), float64.
 
         Raises:
-            RuntimeError: Unknown elements, or positions that are not finite.
+            RuntimeError: Unknown elements; positions, or what the model makes of them, that are not
+                finite.
         """
         places = positions.detach().to(torch.float64) * self.length
         species = numbers.to(torch.int64)
@@ -77,7 +78,12 @@ class GromacsModule(nn.Module):
         energies, gradient = found[0], found[1]
         forces = torch.zeros_like(places)
         forces = forces.index_add(0, pairs[0], gradient).index_add(0, pairs[1], -gradient)
-        return energies.sum() * self.energy, forces * (self.energy * self.length)
+        energy = energies.sum()
+        if not bool(torch.isfinite(energy) & torch.isfinite(forces).all()):
+            raise RuntimeError(
+                "pet_mlip: energy or forces are not finite; do two atoms lie at the same place?"
+            )
+        return energy * self.energy, forces * (self.energy * self.length)
 
 
 def find_neighbours(

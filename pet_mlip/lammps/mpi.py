@@ -33,6 +33,8 @@ def family_of_text(text: str) -> str | None:
     for name, family in (
         ("STUBS", STUBS),
         ("Open MPI", OPEN_MPI),
+        ("OpenRTE", OPEN_MPI),  # what mpiexec of Open MPI 4 calls itself, and of 5
+        ("PRRTE", OPEN_MPI),
         ("MPICH", MPICH),
         ("MVAPICH", MPICH),
         ("Intel", MPICH),

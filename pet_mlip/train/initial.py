@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from pet_mlip.config import Config
+from pet_mlip.config.sizes import SIZES
 from pet_mlip.data.baseline import fit_baseline
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.engine.potential import Potential
@@ -76,9 +77,12 @@ def inherit_model(config: Config, resumed: dict[str, Any] | None) -> Config:
     for name in sorted(config.model.model_fields_set - {"results"}):
         asked, found = getattr(config.model, name), getattr(model, name)
         if asked != found:
+            key, where = f"model.{name}", ""
+            if SIZES[config.size].get(name) == asked:
+                key, where = "size", f" (size: {config.size})"
             raise UserError(
-                f"model.{name} is {asked}, but the checkpoint {path} (training.init_from) has "
-                f"{found}; leave the key out to take over its model."
+                f"model.{name} is {asked}{where}, but the checkpoint {path} (training.init_from) "
+                f"has {found}; leave {key} out to take over its model."
             )
     update: dict[str, Any] = {"model": with_more_results(model, config.model.results, path)}
     if "symmetrization" not in config.model_fields_set:

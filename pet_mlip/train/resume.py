@@ -11,8 +11,8 @@ from pet_mlip.errors import UserError
 from pet_mlip.train.output import LOG
 from pet_mlip.train.schedule import Progress
 
-FREE = ("data.root", "data.workers", "data.test", "training.", "logging.")
-"""Keys that may change."""
+FREE = ("data.root", "data.workers", "data.test", "training.", "logging.", "size")
+"""Keys that may change; the widths that a size stands for are compared under `model`."""
 NAMES = ("data.train", "data.validation", "data.isolated_atoms")
 """Keys that say where the data are, which may change where the data themselves are compared."""
 FIXED = (

@@ -33,6 +33,9 @@ def test_a_number_that_changed_is_told() -> None:
         ("pytest tests/gone", "there is no tests/gone"),
         ("pet-mlip train configs/gone.yaml", "there is no configs/gone.yaml"),
         ("python -m benchmarks.hessians --modle a.pt", "there is no option --modle"),
+        # An option of another command, and a parameter that is none.
+        ("pet-mlip train configs/acac.yaml --ensemble nve", "there is no option --ensemble"),
+        ("python -m benchmarks.relaxations run --path a", "there is no option --path"),
     ],
 )
 def test_a_command_that_is_gone_is_told(command: str, fault: str) -> None:

@@ -25,6 +25,9 @@ from benchmarks.relaxations.crystals import (
 )
 from benchmarks.relaxations.phonons import largest_splitting, operations, symmetrize
 from benchmarks.relaxations.relax import relax
+from benchmarks.relaxations.report import markdown
+from benchmarks.relaxations.suite import Settings, run
+from pet_mlip import PETCalculator
 from pet_mlip.errors import UserError
 from pet_mlip.export import save_model
 
@@ -84,6 +87,9 @@ def test_files_that_are_no_crystals_are_refused_in_a_sentence(tmp_path):
     write_crystals(tmp_path / "m.xyz", [Crystal("CO", molecule, 1)])
     with pytest.raises(UserError, match=r"m\.xyz, structure 0 \(CO\): it is not periodic"):
         read_crystals(tmp_path / "m.xyz")
+    write_crystals(tmp_path / "t.xyz", [silicon(), silicon()])
+    with pytest.raises(UserError, match="structure 1: another one is called 'Si' too"):
+        read_crystals(tmp_path / "t.xyz")
     (tmp_path / "n.xyz").write_text("3\n")
     with pytest.raises(UserError, match="cannot be read"):
         read_crystals(tmp_path / "n.xyz")
@@ -120,7 +126,9 @@ def test_splittings_are_those_put_in():
 
 def test_random_models_keep_the_space_group_with_ecse_only(tmp_path):
     for name, ensemble in (("plain", "none"), ("ecse", "closest_pairs")):
-        save_model(tmp_path / f"{name}.pt", small_potential(ensemble, zbl=True))
+        # Without the density the network depends on nothing but directions, and strongly.
+        random = small_potential(ensemble, zbl=True, density_channels=0, direction_share=1.0)
+        save_model(tmp_path / f"{name}.pt", random)
     diamond, known = bulk("C", "diamond", a=3.3), bulk("Cu", a=3.9)
     write_crystals(
         tmp_path / "crystals.xyz",
@@ -145,4 +153,23 @@ def test_random_models_keep_the_space_group_with_ecse_only(tmp_path):
     again = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert "->" not in again.output
     other = CliRunner().invoke(app, [*arguments[:-4], "--steps", "6", *arguments[-4:]])
-    assert isinstance(other.exception, UserError)
+    assert "results of other settings" in str(other.exception)
+    save_model(tmp_path / "ecse.pt", small_potential("closest_pairs", zbl=True, seed=1))
+    other = CliRunner().invoke(app, arguments)
+    assert "results of other settings, models" in str(other.exception)
+
+
+def test_a_refused_hessian_is_told_and_loses_nothing(tmp_path, monkeypatch):
+    def refuse(self, atoms):
+        raise UserError("The model's energy is steep here.")
+
+    monkeypatch.setattr(PETCalculator, "get_hessian", refuse)
+    model = tmp_path / "model.pt"
+    save_model(model, small_potential("closest_pairs"))
+    settings = Settings(("ecse", "ecse32"), 0.01, 1, 8)
+    crystals = [Crystal("C", bulk("C", "diamond", a=3.3), 227)]
+    found = run(crystals, model, model, settings, tmp_path / "out")
+    assert found["left_out"] == ["PET with ECSE, C: The model's energy is steep here."]
+    assert found["relaxations"]["ecse"].keys() == {"C"}
+    assert found["splittings"] == {"ecse": {"C": None}, "ecse32": {}}
+    assert "| – |" in markdown(found)

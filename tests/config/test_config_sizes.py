@@ -42,5 +42,7 @@ def test_learning_has_sizes_too():
 def test_what_is_no_size_is_refused():
     with pytest.raises(UserError, match="size"):
         config(size="huge")
+    with pytest.raises(UserError, match="size"):
+        config(size=["large"])
     with pytest.raises(UserError, match="model"):
         config(size="large", model=3)

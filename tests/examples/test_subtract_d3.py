@@ -10,6 +10,7 @@ import pytest
 from ase.build import bulk, molecule
 from ase.calculators.mixing import SumCalculator
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 from model_tools import make_potential
 
 from pet_mlip import PETCalculator
@@ -49,6 +50,25 @@ def test_a_model_of_the_rest_and_d3_have_the_labels(tmp_path):
         if "stress" in labels:
             assert np.abs(labels["stress"] - atoms.get_stress()).max() < 1e-6
     assert "stress" in labels
+
+
+def test_constraints_and_other_labels_stay_what_they_are(tmp_path):
+    atoms = molecule("CH3CH2OH")
+    d3 = dftd3.DFTD3(method="PBE", damping="d3bj")
+    expected = 1.0 - d3.get_forces(atoms)
+    dipole = np.array([0.1, 0.2, 0.3])
+    atoms.calc = SinglePointCalculator(atoms, energy=0.0, forces=np.ones((9, 3)), dipole=dipole)
+    atoms.set_constraint(FixAtoms([0, 1]))
+    ase.io.write(tmp_path / "a.xyz", atoms)
+    assert run(tmp_path, "a.xyz", "--method", "PBE").returncode == 0
+    rest = ase.io.read(tmp_path / "a.rest.xyz")
+    assert np.abs(rest.calc.results["forces"] - expected).max() < 1e-7
+    assert rest.calc.results["dipole"] == pytest.approx(dipole)
+    atoms.info["virial"] = np.eye(3)
+    ase.io.write(tmp_path / "v.xyz", atoms)
+    refused = run(tmp_path, "v.xyz", "--method", "PBE")
+    assert "v.xyz, structure 0: it has 'virial'" in refused.stderr
+    assert not (tmp_path / "v.rest.xyz").exists()
 
 
 def test_nothing_is_subtracted_twice_or_overwritten(tmp_path):

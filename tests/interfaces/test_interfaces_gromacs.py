@@ -118,7 +118,10 @@ def test_unknown_elements_and_lost_atoms_are_told(models):
         call(models["ensemble"], atoms)
     atoms.numbers[0] = 8
     atoms.positions[0, 0] = np.nan
-    with pytest.raises(torch.jit.Error, match="not finite"):
+    with pytest.raises(torch.jit.Error, match="a position is not finite"):
+        call(models["ensemble"], atoms)
+    atoms.positions[0] = atoms.positions[1]
+    with pytest.raises(torch.jit.Error, match="do two atoms lie at the same place"):
         call(models["ensemble"], atoms)
 
 

@@ -202,6 +202,7 @@ def test_families_of_mpi(text, family):
     ("says", "family"),
     [
         ("mpirun (Open MPI) 5.0.7", "Open MPI"),
+        ("mpiexec (OpenRTE) 4.1.4", "Open MPI"),
         ("HYDRA build details:\n    Version: 5.0.2", "MPICH"),
         ("Intel(R) MPI Library for Linux* OS, Version 2021.9", "MPICH"),
         ("slurm 23.11.4", None),
