@@ -145,10 +145,10 @@ class DataConfig(Section):
     units: UnitsConfig = Field(defaults(UnitsConfig), description="Units in the files.")
     baseline: Baseline = Field(
         "auto",
-        description="Energy of each element that the network does not have to learn: taken from "
-        "isolated atoms among isolated_atoms and the training structures, fitted by least "
-        "squares, the first of these that is possible (auto), or given, as in {H: -13.6, O: -430} "
-        "or {1: -13.6, 8: -430}. "
+        description="Energy of each element that the network does not have to learn. auto: fitted "
+        "by least squares, starting from the energies of isolated atoms if there are any among "
+        "isolated_atoms and the training structures; least_squares: without them; isolated_atoms: "
+        "exactly theirs; or given, as in {H: -13.6, O: -430} or {1: -13.6, 8: -430}. "
         "In fine-tuning, auto and least_squares shift the checkpoint's energies such that its "
         "predictions fit the data on average, and keep leaves them alone (same method).",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
@@ -31,7 +31,7 @@ class Baseline:
     energies: dict[int, float]
     """eV per atom, by atomic number."""
     origins: dict[int, str]
-    """"given", "isolated atom" or "least squares", by atomic number."""
+    """"given", "isolated atom", "isolated atom, shifted" or "least squares", by atomic number."""
     mean_residual: float = math.nan
     """Mean of (energy - baseline) / atom over the labelled training structures in eV."""
     residual: float = math.nan
@@ -42,6 +42,11 @@ class Baseline:
     """Atoms of each element in the training structures."""
     notes: tuple[str, ...] = ()
     """Sentences worth showing."""
+
+    @property
+    def scatter(self) -> float:
+        """Standard deviation of (energy - baseline) / atom in eV."""
+        return math.sqrt(max(self.residual**2 - self.mean_residual**2, 0.0))
 
     def of(self, structure: Structure) -> float:
         """Sum over the atoms in eV."""
@@ -120,6 +125,35 @@ def fit_baseline(
         spread=float(np.std((energies / atoms)[labelled])) if labelled.any() else math.nan,
         counts=dict(zip(species, map(int, counts.sum(axis=0)), strict=True)),
         notes=tuple(notes),
+    )
+
+
+def shift_to_fit(baseline: Baseline, structures: Sequence[Structure]) -> Baseline:
+    """Move the energies of all elements to where they fit the training structures best.
+
+    Energies of isolated atoms lie eV per atom above those of bound ones, and a network that has to
+    learn that first learns nothing else meanwhile. Where compositions leave a choice, the energies
+    change as little as possible, so that they still describe other compositions.
+
+    Args:
+        baseline: Of isolated atoms, for some elements at least.
+        structures: Training structures.
+    """
+    rest = [
+        s if s.energy is None else replace(s, energy=s.energy - baseline.of(s)) for s in structures
+    ]
+    fit = fit_baseline(rest)
+    origins = {
+        z: "isolated atom, shifted" if origin == "isolated atom" and z in fit.energies else origin
+        for z, origin in baseline.origins.items()
+    }
+    return replace(
+        baseline,
+        energies={z: e + fit.energies.get(z, 0.0) for z, e in baseline.energies.items()},
+        origins=origins,
+        mean_residual=fit.mean_residual,
+        residual=fit.residual,
+        notes=tuple(note for note in fit.notes if note.startswith("Warning")),
     )
 
 

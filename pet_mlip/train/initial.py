@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,8 +48,21 @@ def new_potential(config: Config, data: DataSets) -> Start:
     scale = energy_scale(data, baseline)
     potential = empty_potential(config, data.species)
     potential.set_baseline(baseline.energies, scale)
+    start_at(potential, baseline.mean_residual)
     set_result_baselines(potential, config.model.results, data)
     return Start(potential, scale)
+
+
+def start_at(potential: Potential, energy: float) -> None:
+    """Let a new network begin with what the baseline leaves of the energy per atom on average.
+
+    Args:
+        potential: The constant of its last layer is changed.
+        energy: eV; nothing happens if it is not known.
+    """
+    if math.isfinite(energy):
+        with torch.no_grad():
+            potential.pet.readouts[-1].node_head.last.bias += energy / potential.scale.item()
 
 
 def empty_potential(config: Config, species: list[int]) -> Potential:

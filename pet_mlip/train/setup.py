@@ -22,6 +22,7 @@ from pet_mlip.data.baseline import (
     fit_baseline,
     force_scale,
     separate_isolated_atoms,
+    shift_to_fit,
 )
 from pet_mlip.data.checks import DataLimits, check_species, symbols
 from pet_mlip.data.coverage import coverage_table, require_labels, require_results
@@ -210,12 +211,13 @@ def default_energy_weight(config: Config, data: DataSets) -> float:
     The energies of similar structures differ little, and a large weight makes them exact. Where
     they differ as much as forces are large, a large weight makes the first epochs learn energies,
     of which there is one for each structure, instead of forces. So the energies' part of the loss
-    of a model that knows the composition only is at most `INITIAL_SHARE` of the forces' part, with
-    a weight of `SMALLEST_ENERGY_WEIGHT` at least. What starts from another model knows more.
+    of a model that knows the composition only, as a new network does, is at most `INITIAL_SHARE` of
+    the forces' part, with a weight of `SMALLEST_ENERGY_WEIGHT` at least. What starts from another
+    model knows more.
     """
     if config.training.init_from is not None or config.training.loss.forces == 0:
         return LARGEST_ENERGY_WEIGHT
-    spread = fit_baseline(data.training.structures).residual
+    spread = composition_baseline(config, data).scatter
     scale = force_scale(data.training.structures)
     if scale is None or not spread > 0:  # nan without energies
         return LARGEST_ENERGY_WEIGHT
@@ -231,7 +233,8 @@ def composition_baseline(config: Config, data: DataSets) -> Baseline:
     """
     structures = data.training.structures
     if config.data.baseline == "auto":
-        return fit_baseline(structures, isolated=data.isolated)
+        baseline = fit_baseline(structures, isolated=data.isolated)
+        return shift_to_fit(baseline, structures) if data.isolated else baseline
     given, isolated = demanded_energies(config, data)
     return fit_baseline(structures, given=given, isolated=isolated)
 

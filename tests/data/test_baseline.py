@@ -14,6 +14,7 @@ from pet_mlip.data.baseline import (
     force_scale,
     is_isolated_atom,
     separate_isolated_atoms,
+    shift_to_fit,
 )
 from pet_mlip.errors import UserError
 
@@ -69,6 +70,25 @@ def test_given_before_isolated_before_fitted(labelled):
         79: "isolated atom",
     }
     assert baseline.counts == {1: 12, 6: 5, 8: 5}
+
+
+def test_isolated_atoms_are_shifted_to_the_bound_ones(make_structure):
+    """By the same for all, where the data have one composition."""
+    bound = [make_structure([1, 1, 8], seed, energy=-2067.2 - 12.0) for seed in range(3)]
+    isolated = fit_baseline(bound, isolated={1: -13.6, 8: -2040.0, 79: -1.0})
+    assert isolated.mean_residual == pytest.approx(-4.0)
+    shifted = shift_to_fit(isolated, bound)
+    # The least change that fits, in proportion to the number of atoms: (2, 1) * 12 / 5.
+    assert shifted.energies == pytest.approx({1: -18.4, 8: -2042.4, 79: -1.0})
+    assert shifted.origins[8] == "isolated atom, shifted" and shifted.origins[79] == "isolated atom"
+    assert shifted.residual < 1e-9 and not shifted.notes
+
+
+def test_shifted_energies_are_those_of_least_squares_where_these_are_unique(labelled):
+    isolated = fit_baseline(labelled, isolated={1: -10.0, 6: -1020.0})
+    assert isolated.scatter > 0.1
+    shifted = shift_to_fit(isolated, labelled)
+    assert shifted.energies == pytest.approx(TRUE, rel=1e-9) and shifted.scatter < 1e-6
 
 
 def test_a_baseline_of_another_unit_is_noticed(labelled):

@@ -5,8 +5,11 @@ import pytest
 
 from pet_mlip.config import load_config
 from pet_mlip.config.training import LossConfig
+from pet_mlip.data.dataset import AtomsDataset
 from pet_mlip.data.structure import Structure
+from pet_mlip.train.initial import new_potential
 from pet_mlip.train.loss import Loss
+from pet_mlip.train.predictions import predict_energies
 from pet_mlip.train.setup import INITIAL_SHARE, DataSets, default_energy_weight, resolve
 
 
@@ -23,8 +26,8 @@ def data(spread, force=1.0, n=40):
     structures = [
         Structure(
             species=np.array([14, 14]),
-            positions=np.zeros((2, 3)),
-            cell=np.eye(3),
+            positions=np.array([[0.0, 0.0, 0.0], [1.36, 1.36, 1.36]]),
+            cell=2.72 * (1 - np.eye(3)),
             pbc=np.ones(3, dtype=bool),
             energy=-8.0 + 2 * spread * scatter[k],
             forces=force * np.ones((2, 3)),
@@ -54,6 +57,26 @@ def test_different_energies_never_rule_the_first_epochs(tmp_path, spread, force)
     resolved = resolve(chosen, data(spread, force)).training.loss
     assert resolved.energy == pytest.approx(weight)
     assert Loss(resolved, 1.0).weights["energy"] == pytest.approx(weight)
+
+
+@pytest.mark.parametrize("baseline", ["auto", "isolated_atoms", "least_squares", {"Si": -0.8}])
+def test_energies_of_isolated_atoms_change_neither_the_weight_nor_the_first_loss(
+    tmp_path, baseline
+):
+    """Crystals lie eV per atom below their atoms, which the network would have to learn first."""
+    listed = data(spread=0.5).training.structures
+    cells = DataSets(AtomsDataset(listed, 5.0), AtomsDataset([], 5.0), {14: -0.8})
+    chosen = config(tmp_path)
+    chosen = chosen.model_copy(
+        update={"data": chosen.data.model_copy(update={"baseline": baseline})}
+    )
+    weight = default_energy_weight(chosen, cells)
+    assert weight == pytest.approx(default_energy_weight(config(tmp_path), data(spread=0.5)))
+    resolved = resolve(chosen, cells)
+    potential = new_potential(resolved, cells).potential
+    energies = predict_energies(potential, resolved, cells.training)
+    labels = [structure.energy for structure in cells.training.structures]
+    assert abs(np.mean(labels) - np.mean(energies)) / 2 < 0.5
 
 
 def test_energies_always_have_some_weight(tmp_path):
