@@ -90,7 +90,7 @@ def make_potential(architecture: str, ensemble: str) -> Potential:
     hypers = PETHypers(**{**SMALL, **ARCHITECTURES[architecture]})
     train = "structure" if ensemble == "none" else "full"
     # As the numbers were pinned.
-    pairs = ClosestPairsHypers(axis_cost=1.0, width=0.4)
+    pairs = ClosestPairsHypers(axis_cost=1.0, width=0.4, margin=0.0)
     symmetrization = SymmetrizationHypers(ensemble=ensemble, train=train, closest_pairs=pairs)
     potential = Potential(SPECIES, hypers, symmetrization).set_dtype(torch.float64)
     with torch.no_grad():

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pet_mlip.ecse.level import Level, find_level, level_vjp
+from pet_mlip.ecse.level import Level, find_level, level_vjp, select_rows
 from pet_mlip.graph.environment import Environment
 
 
@@ -48,13 +48,7 @@ def nearest_axes(environment: Environment, wanted: Tensor, width: float, largest
     used = torch.nonzero(score.detach() > 0.0).squeeze(1)
     atom, place = atom.index_select(0, used), place.index_select(0, used)
     share = score.index_select(0, used) / total.index_select(0, atom)
-    level = Level(
-        level.value,
-        level.held.index_select(0, used),
-        level.slopes.index_select(0, used),
-        level.slope,
-    )
-    return Axes(atom, place, share, total, level, isolated)
+    return Axes(atom, place, share, total, select_rows(level, used), isolated)
 
 
 def nearest_axes_vjp(grad_share: Tensor, axes: Axes) -> tuple[Tensor, Tensor]:

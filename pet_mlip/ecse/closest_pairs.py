@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from pet_mlip.ecse.axes import Axes, nearest_axes, nearest_axes_vjp
 from pet_mlip.ecse.frames import Frames
 from pet_mlip.ecse.hypers import ClosestPairsHypers
-from pet_mlip.ecse.level import Level, find_level, level_vjp
+from pet_mlip.ecse.level import Level, find_level, level_vjp, select_rows
 from pet_mlip.ecse.switches import quintic, quintic_and_slope
 from pet_mlip.graph.environment import Environment, EnvironmentGradient
 
@@ -60,8 +60,8 @@ class ClosestPairs(nn.Module):
 
     A frame costs a r_j + r_k, something if the pair is oblique, and something if e_z points away
     from the side on which most neighbours are. Since a > 1, the nearer of the two is the axis. A
-    level that adapts until it holds about one frame decides on all of this at once, so that a frame
-    that is second best in several ways is gone. Where no pair makes a plane, the projectors on the
+    level that adapts until about one frame is below it, and a margin, decide on all of this at
+    once, so that a frame that is second best in several ways is gone. Where no pair makes a plane, the projectors on the
     nearest neighbours take over. All weights are smooth functions of the positions that sum to one,
     and the ensemble of a rotated or mirrored environment is the rotated or mirrored ensemble.
     """
@@ -70,6 +70,7 @@ class ClosestPairs(nn.Module):
         super().__init__()
         self.cutoff = cutoff
         self.width = hypers.width
+        self.margin = hypers.margin
         self.collinear = hypers.collinear
         self.collinear_width = hypers.collinear_width
         self.oblique = hypers.oblique
@@ -113,7 +114,7 @@ class ClosestPairs(nn.Module):
         cost = (cost.unsqueeze(1) + both).flatten()
         count = count.unsqueeze(1).expand(-1, 2).flatten()
         of_frame = atom.unsqueeze(1).expand(-1, 2).flatten()
-        level = find_level(cost, count, of_frame, n_atoms, self.width, self.largest)
+        level = find_level(cost, count, of_frame, n_atoms, self.width, self.largest, self.margin)
         score = count * level.held
         total = torch.zeros_like(level.slope).index_add(0, of_frame, score)
         gap = (1.0 - total / self.fallback).clamp(min=0.0)
@@ -138,12 +139,7 @@ class ClosestPairs(nn.Module):
             torch.stack([x, y, sign.unsqueeze(1) * z], dim=2),
             score * share.index_select(0, pairs.atom),
         )
-        level = Level(
-            level.value,
-            level.held.index_select(0, used),
-            level.slopes.index_select(0, used),
-            level.slope,
-        )
+        level = select_rows(level, used)
         axes: list[Axes] = []
         order = used
         incomplete = missing.detach() > 0.0
@@ -327,6 +323,7 @@ class ClosestPairs(nn.Module):
         # A frame that counts fully holds the level below its own cost plus the width.
         full = torch.where(count == 1.0, cost, self.largest).flatten(1)
         bound = torch.nn.functional.pad(full, [0, 1], value=self.largest).amin(dim=1) + self.width
+        bound = bound + self.margin
         below = (count > 0.0) & (cost < bound[:, None, None])
         return torch.nonzero(below.flatten()).squeeze(1)
 

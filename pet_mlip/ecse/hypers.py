@@ -10,7 +10,13 @@ class ClosestPairsHypers(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    width: float = Field(0.8, gt=0, description="Range of cost in Å over which a frame fades out.")
+    width: float = Field(0.6, gt=0, description="Range of cost in Å over which a frame fades out.")
+    margin: float = Field(
+        0.07,
+        ge=0,
+        description="Cost in Å above the level at which a frame is gone. Smooths crystals, where "
+        "many frames cost the same.",
+    )
     axis_cost: float = Field(
         2.0,
         ge=1,

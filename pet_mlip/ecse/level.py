@@ -1,4 +1,9 @@
-"""A level that adapts to rows with a cost each, so that about one of an atom's lies below it."""
+"""A level that adapts to rows with a cost each, and what lies below it.
+
+The level of an atom is where about one of its rows is below, faded in over a width. What is held
+lies below the level plus a margin: of many rows that cost the same, as in crystals, the level alone
+would hold the last bit that fades in only, which the smallest displacement changes much.
+"""
 
 from typing import NamedTuple
 
@@ -14,9 +19,13 @@ class Level(NamedTuple):
     value: Tensor
     """L, (N,) float64."""
     held: Tensor
-    """quintic((L - cost) / width) of each row, (P,) float64."""
+    """quintic((L + margin - cost) / width) of each row, (P,) float64."""
     slopes: Tensor
     """Derivative of count held over L, (P,) float64."""
+    below: Tensor
+    """quintic((L - cost) / width) of each row, (P,) float64."""
+    slopes_below: Tensor
+    """Derivative of count below over L, (P,) float64."""
     slope: Tensor
     """Derivative of each atom's equation over L, (N,) float64."""
 
@@ -32,7 +41,13 @@ class Search(NamedTuple):
 
 
 def find_level(
-    cost: Tensor, count: Tensor, atom: Tensor, n_atoms: int, width: float, largest: float
+    cost: Tensor,
+    count: Tensor,
+    atom: Tensor,
+    n_atoms: int,
+    width: float,
+    largest: float,
+    margin: float = 0.0,
 ) -> Level:
     """Solve sum count quintic((L - cost) / width) + (L / largest)^3 = 1 for each atom.
 
@@ -47,19 +62,37 @@ def find_level(
         n_atoms: N.
         width: Width of the switch, in the units of the cost.
         largest: Upper bound of the level.
+        margin: By how much rows that are held may lie above the level, in the units of the cost.
     """
     c, f = cost.detach(), count.detach()
     level = _solve(c, f, atom, n_atoms, width, largest)
-    held, slopes = quintic_and_slope((level.index_select(0, atom) - c) / width)
-    slopes.mul_(f).div_(width)
-    slope = level.square().mul_(3.0 / largest**3).index_add_(0, atom, slopes)
+    depth = level.index_select(0, atom) - c
+    below, slopes_below = quintic_and_slope(depth / width)
+    slopes_below.mul_(f).div_(width)
+    slope = level.square().mul_(3.0 / largest**3).index_add_(0, atom, slopes_below)
+    held, slopes = below, slopes_below
+    if margin > 0.0:
+        held, slopes = quintic_and_slope((depth + margin) / width)
+        slopes.mul_(f).div_(width)
     if cost.requires_grad or count.requires_grad:
         # Each step with a constant slope makes one more derivative of the implicit function exact.
         for _ in range(2):
             inside = count * quintic((level.index_select(0, atom) - cost) / width)
             level = level - ((level / largest) ** 3 - 1.0).index_add(0, atom, inside) / slope
-        held = quintic((level.index_select(0, atom) - cost) / width)
-    return Level(level, held, slopes, slope)
+        held = quintic((level.index_select(0, atom) + margin - cost) / width)
+    return Level(level, held, slopes, below, slopes_below, slope)
+
+
+def select_rows(level: Level, rows: Tensor) -> Level:
+    """Return the same levels with some of the rows."""
+    return Level(
+        level.value,
+        level.held.index_select(0, rows),
+        level.slopes.index_select(0, rows),
+        level.below.index_select(0, rows),
+        level.slopes_below.index_select(0, rows),
+        level.slope,
+    )
 
 
 def level_vjp(grad_held: Tensor, level: Level, atom: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,9 +106,12 @@ def level_vjp(grad_held: Tensor, level: Level, atom: Tensor) -> tuple[Tensor, Te
         atom: Atom of each row, (P,) int64.
     """
     of_level = torch.zeros_like(level.slope).index_add(0, atom, grad_held * level.slopes)
-    # The level moves so that the sum of all stays what it is.
-    grad = grad_held - (of_level / level.slope).index_select(0, atom)
-    return -level.slopes * grad, level.held * grad
+    # The level moves so that the sum of all that is below stays what it is.
+    of_sum = (of_level / level.slope).index_select(0, atom)
+    return (
+        level.slopes_below * of_sum - level.slopes * grad_held,
+        level.held * grad_held - level.below * of_sum,
+    )
 
 
 def _solve(

@@ -61,8 +61,9 @@ def start_at(potential: Potential, energy: float) -> None:
         energy: eV; nothing happens if it is not known.
     """
     if math.isfinite(energy):
+        readout: Any = potential.pet.readouts[-1]
         with torch.no_grad():
-            potential.pet.readouts[-1].node_head.last.bias += energy / potential.scale.item()
+            readout.node_head.last.bias += energy / float(potential.scale)
 
 
 def empty_potential(config: Config, species: list[int]) -> Potential:
