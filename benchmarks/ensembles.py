@@ -16,8 +16,9 @@ along the paths, and the largest and the root mean square force and curvature of
 and functions. The largest values grow with the number of paths and come from rare events; compare
 root mean squares first.
 
-By default for structures built here (a rattled acetylacetone, silicon and copper); --acac and
---silicon take files of structures instead.
+By default for structures built here (a rattled acetylacetone, silicon and copper, and perfect
+crystals, in which many frames cost the same); --acac and --silicon take files of structures instead
+of the first two.
 """
 
 import argparse
@@ -148,8 +149,9 @@ def measure(
     )
 
 
-def closest_pairs(width: float, axis_cost: float = 2.0) -> nn.Module:
-    return ClosestPairs(CUTOFF, ClosestPairsHypers(width=width, axis_cost=axis_cost))
+def closest_pairs(width: float, axis_cost: float = 2.0, margin: float = 0.0) -> nn.Module:
+    hypers = ClosestPairsHypers(width=width, axis_cost=axis_cost, margin=margin)
+    return ClosestPairs(CUTOFF, hypers)
 
 
 def ensembles() -> dict[str, nn.Module]:
@@ -160,6 +162,10 @@ def ensembles() -> dict[str, nn.Module]:
         "closest pairs 0.4, axis at 4": closest_pairs(0.4, 4.0),
         "closest pairs 0.6, axis at 2": closest_pairs(0.6),
         "closest pairs 0.8, axis at 2": closest_pairs(0.8),
+        "closest pairs 0.4, margin 0.1": closest_pairs(0.4, margin=0.1),
+        "closest pairs 0.5, margin 0.1": closest_pairs(0.5, margin=0.1),
+        "closest pairs 0.6, margin 0.07": closest_pairs(0.6, margin=0.07),
+        "closest pairs 0.8, margin 0.1": closest_pairs(0.8, margin=0.1),
     }
 
 
@@ -188,10 +194,14 @@ def main() -> None:
 
     silicon = ase.build.bulk("Si", cubic=True).repeat(2)
     copper = ase.build.bulk("Cu", cubic=True).repeat(3)
+    iron = ase.build.bulk("Fe", cubic=True).repeat(3)
     systems = {
         "acetylacetone": (rattled(acetylacetone(), 0.06, 10), options.acac, 60),
         "silicon": (rattled(silicon, 0.08, 3), options.silicon, 24),
         "fcc copper": (rattled(copper, 0.08, 3), None, 6),
+        "silicon, from the perfect crystal": ([silicon], None, 6),
+        "fcc copper, from the perfect crystal": ([copper], None, 4),
+        "bcc iron, from the perfect crystal": ([iron], None, 4),
     }
     function = RandomFunction(options.seed)
     print("| environment | ensemble | frames | max force | max curv. | rms force | rms curv. |")

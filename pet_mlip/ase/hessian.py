@@ -26,8 +26,9 @@ CHECK = 20.0
 """How many times farther all atoms go together in the comparison that `check_steps` makes."""
 REACH = 4 * CHECK * STEP
 """By how much edges that displaced copies share must reach beyond the cutoff, in Å."""
-LARGEST_DIFFERENCE = 1e-4
-"""Between both, of the largest element. Usual models have 1e-8."""
+LARGEST_DIFFERENCE = 4e-3
+"""Between both, of the largest element. As errors go with the square of the displacement, that of
+the Hessian is `CHECK`^2 times smaller; usual models have 1e-8 to 1e-5."""
 SMALL = 0.1
 """eV/Å^2; elements of a Hessian below which differences are round-off."""
 MAX_ATOMS = 2000

@@ -61,9 +61,10 @@ class ClosestPairs(nn.Module):
     A frame costs a r_j + r_k, something if the pair is oblique, and something if e_z points away
     from the side on which most neighbours are. Since a > 1, the nearer of the two is the axis. A
     level that adapts until about one frame is below it, and a margin, decide on all of this at
-    once, so that a frame that is second best in several ways is gone. Where no pair makes a plane, the projectors on the
-    nearest neighbours take over. All weights are smooth functions of the positions that sum to one,
-    and the ensemble of a rotated or mirrored environment is the rotated or mirrored ensemble.
+    once, so that a frame that is second best in several ways is gone. Where no pair makes a plane,
+    the projectors on the nearest neighbours take over. All weights are smooth functions of the
+    positions that sum to one, and the ensemble of a rotated or mirrored environment is the rotated
+    or mirrored ensemble.
     """
 
     def __init__(self, cutoff: float, hypers: ClosestPairsHypers) -> None:

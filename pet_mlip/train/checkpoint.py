@@ -15,11 +15,11 @@ from pet_mlip.files import replacing
 from pet_mlip.weights import CHECKPOINT, find_weights, or_shipped
 
 KIND = "pet_mlip checkpoint"
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 """2: the average over frames is taken in the embedding, and parameters have other names. 3: the
 pairs of `closest_pairs` have another cost, and there are results beside the energy. 4: there is the
 neighbour density, few channels see directions, and frames have a switch of their own. 5: there is
-one ensemble."""
+one ensemble. 6: its frames have a margin."""
 
 
 def write_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
