@@ -34,6 +34,7 @@ SMALL: dict[str, Any] = {
     "num_gnn_layers": 2,
     "num_radial": 3,
     "density_channels": 0,
+    "density_bound": None,
     "direction_share": 1.0,
     "featurizer_type": "feedforward",
     "transformer_type": "PreLN",
@@ -58,6 +59,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "wide_adaptive": {"cutoff_width": 2.0, "num_neighbors_adaptive": 6.0, "density_channels": 2},
     "few_directions": {"direction_share": 0.4},
     "density": {"density_channels": 3, "density_degree": 3},
+    "density_bounded": {"density_channels": 3, "density_degree": 3, "density_bound": 0.3},
     "density_residual": {
         "density_channels": 2,
         "featurizer_type": "residual",

@@ -84,7 +84,12 @@ def reference_energies(potential, graph):
         unit = inputs.vectors[own] / torch.linalg.vector_norm(inputs.vectors[own], dim=1)[:, None]
         polynomials = torch.stack(legendre(unit @ unit.T, hypers.density_degree), dim=2)
         seen = torch.einsum("k,kc,jkl->jcl", inputs.switch[own], of_other, polynomials)
-        return affine(f"{name}.density.spread", (of_own[:, :, None] * seen).flatten(1))
+        found = affine(f"{name}.density.spread", (of_own[:, :, None] * seen).flatten(1))
+        if hypers.density_bound is None:
+            return found
+        return found / torch.sqrt(
+            1 + (found**2).mean(dim=1, keepdim=True) / hypers.density_bound**2
+        )
 
     def embed(name, first, atom, own, messages):
         """Tokens of the atom's edges: the only place where directions enter, angles apart."""

@@ -71,26 +71,33 @@ def run(
     path = output / "relaxations.json"
     setting = {
         "crystals": hash_of(*(line for one in crystals for line in lines_of(one))),
-        "plain": hash_of(plain.read_bytes()),
-        "ecse": hash_of(ecse.read_bytes()),
         "largest_force": settings.largest_force,
         "steps": settings.steps,
         "phonon_atoms": settings.phonon_atoms,
     }
-    results: Results = {"settings": setting, "relaxations": {}, "splittings": {}, "left_out": []}
+    results: Results = {
+        "settings": setting,
+        "models": {},
+        "relaxations": {},
+        "splittings": {},
+        "left_out": [],
+    }
     if path.exists():
         results = json.loads(path.read_text(encoding="utf-8"))
         if results["settings"] != setting:
             raise UserError(
-                f"{path} has the results of other settings, models or crystals; give another "
-                "--output."
+                f"{path} has the results of other settings or crystals; give another --output."
             )
     output.mkdir(parents=True, exist_ok=True)
     for contestant in CONTESTANTS:
         if contestant.name not in settings.contestants:
             continue
+        model = ecse if contestant.invariant_model else plain
+        its_hash = hash_of(model.read_bytes())
+        if results["models"].setdefault(contestant.name, its_hash) != its_hash:
+            raise UserError(f"{path} has the results of another {model}; give another --output.")
         calculator = PETCalculator(
-            ecse if contestant.invariant_model else plain,
+            model,
             device="cpu",
             dtype=contestant.dtype,
             symmetrization=contestant.symmetrization,

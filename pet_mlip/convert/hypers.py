@@ -13,7 +13,7 @@ from pet_mlip.graph.hypers import PETHypers
 
 AS_METATRAIN = {"num_radial": 0, "density_channels": 0, "direction_share": 1.0}
 """What of our own is switched off in metatrain's network."""
-OURS_ALONE = {*AS_METATRAIN, "density_degree"}
+OURS_ALONE = {*AS_METATRAIN, "density_degree", "density_bound"}
 # What can be switched off, and the settings that then have no effect.
 SWITCHES = {
     "num_neighbors_adaptive": ("adaptive_cutoff_method", "cutoff_width_adaptive"),

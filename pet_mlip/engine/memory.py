@@ -31,7 +31,7 @@ def bytes_per_token(hypers: PETHypers, precision: Precision) -> int:
     exchange = 4 * hypers.d_pet if hypers.featurizer_type == "feedforward" else 0
     layer = hypers.num_attention_layers * transformer + 2 * hypers.d_pet + exchange
     if hypers.density_channels > 0:
-        layer += hypers.d_pet + hypers.density_channels * (3 + hypers.density_degree)
+        layer += 2 * hypers.d_pet + hypers.density_channels * (3 + hypers.density_degree)
     return hypers.num_gnn_layers * layer * BYTES[precision]
 
 

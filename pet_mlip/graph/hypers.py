@@ -91,6 +91,12 @@ class PETHypers(BaseModel):
     density_degree: int = Field(
         4, ge=0, le=8, description="Largest degree of the Legendre polynomials of these angles."
     )
+    density_bound: float | None = Field(
+        10.0,
+        gt=0,
+        description="Root mean square that what a neighbour is told by the density cannot exceed; "
+        "usual values are about 1. null for no bound.",
+    )
     direction_share: float = Field(
         0.25,
         gt=0,

@@ -12,7 +12,13 @@ invariant whatever the frames are. By the addition theorem of spherical harmonic
     sum_m Y_lm(u_ij) A_lm ,    A_lm = sum_k Y_lm(u_ik) f_ik c_ik ,
 
 so that time grows with the number of neighbours and not with its square.
+
+As b is of third order in the hidden values and grows with the number of neighbours, nothing would
+keep it from becoming so large that attention saturates, and energies change within millionths of
+an Å. Beyond a bound B it is shortened: b / sqrt(1 + mean(b^2) / B^2).
 """
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +39,7 @@ class Density(nn.Module):
         super().__init__()
         self.n_channels = hypers.density_channels
         self.n_degrees = hypers.density_degree + 1
+        self.bound = hypers.density_bound if hypers.density_bound is not None else math.inf
         self.rounding = False
         self.collect = Linear(hypers.d_pet, 2 * self.n_channels)
         self.spread = Linear(self.n_channels * self.n_degrees, hypers.d_pet)
@@ -43,7 +50,7 @@ class Density(nn.Module):
     def forward(
         self, hidden: Tensor, switch: Tensor, harmonics: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
-        """Return s + b, and what `vjp` needs.
+        """Return s + b, b shortened, and what `vjp` needs.
 
         Args:
             hidden: s, (n, M, D).
@@ -56,15 +63,21 @@ class Density(nn.Module):
         seen = multiply(harmonics, self.by_degree(density), self.rounding)
         seen = seen.view(seen.shape[0], seen.shape[1], self.n_channels, self.n_degrees)
         found = self.spread((seen * own.unsqueeze(3)).flatten(2)).to(hidden.dtype)
-        return hidden + found, [hidden, both, density, seen]
+        factor = torch.rsqrt(1.0 + (found / self.bound).square().mean(dim=2, keepdim=True))
+        found = found * factor
+        return hidden + found, [hidden, both, density, seen, found, factor]
 
     def vjp(
         self, grad: Tensor, switch: Tensor, harmonics: Tensor, saved: list[Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Compute the gradient over hidden values, log f (n, M) and harmonics."""
         hidden, both, density, seen = saved[0], saved[1], saved[2], saved[3]
+        found, factor = saved[4], saved[5]
         channels, own = both[..., : self.n_channels], both[..., self.n_channels :]
-        grad_seen = self.spread.vjp(grad).to(hidden.dtype).view_as(seen)
+        # Of y = b f with f = (1 + mean(b^2) / B^2)^(-1/2): f (g - y mean(g y) / B^2).
+        along = (grad * found).mean(dim=2, keepdim=True) / (self.bound * self.bound)
+        of_found = (grad - found * along) * factor
+        grad_seen = self.spread.vjp(of_found).to(hidden.dtype).view_as(seen)
         grad_own = (grad_seen * seen).sum(dim=3)
         grad_seen = (grad_seen * own.unsqueeze(3)).flatten(2)
         grad_harmonics = multiply(grad_seen, self.by_degree(density).transpose(1, 2), self.rounding)

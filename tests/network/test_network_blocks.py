@@ -92,8 +92,10 @@ def test_attention():
     compare(block, block.vjp, [draw(3, 4, 6), draw(3, 4)])
 
 
-def test_density():
-    block = random_weights(Density(PETHypers(density_channels=2, density_degree=1, **SIZES)))
+@pytest.mark.parametrize("bound", [None, 0.5])
+def test_density(bound):
+    hypers = PETHypers(density_channels=2, density_degree=1, density_bound=bound, **SIZES)
+    block = random_weights(Density(hypers))
     hidden, logs, harmonics = draw(3, 5, 6), draw(3, 5), draw(3, 5, 4)
 
     def forward(hidden, logs, harmonics):
@@ -102,6 +104,22 @@ def test_density():
         return found, switch, harmonics, saved
 
     compare(forward, block.vjp, [hidden, logs, harmonics])
+
+
+def test_what_the_density_tells_is_bounded_and_small_values_are_left_alone():
+    size = {"density_channels": 2, "density_degree": 1, **SIZES}
+    free, bounded = (Density(PETHypers(density_bound=b, **size)) for b in (None, 3.0))
+    bounded.load_state_dict(random_weights(free).state_dict())
+    harmonics, switch = draw(3, 5, 4), draw(3, 5, 1).abs()
+    for scale in (1e-2, 1.0, 1e4):
+        hidden = scale * draw(3, 5, 6)
+        told, told_free = (
+            block(hidden, switch, harmonics)[0] - hidden for block in (bounded, free)
+        )
+        size_free = told_free.square().mean(dim=2, keepdim=True).sqrt()
+        assert (told.square().mean(dim=2) < 9.0).all()
+        torch.testing.assert_close(told, told_free / (1 + size_free**2 / 9.0).sqrt())
+    assert size_free.max() > 1e6
 
 
 def test_heads():

@@ -52,6 +52,7 @@ def test_energies_and_gradient(architecture, ensemble, structure, block_size):
         "wide_cutoff",
         "wide_adaptive",
         "density",
+        "density_bounded",
         "density_residual",
     ],
 )
