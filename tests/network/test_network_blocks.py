@@ -109,7 +109,7 @@ def test_density(bound):
 def test_what_the_density_tells_is_bounded_and_small_values_are_left_alone():
     size = {"density_channels": 2, "density_degree": 1, **SIZES}
     free, bounded = (Density(PETHypers(density_bound=b, **size)) for b in (None, 3.0))
-    bounded.load_state_dict(random_weights(free).state_dict())
+    bounded.double().load_state_dict(random_weights(free).state_dict())
     harmonics, switch = draw(3, 5, 4), draw(3, 5, 1).abs()
     for scale in (1e-2, 1.0, 1e4):
         hidden = scale * draw(3, 5, 6)
@@ -117,7 +117,7 @@ def test_what_the_density_tells_is_bounded_and_small_values_are_left_alone():
             block(hidden, switch, harmonics)[0] - hidden for block in (bounded, free)
         )
         size_free = told_free.square().mean(dim=2, keepdim=True).sqrt()
-        assert (told.square().mean(dim=2) < 9.0).all()
+        assert told.square().mean(dim=2).max() < 9.0 + 1e-6
         torch.testing.assert_close(told, told_free / (1 + size_free**2 / 9.0).sqrt())
     assert size_free.max() > 1e6
 
