@@ -84,9 +84,11 @@ def test_other_programs_run_as_documented(
     page = (DOCS / "engines.md").read_text(encoding="utf-8")
     Path("run").mkdir()
     checkpoint(Path("run") / "best.ckpt", small_potential())
-    (line,) = re.findall(r"^    (pet-mlip export .*?) *#", page, flags=re.MULTILINE)
-    code, _, err = run_command(main, ["pet-mlip"], line.split()[1:], ".", monkeypatch, capsys)
-    assert code == 0, err
+    lines = re.findall(r"^    (pet-mlip export .*?) *#", page, flags=re.MULTILINE)
+    assert len(lines) == 2  # metatomic, GROMACS
+    for line in lines:
+        code, _, err = run_command(main, ["pet-mlip"], line.split()[1:], ".", monkeypatch, capsys)
+        assert code == 0, err
     namespace: dict[str, object] = {}
     for block in blocks(page, "python"):
         exec(compile(block, "engines.md", "exec"), namespace)
