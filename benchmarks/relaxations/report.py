@@ -90,6 +90,8 @@ def plot(path: Path, results: Results) -> None:
         dots.plot([max(one, ROUND_OFF) for one in splittings], ".-", color=color)
     bars.set_xticks(range(len(SYSTEMS)), SYSTEMS, rotation=30, ha="right")
     bars.set(ylabel=f"space group kept at {tightest} Å / %", ylim=(0, 105))
-    bars.legend(frameon=False, fontsize=7)
+    # Between the splittings of models with and without symmetry there is room.
+    handles, labels = bars.get_legend_handles_labels()
+    dots.legend(handles, labels, frameon=False, fontsize=7, loc="center right")
     dots.set(yscale="log", xlabel="crystals, sorted", ylabel="largest splitting at Γ / cm⁻¹")
     save(figure, path)
