@@ -26,10 +26,8 @@ from pet_mlip.train.output import MetricsTable
 
 
 def change(config: Config, section: str, **values: Any) -> Config:
-    tree = {
-        name: getattr(config, name).model_dump(exclude_unset=True) for name in Config.model_fields
-    }
-    tree[section] |= values
+    tree = config.model_dump(exclude_unset=True)
+    tree.setdefault(section, {}).update(values)
     return validate(tree, "test")
 
 
