@@ -55,7 +55,10 @@ def test_everything_is_written(data: Path, finished: Path) -> None:
     config = tiny_config(data, precision="float64")
     config = change(config, "data", test={"held-out": "molecules.xyz"})
     config = change(config, "training", learning_rate=4e-3)  # what auto was
-    assert load_config(folder / "config.yaml").to_dict() == config.to_dict()
+    written, expected_config = load_config(folder / "config.yaml").to_dict(), config.to_dict()
+    assert expected_config["training"]["loss"].pop("energy") == "auto"
+    assert 0.1 <= written["training"]["loss"].pop("energy") <= 10.0
+    assert written == expected_config
     log = (folder / "train.log").read_text()
     assert "Composition baseline" in log and "epoch 2" in log
 
