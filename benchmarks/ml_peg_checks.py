@@ -72,6 +72,14 @@ def load(name: str, provider: Provider, output: Path) -> ModuleType:
     return calculation
 
 
+def largest(energies: list[float], forces: list[float]) -> Numbers:
+    """Name the largest changes of energies per atom and of forces, in eV and eV/Å."""
+    return {
+        "largest ΔE, meV/atom": 1e3 * max(energies),
+        "largest ΔF, meV/Å": 1e3 * max(forces),
+    }
+
+
 def rotational_symmetry(provider: Provider, output: Path) -> Numbers:
     """Turn ten structures along a walk of 114 orientations."""
     calculation = load("rotational_symmetry", provider, output)
@@ -84,10 +92,7 @@ def rotational_symmetry(provider: Provider, output: Path) -> Numbers:
             energies.append(abs(change) / len(after))
             turned = after.arrays["forces_original_frame"] - before.arrays["forces_original_frame"]
             forces.append(np.abs(turned).mean())
-    return {
-        "largest ΔE, meV/atom": 1e3 * max(energies),
-        "largest ΔF, meV/Å": 1e3 * max(forces),
-    }
+    return largest(energies, forces)
 
 
 def translational_symmetry(provider: Provider, output: Path) -> Numbers:
@@ -101,10 +106,7 @@ def translational_symmetry(provider: Provider, output: Path) -> Numbers:
             change = one.get_potential_energy() - first.get_potential_energy()
             energies.append(abs(change) / len(one))
             forces.append(np.abs(one.get_forces() - first.get_forces()).max())
-    return {
-        "largest ΔE, meV/atom": 1e3 * max(energies),
-        "largest ΔF, meV/Å": 1e3 * max(forces),
-    }
+    return largest(energies, forces)
 
 
 def jacobian_symmetry(provider: Provider, output: Path) -> Numbers:

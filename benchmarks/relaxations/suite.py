@@ -14,6 +14,7 @@ from benchmarks.relaxations.crystals import Crystal
 from benchmarks.relaxations.phonons import largest_splitting
 from benchmarks.relaxations.relax import relax
 from pet_mlip import PETCalculator
+from pet_mlip.convert.metatrain import sha256
 from pet_mlip.errors import UserError
 from pet_mlip.files import write_text
 
@@ -70,7 +71,7 @@ def run(
     """
     path = output / "relaxations.json"
     setting = {
-        "crystals": hash_of(*(line for one in crystals for line in lines_of(one))),
+        "crystals": digest_of(crystals),
         "largest_force": settings.largest_force,
         "steps": settings.steps,
         "phonon_atoms": settings.phonon_atoms,
@@ -93,7 +94,7 @@ def run(
         if contestant.name not in settings.contestants:
             continue
         model = ecse if contestant.invariant_model else plain
-        its_hash = hash_of(model.read_bytes())
+        its_hash = sha256(model)
         if results["models"].setdefault(contestant.name, its_hash) != its_hash:
             raise UserError(f"{path} has the results of another {model}; give another --output.")
         calculator = PETCalculator(
@@ -134,16 +135,12 @@ def run(
     return results
 
 
-def lines_of(crystal: Crystal) -> list[bytes]:
-    """Return what makes it this crystal."""
-    atoms = crystal.atoms
-    arrays = (atoms.numbers, atoms.positions, atoms.cell.array)
-    return [crystal.name.encode(), *(array.tobytes() for array in arrays)]
-
-
-def hash_of(*parts: bytes) -> str:
-    """Return the SHA-256 of all parts together."""
+def digest_of(crystals: list[Crystal]) -> str:
+    """Return what tells these crystals from others."""
     found = hashlib.sha256()
-    for part in parts:
-        found.update(part)
+    for crystal in crystals:
+        atoms = crystal.atoms
+        found.update(crystal.name.encode())
+        for array in (atoms.numbers, atoms.positions, atoms.cell.array):
+            found.update(array.tobytes())
     return found.hexdigest()

@@ -52,6 +52,12 @@ class Baseline:
         """Sum over the atoms in eV."""
         return sum(self.energies[int(z)] for z in structure.species)
 
+    def subtracted_from(self, structures: Iterable[Structure]) -> list[Structure]:
+        """The same structures with what it leaves of their energies, where they have any."""
+        return [
+            s if s.energy is None else replace(s, energy=s.energy - self.of(s)) for s in structures
+        ]
+
     def table(self) -> Table:
         """The energies, for people; the notes are its caption."""
         table = Table(title="Composition baseline", title_justify="left", caption_justify="left")
@@ -139,10 +145,7 @@ def shift_to_fit(baseline: Baseline, structures: Sequence[Structure]) -> Baselin
         baseline: Of isolated atoms, for some elements at least.
         structures: Training structures.
     """
-    rest = [
-        s if s.energy is None else replace(s, energy=s.energy - baseline.of(s)) for s in structures
-    ]
-    fit = fit_baseline(rest)
+    fit = fit_baseline(baseline.subtracted_from(structures))
     origins = {
         z: "isolated atom, shifted" if origin == "isolated atom" and z in fit.energies else origin
         for z, origin in baseline.origins.items()

@@ -182,9 +182,7 @@ def save_model(
             reproduce the eager one.
     """
     path = Path(path)
-    check_replaceable(path)
-    eager, folded = fold(potential, dtype)
-    metadata = describe(potential, dtype, training_summary or {}, orientations)
+    eager, folded, metadata = prepare(path, potential, dtype, training_summary, orientations)
     files = {METADATA_NAME: metadata.to_json(), LINES_NAME: metadata.to_lines()}
     write_checked(
         path,
@@ -193,6 +191,33 @@ def save_model(
         lambda written: check_exported(eager, load_model(written, device="cpu")),
     )
     return metadata
+
+
+def prepare(
+    path: Path,
+    potential: Potential,
+    dtype: str,
+    training_summary: dict[str, Any] | None,
+    orientations: Orientations = "none",
+) -> tuple[Potential, Potential, Metadata]:
+    """Do what comes before writing any kind of file.
+
+    Args:
+        path: File that will be written.
+        potential: The model; it is not changed.
+        dtype: Of the network in the file: float32 or float64.
+        training_summary: Plain JSON types, kept in the metadata.
+        orientations: Average over orientations that calculators take by default.
+
+    Returns:
+        The model for inference, as it is and with its weights folded, and its metadata.
+
+    Raises:
+        UserError: If the dtype is unknown or the path a directory.
+    """
+    check_replaceable(path)
+    eager, folded = fold(potential, dtype)
+    return eager, folded, describe(potential, dtype, training_summary or {}, orientations)
 
 
 def fold(potential: Potential, dtype: str) -> tuple[Potential, Potential]:

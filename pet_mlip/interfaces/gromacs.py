@@ -10,10 +10,9 @@ import torch
 from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
 from pet_mlip.export import Metadata
-from pet_mlip.export.archive import describe, fold, write_checked
+from pet_mlip.export.archive import prepare, write_checked
 from pet_mlip.export.metadata import METADATA_NAME
 from pet_mlip.export.selfcheck import compare, expect
-from pet_mlip.files import check_replaceable
 from pet_mlip.interfaces.gromacs_module import ELECTRONVOLT, NANOMETRE, GromacsModule
 
 
@@ -46,9 +45,7 @@ def save_gromacs(
             "GROMACS does not tell a network the latter; train one without."
         )
     path = Path(path)
-    check_replaceable(path)
-    eager, folded = fold(potential, dtype)
-    metadata = describe(potential, dtype, training_summary or {}, "none")
+    eager, folded, metadata = prepare(path, potential, dtype, training_summary)
     module = GromacsModule(folded).eval()
     files = {METADATA_NAME: metadata.to_json()}
     write_checked(path, module, files, lambda written: check_saved(eager, written))

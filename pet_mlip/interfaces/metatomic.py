@@ -10,9 +10,9 @@ import torch
 
 from pet_mlip.engine.potential import Potential
 from pet_mlip.export import Metadata
-from pet_mlip.export.archive import describe, fold
+from pet_mlip.export.archive import prepare
 from pet_mlip.export.selfcheck import compare, expect
-from pet_mlip.files import check_replaceable, check_writable, replacing
+from pet_mlip.files import check_writable, replacing
 from pet_mlip.graph.graph import Graph
 from pet_mlip.interfaces.missing import missing
 from pet_mlip.results import Result
@@ -59,9 +59,7 @@ def save_metatomic(
             reproduce the eager one.
     """
     path = Path(path)
-    check_replaceable(path)
-    eager, folded = fold(potential, dtype)
-    metadata = describe(potential, dtype, training_summary or {}, "none")
+    eager, folded, metadata = prepare(path, potential, dtype, training_summary)
     exported = AtomisticModel(
         MetatomicModule(folded).eval(), model_metadata(metadata), capabilities(potential)
     )

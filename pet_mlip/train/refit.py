@@ -85,9 +85,7 @@ def fit_shifts(
     # New elements first: where compositions do not tell all energies apart, the total energy of a
     # new element must not be spread over those whose energies are nearly right.
     first = fit_baseline(residuals, given={**dict.fromkeys(known, 0.0), **demanded})
-    remaining = [
-        s if s.energy is None else replace(s, energy=s.energy - first.of(s)) for s in residuals
-    ]
+    remaining = first.subtracted_from(residuals)
     second = fit_baseline(remaining, given=dict.fromkeys(demanded, 0.0))
     shifts = {z: first.energies.get(z, 0.0) + second.energies.get(z, 0.0) for z in old}
     return replace(second, energies=shifts)
