@@ -8,18 +8,8 @@ from torch import Tensor
 from pet_mlip.ecse.frames import Frames, count_frames
 from pet_mlip.graph.graph import count_each
 from pet_mlip.graph.inputs import Inputs
-
-
-class Tile(NamedTuple):
-    """Some frames of a block that follow each other, evaluated at once by the embedding."""
-
-    first: int
-    """Number of the first frame within the block, and of the one after the last."""
-    last: int
-    first_atom: int
-    """Number of an atom such that they belong to it or later ones, and to none from the next
-    number on."""
-    last_atom: int
+from pet_mlip.network.rotation import rotate_places
+from pet_mlip.network.tiles import Tile, split_frames
 
 
 class Block(NamedTuple):
@@ -115,32 +105,6 @@ def split_atoms(
     return shares
 
 
-def split_frames(owner: Tensor, n_frames: int, n_atoms: int, n_rows: int) -> list[Tile]:
-    """Cut the frames of a block into tiles of a number of frames.
-
-    Args:
-        owner: Atom of each frame within the block, ascending, (P,) int64.
-        n_frames: P.
-        n_atoms: Atoms of the block.
-        n_rows: Frames of a tile.
-    """
-    if n_frames <= n_rows:
-        return [Tile(0, n_frames, 0, n_atoms)]
-    tiles: list[Tile] = []
-    if owner.is_cuda:
-        # To know whose frames they are the host would have to wait.
-        for start in range(0, n_frames, n_rows):
-            tiles.append(Tile(start, min(start + n_rows, n_frames), 0, n_atoms))
-        return tiles
-    starts = torch.arange(0, n_frames, n_rows, device=owner.device)
-    ends = (starts + n_rows).clamp(max=n_frames)
-    bounds = [starts, ends, owner.index_select(0, starts), owner.index_select(0, ends - 1) + 1]
-    facts: list[list[int]] = torch.stack(bounds).tolist()
-    for k in range(len(facts[0])):
-        tiles.append(Tile(facts[0][k], facts[1][k], facts[2][k], facts[3][k]))
-    return tiles
-
-
 class Padded(NamedTuple):
     """The edges of a block in its padded layout; fields as in `Block`."""
 
@@ -203,7 +167,7 @@ def make_blocks(
                 n_rows = max(numbers // max(n_places * width, 1), 1)
                 tiles = split_frames(own.owner, share.n_frames, n, n_rows)
         if keep_rotated:
-            rotated = rotate_places(vectors, own.owner, own.matrix, dtype)
+            rotated = coordinates_of(vectors, own, dtype)
         blocks.append(
             Block(
                 share.atoms,
@@ -277,17 +241,15 @@ def select_frames(share: Share, frames: Frames, n_frames: Tensor, first_frame: T
 
 
 def rotate(block: Block) -> Tensor:
-    """Return the neighbours in each frame, (P * M, 3) in the network's dtype; if plain, (n * M, 3).
-
-    They are rotated in float64: invariant before rounding, whatever that dtype is.
-    """
+    """Return the neighbours in each frame, (P * M, 3) in the network's dtype; plain, (n * M, 3)."""
     if block.rotated.shape[0] > 0:
         return block.rotated
-    return rotate_places(block.vectors, block.owner, block.matrix, block.log_switch.dtype)
+    own = OfFrames(block.frames, block.owner, block.matrix)
+    return coordinates_of(block.vectors, own, block.log_switch.dtype)
 
 
-def rotate_places(vectors: Tensor, owner: Tensor, matrix: Tensor, dtype: torch.dtype) -> Tensor:
+def coordinates_of(vectors: Tensor, own: OfFrames, dtype: torch.dtype) -> Tensor:
     """See `rotate`; arguments as in `Block`."""
-    if matrix.shape[0] > 0:
-        vectors = torch.bmm(vectors.index_select(0, owner), matrix)
+    if own.matrix.shape[0] > 0:
+        return rotate_places(vectors, own.owner, own.matrix, dtype)
     return vectors.reshape(-1, 3).to(dtype)

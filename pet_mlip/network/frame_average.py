@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pet_mlip.network.blocks import Tile
 from pet_mlip.network.functions import once_differentiable, silu, silu_derivatives, silu_vjp
 from pet_mlip.network.products import add_product
+from pet_mlip.network.tiles import Tile
 
 
 def average_frames(
@@ -56,7 +56,8 @@ def average_frames_vjp(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compute the gradient over ``shared``, ``rotated`` and ``weight`` from that over h.
 
-    It is differentiable once, over everything but ``rotated`` and ``weight``.
+    That over ``rotated`` has its coordinates first, (3, P * M). All are differentiable once, over
+    everything but ``rotated`` and ``weight``.
     """
     if not torch.jit.is_scripting() and torch.is_grad_enabled():
         found: tuple[Tensor, Tensor, Tensor] = _AverageVjp.apply(  # type: ignore[no-untyped-call]
@@ -126,19 +127,30 @@ def _average_vjp(
 ) -> tuple[Tensor, Tensor, Tensor]:
     n_places, width = shared.shape[1], shared.shape[2]
     flat = grad.reshape(grad.shape[0], n_places * width)
-    grad_shared, grad_rotated = torch.zeros_like(flat), torch.empty_like(rotated)
-    grad_weight = torch.empty_like(weight)
+    grad_shared, grad_weight = torch.zeros_like(flat), torch.empty_like(weight)
+    shape = [3, weight.shape[0], n_places]
+    grad_rotated = torch.empty(shape, dtype=rotated.dtype, device=rotated.device)
+    # A product with three rows takes longer than one with eight.
+    of_coordinates = torch.nn.functional.pad(coordinates, [0, 0, 0, 5])
     for tile in tiles:
         rows = _rows(tile, shared, coordinates, rotated, owner, rounding)
         of_frames = flat.index_select(0, owner[tile.first : tile.last])
-        slope = silu_vjp(of_frames.view(-1, width), rows)
-        _add_sums(grad_shared, slope.view_as(of_frames), weight, owner, tile)
-        of_rotated = (slope @ coordinates.t()).view(of_frames.shape[0], n_places, 3)
-        of_rotated = of_rotated * weight[tile.first : tile.last, None, None]
-        grad_rotated[tile.first * n_places : tile.last * n_places] = of_rotated.view(-1, 3)
-        level = torch.nn.functional.silu(rows, inplace=True).view_as(of_frames)
-        grad_weight[tile.first : tile.last] = _own_products(level, flat, owner, tile)
-    return grad_shared.view_as(shared), grad_rotated, grad_weight
+        level = torch.sigmoid(rows)
+        value = rows.mul_(level)
+        # With s = sigmoid(p) and y = p s, the slope of the silu is s + y - s y.
+        slope = torch.addcmul(value, value, level, value=-1.0).add_(level)
+        slope = slope.view_as(of_frames).mul_(of_frames)
+        _add_sums(grad_shared, slope, weight, owner, tile)
+        of_rotated = torch.mm(of_coordinates, slope.view(-1, width).t())[:3]
+        torch.mul(
+            of_rotated.view(3, tile.last - tile.first, n_places),
+            weight[tile.first : tile.last, None],
+            out=grad_rotated[:, tile.first : tile.last],
+        )
+        grad_weight[tile.first : tile.last] = _own_products(
+            value.view_as(of_frames), flat, owner, tile
+        )
+    return grad_shared.view_as(shared), grad_rotated.view(3, rotated.shape[0]), grad_weight
 
 
 class _Average(torch.autograd.Function):
@@ -161,6 +173,7 @@ class _Average(torch.autograd.Function):
         if ctx.needs_input_grad[2] or ctx.needs_input_grad[3]:  # never in training
             arguments = shared, coordinates, rotated, weight, owner, ctx.tiles
             _, grad_rotated, grad_weight = _average_vjp(grad, *arguments, False)
+            grad_rotated = grad_rotated.t()
         flat = grad.reshape(grad.shape[0], n_places * width)
         grad_shared, grad_coordinates = torch.zeros_like(flat), torch.zeros_like(coordinates)
         ones = torch.ones_like(weight)
@@ -209,7 +222,7 @@ class _AverageVjp(torch.autograd.Function):
             a = (
                 of_shared.index_select(0, own)
                 .view(-1, width)
-                .addmm_(of_rotated[places], coordinates)
+                .addmm_(of_rotated[:, places].t(), coordinates)
             )
             a = a.view(own.shape[0], -1).mul_(weights).view(-1, width)
             w = of_weight[frames].repeat_interleave(n_places).unsqueeze(1)
@@ -220,8 +233,8 @@ class _AverageVjp(torch.autograd.Function):
             bent = a.mul_(curve).addcmul_(w, slope).mul_(given)
             _add_sums(grad_shared, bent.view(own.shape[0], -1), ones, owner, tile)
             grad_coordinates.addmm_(rotated[places].t(), bent)
-            scaled = of_rotated[places].view(own.shape[0], -1).mul(weights).view(-1, 3)
-            grad_coordinates.addmm_(scaled.t(), given.mul_(slope))
+            scaled = of_rotated[:, places].view(3, own.shape[0], n_places).mul(weights).flatten(1)
+            grad_coordinates.addmm_(scaled, given.mul_(slope))
         return (
             grad_grad.view_as(grad),
             grad_shared.view_as(shared),

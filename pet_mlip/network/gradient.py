@@ -8,6 +8,7 @@ from torch import Tensor
 from pet_mlip.ecse.frames import Frames
 from pet_mlip.graph.inputs import Inputs
 from pet_mlip.network.blocks import Block
+from pet_mlip.network.rotation import rotate_places_vjp
 
 
 class NetworkGradient(NamedTuple):
@@ -69,19 +70,16 @@ def add_rotated(
     Args:
         gradient: Added to.
         block: The block.
-        grad_rotated: (P * M, 3) of its P frames; if plain, (n * M, 3).
+        grad_rotated: (3, P * M) of its P frames; if plain, (3, n * M).
         grad_weight: (P,); nothing if each atom has one frame.
     """
-    n_atoms, width = block.vectors.shape[0], block.vectors.shape[1]
     if block.matrix.shape[0] == 0:
-        grad_places = grad_rotated.to(torch.float64)
+        grad_places = grad_rotated.t().to(torch.float64)
     else:
-        of_frames = grad_rotated.to(torch.float64).view(block.matrix.shape[0], width, 3)
-        of_vectors = torch.bmm(of_frames, block.matrix.transpose(1, 2))
-        places = torch.zeros_like(block.vectors).index_add_(0, block.owner, of_vectors)
-        grad_places = places.view(n_atoms * width, 3)
-        vectors = block.vectors.index_select(0, block.owner)
-        of_matrix = torch.bmm(vectors.transpose(1, 2), of_frames)
+        of_vectors, of_matrix = rotate_places_vjp(
+            grad_rotated, block.vectors, block.owner, block.matrix
+        )
+        grad_places = of_vectors.reshape(-1, 3)
         gradient.matrix.index_add_(0, block.frames, of_matrix)
         if block.weight.shape[0] > 0:
             gradient.weight.index_add_(0, block.frames, grad_weight.to(torch.float64))

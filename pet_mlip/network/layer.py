@@ -55,7 +55,7 @@ class LayerGradient(NamedTuple):
     harmonics: Tensor
     """Of each place, (n * M, size)."""
     rotated: Tensor
-    """(P * M, 3)."""
+    """(3, P * M)."""
     log_switch: Tensor
     """(n, T)."""
     weight: Tensor
@@ -236,7 +236,7 @@ class GNNLayer(nn.Module):
         else:
             grad_tokens = silu_vjp(grad_hidden, saved.tokens)
             of_directed = grad_tokens[..., : self.n_directed].reshape(-1, self.n_directed)
-            grad_rotated = of_directed @ maps.coordinates.t()
+            grad_rotated = (of_directed @ maps.coordinates.t()).t()
         grad_tokens, of_logs, grad_harmonics = self.density.vjp(
             grad_tokens, switch_of(block), harmonics_of(block, harmonics), saved.density
         )

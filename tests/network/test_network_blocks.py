@@ -6,7 +6,6 @@ from torch.autograd import gradcheck
 
 from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.network.attention import Attention
-from pet_mlip.network.blocks import split_frames
 from pet_mlip.network.density import Density
 from pet_mlip.network.exchange import LearnedExchange, MeanExchange
 from pet_mlip.network.feedforward import FeedForward
@@ -14,6 +13,8 @@ from pet_mlip.network.frame_average import average_frames, average_frames_vjp
 from pet_mlip.network.functions import gate, gate_vjp, normalise, normalise_vjp, silu, silu_vjp
 from pet_mlip.network.linear import Norm
 from pet_mlip.network.readout import Head
+from pet_mlip.network.rotation import rotate_places, rotate_places_vjp
+from pet_mlip.network.tiles import split_frames
 from pet_mlip.network.transformer import TransformerLayer
 
 SIZES = {"d_pet": 6, "d_feedforward": 5, "num_heads": 2}
@@ -187,9 +188,32 @@ def test_averages_over_frames(n_rows, spread):
     grad = given.clone().requires_grad_(True)
     of_network = [grad, leaves[0], leaves[1]]
     through = average_frames_vjp(grad, *leaves, owner, tiles, False)
-    wanted = torch.autograd.grad(expected, [leaves[0], *leaves[2:]], grad, create_graph=True)
+    wanted = list(torch.autograd.grad(expected, [leaves[0], *leaves[2:]], grad, create_graph=True))
+    wanted[1] = wanted[1].t()
     directions = [draw(*x.shape).flip(0) for x in through]
-    torch.testing.assert_close(through, wanted, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(list(through), wanted, rtol=1e-11, atol=1e-11)
     found = torch.autograd.grad(through, of_network, directions)
     expected = torch.autograd.grad(wanted, of_network, directions)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("n_places", [0, 1, 4])
+@pytest.mark.parametrize("spread", [1, 100])
+def test_rotates_neighbours_into_frames(n_places, spread):
+    """Few, and many."""
+    owner = torch.cat([torch.tensor([0, 0, 0, 1, 2, 2]) + 3 * k for k in range(spread)])
+    leaves = [draw(3 * spread, n_places, 3), draw(len(owner), 3, 3)]
+    leaves = [x.requires_grad_(True) for x in leaves]
+    found = rotate_places(leaves[0], owner, leaves[1], torch.float64)
+    expected = (leaves[0][owner] @ leaves[1]).view(-1, 3)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    grad = draw(*found.shape).requires_grad_(True)
+    wanted = torch.autograd.grad(expected, leaves, grad, create_graph=True)
+    by_autograd = torch.autograd.grad(found, leaves, grad, retain_graph=True)
+    torch.testing.assert_close(by_autograd, wanted, rtol=1e-12, atol=1e-12)
+    through = rotate_places_vjp(grad.t(), leaves[0].detach(), owner, leaves[1].detach())
+    torch.testing.assert_close(through, wanted, rtol=1e-12, atol=1e-12)
+    directions = [draw(*x.shape) for x in through]
+    (found,) = torch.autograd.grad(through, grad, directions)
+    (expected,) = torch.autograd.grad(wanted, grad, directions)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
