@@ -1,7 +1,8 @@
 """Lets the C library keep freed memory for the next evaluation.
 
 Every evaluation on a CPU frees what it held, and glibc returns that to the system at once, so that
-the next evaluation takes thousands of page faults for the same memory: a tenth of its time.
+the next evaluation takes thousands of page faults for the same memory: a tenth of its time, and a
+twentieth of the time of a step of training.
 """
 
 import ctypes

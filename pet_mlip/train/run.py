@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from pet_mlip.config import Config
+from pet_mlip.engine.allocator import keep_freed_memory, release_freed_memory
 from pet_mlip.errors import UserError
 from pet_mlip.export import save_model
 from pet_mlip.files import write_text
@@ -143,7 +144,10 @@ class _Run:
         elif self.first:
             callbacks.append(ProgressLines())
         callbacks.append(Recorder(training, table, self._save))
-        make_trainer(self.config, self.output, callbacks, self.processes).fit(module)
+        trainer = make_trainer(self.config, self.output, callbacks, self.processes)
+        keep_freed_memory()
+        trainer.fit(module)
+        release_freed_memory()
 
     def _save(self, module: TrainingModule, name: str) -> None:
         write_checkpoint(
