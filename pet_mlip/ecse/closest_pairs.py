@@ -309,8 +309,40 @@ class ClosestPairs(nn.Module):
         return cost, eligible * f_j * f_k
 
     def candidates(self, unit: Tensor, asymmetry: Tensor, environment: Environment) -> Tensor:
-        """Find the pairs that could lie below the level: places among the N x M x M, (P,)."""
-        distance, switch = environment.distance.detach(), environment.switch.detach()
+        """Find the pairs that could lie below the level: places among the N x M x M, (P,).
+
+        No frame costs less than its distances alone: after a look at the nearest neighbours, most
+        of the others are too far away.
+        """
+        n_places = environment.distance.shape[1]
+        switch = environment.switch.detach()
+        distance = environment.distance.detach().masked_fill(switch == 0.0, float("inf"))
+        distance, order = distance.sort(dim=1)
+        n_near = 16
+        if n_places > n_near:
+            near = order[:, :n_near]
+            cost, count = self.pair_costs(unit, asymmetry, environment, near)
+            reach = self.bound(cost, count) - self.axis_cost * distance[:, 0]
+            n_near = int((distance < reach.unsqueeze(1)).sum(dim=1).max())
+            order = order[:, :n_near]
+        cost, count = self.pair_costs(unit, asymmetry, environment, order)
+        below = (count > 0.0) & (cost < self.bound(cost, count)[:, None, None])
+        found = torch.nonzero(below.flatten()).squeeze(1)
+        n_rows = order.shape[1]
+        first = torch.div(found, max(n_rows, 1), rounding_mode="floor")
+        atom = torch.div(first, max(n_rows, 1), rounding_mode="floor")
+        second = found + n_rows * (atom - first)
+        places = order.flatten()
+        first = atom * n_places + places.index_select(0, first)
+        return (first * n_places + places.index_select(0, second)).sort()[0]
+
+    def pair_costs(
+        self, unit: Tensor, asymmetry: Tensor, environment: Environment, places: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Find what pairs of some places (N, K) cost at least, and count, (N, K, K) each."""
+        unit = unit.gather(1, places.unsqueeze(2).expand(-1, -1, 3))
+        distance = environment.distance.detach().gather(1, places)
+        switch = environment.switch.detach().gather(1, places)
         cost, count = self.costs(
             unit @ unit.transpose(1, 2),
             distance.unsqueeze(2),
@@ -320,13 +352,14 @@ class ClosestPairs(nn.Module):
         )
         turned = torch.linalg.cross(asymmetry.unsqueeze(1).expand_as(unit), unit)
         zeta = turned @ unit.transpose(1, 2)
-        cost = cost + self.wrong_side(zeta.abs())
+        return cost + self.wrong_side(zeta.abs()), count
+
+    def bound(self, cost: Tensor, count: Tensor) -> Tensor:
+        """Find below which cost frames may be held, (N,), from pairs (N, K, K) or some of them."""
         # A frame that counts fully holds the level below its own cost plus the width.
         full = torch.where(count == 1.0, cost, self.largest).flatten(1)
-        bound = torch.nn.functional.pad(full, [0, 1], value=self.largest).amin(dim=1) + self.width
-        bound = bound + self.margin
-        below = (count > 0.0) & (cost < bound[:, None, None])
-        return torch.nonzero(below.flatten()).squeeze(1)
+        cheapest = torch.nn.functional.pad(full, [0, 1], value=self.largest).amin(dim=1)
+        return cheapest + self.width + self.margin
 
     def wrong_side(self, zeta: Tensor) -> Tensor:
         """Cost of a frame with zeta = sum_l omega(r_l) u_l . z |u_j x u_k|."""

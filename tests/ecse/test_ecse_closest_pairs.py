@@ -1,8 +1,9 @@
-"""How many frames the closest-pairs ensemble has in crystals."""
+"""How many frames the closest-pairs ensemble has in crystals, and that none is missed."""
 
 import ase.build
 import pytest
-from ecse_tools import CUTOFF, ENSEMBLE, environment
+import torch
+from ecse_tools import CUTOFF, ENSEMBLE, KINDS, environment, random_vectors
 
 from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.ecse.frames import count_frames
@@ -17,3 +18,17 @@ def test_few_frames_in_perfect_crystals(crystal, most):
     env = environment([graph.edge_vectors[centre == i] for i in range(len(atoms))])
     counts = count_frames(ENSEMBLE(env), len(atoms))
     assert counts.max() <= most
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_look_at_the_nearest_neighbours_misses_no_pair(kind):
+    """Nor adds one to those that a table of all pairs holds."""
+    env = environment([random_vectors(kind, n, n) for n in (0, 1, 2, 7, 16, 17, 30, 60)])
+    n_atoms, n_places = env.distance.shape
+    unit = env.vectors / env.distance.unsqueeze(2)
+    asymmetry = ENSEMBLE.asymmetry(unit, env)
+    every = torch.arange(n_places).expand(n_atoms, -1)
+    cost, count = ENSEMBLE.pair_costs(unit, asymmetry, env, every)
+    below = (count > 0.0) & (cost < ENSEMBLE.bound(cost, count)[:, None, None])
+    expected = torch.nonzero(below.flatten()).squeeze(1)
+    assert torch.equal(ENSEMBLE.candidates(unit, asymmetry, env), expected)
