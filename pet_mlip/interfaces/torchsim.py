@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from ase import Atoms
 from torch import Tensor
 
 from pet_mlip.ase.calculator import PETCalculator
+from pet_mlip.data.neighbours import neighbour_list
 from pet_mlip.errors import UserError
 from pet_mlip.interfaces.missing import missing
 
@@ -28,8 +30,9 @@ class PETModel(ModelInterface):
     """Energies, forces and stresses of TorchSim's states, those of a `PETCalculator`.
 
     All systems of a state are evaluated together. Every periodicity is right, whatever the size of
-    the cell. `stress` is missing where no system has a cell with a volume, and nan for systems
-    without one among others.
+    the cell, but TorchSim 0.3's `atoms_to_state` turns that of slabs and wires into none: such
+    states are refused until `pbc` says what is meant. `stress` is missing where no system has a
+    cell with a volume, and nan for systems without one among others.
 
     Models that depend on the electronic state read `state.charge` and `state.spin` (2S + 1), one
     number for each system, or else take what is given here for all of them. TorchSim does not take
@@ -42,6 +45,8 @@ class PETModel(ModelInterface):
         compute_stress: Whether to compute stresses.
         charge: Total charge of systems whose state has none.
         spin_multiplicity: 2S + 1 of systems whose state has none.
+        pbc: Periodicity along each cell vector (or along all) of every system, instead of the
+            state's.
         state_dtype: Of states and results; the model computes in its own precision.
 
     Raises:
@@ -56,6 +61,7 @@ class PETModel(ModelInterface):
         compute_stress: bool = True,
         charge: int | None = None,
         spin_multiplicity: int | None = None,
+        pbc: bool | Sequence[bool] | None = None,
         state_dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__()
@@ -66,6 +72,8 @@ class PETModel(ModelInterface):
         self._compute_stress = compute_stress
         self._memory_scales_with = "n_atoms_x_density"
         self._given = {"charge": charge, "spin_multiplicity": spin_multiplicity}
+        self._pbc = pbc
+        self._isolated: set[tuple[bytes, bytes]] = set()
 
     @property
     def compute_forces(self) -> bool:
@@ -95,8 +103,9 @@ class PETModel(ModelInterface):
             `energy` in eV, (S,); `forces` in eV/Å, (N, 3); `stress` in eV/Å^3, (S, 3, 3).
 
         Raises:
-            UserError: As `PETCalculator.compute_batch` does, naming the place of the system, or the
-                model depends on a charge and a spin multiplicity that nobody told.
+            UserError: As `PETCalculator.compute_batch` does, naming the place of the system; the
+                model depends on a charge and a spin multiplicity that nobody told; or the state is
+                periodic nowhere and may have been a slab or a wire.
         """
         structures = self.structures(state)
         properties = ["energy"]
@@ -124,15 +133,45 @@ class PETModel(ModelInterface):
         positions = state.positions.detach().to("cpu", torch.float64).numpy()
         cells = state.row_vector_cell.detach().to("cpu", torch.float64).numpy()
         numbers = state.atomic_numbers.cpu().numpy()
-        pbc = np.broadcast_to(torch.as_tensor(state.pbc).cpu().numpy(), 3)
+        told = state.pbc if self._pbc is None else self._pbc
+        pbc = np.broadcast_to(torch.as_tensor(told).cpu().numpy(), 3)
         infos = self.infos(state, len(cells))
         # Atoms stand in the order of their systems.
         ends = np.searchsorted(owner, np.arange(len(cells)), side="right")
         own = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
-        return [
+        structures = [
             Atoms(numbers[k], positions[k], cell=cell, pbc=pbc, info=info)
             for k, cell, info in zip(own, cells, infos, strict=True)
         ]
+        # Later releases of TorchSim have a tensor here, and nothing was lost.
+        if self._pbc is None and told is False:
+            self.refuse_lost_periodicity(structures)
+        return structures
+
+    def refuse_lost_periodicity(self, structures: list[Atoms]) -> None:
+        """Refuse what would have other energies if it were periodic along its cell vectors.
+
+        A slab and a molecule in a box come here as the same. Where images of atoms are beyond the
+        cutoff, the difference has no meaning. It is looked for once for each cell and its atoms.
+        """
+        for place, atoms in enumerate(structures):
+            key = (atoms.cell.array.tobytes(), atoms.numbers.tobytes())
+            if key in self._isolated or not atoms.cell.any():
+                continue
+            pairs = [
+                neighbour_list(
+                    atoms.positions, atoms.cell.array, pbc, self.calculator.metadata.cutoff
+                )[0].shape[1]
+                for pbc in (np.zeros(3, bool), atoms.cell.array.any(axis=1))
+            ]
+            if pairs[0] != pairs[1]:
+                raise UserError(
+                    f"Structure {place} is periodic in no direction, but images of its atoms in "
+                    "its cell would be neighbours: it may have been a slab or a wire, whose "
+                    "periodicity TorchSim's atoms_to_state drops. Say what it is: PETModel(..., "
+                    "pbc=(True, True, False)) for a slab, PETModel(..., pbc=False) for a molecule."
+                )
+            self._isolated.add(key)
 
     def infos(self, state: SimState, n_systems: int) -> list[dict[str, Any]]:
         """Return charge and spin multiplicity of each system, if the model depends on them."""

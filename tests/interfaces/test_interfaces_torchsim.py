@@ -89,6 +89,30 @@ def test_mixed_periodicity(calculators, model, pbc):
     np.testing.assert_allclose(stress, expected["stress"], rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("pbc", [(True, True, False), (False, True, False)])
+def test_periodicity_that_their_states_lose_is_told_again(calculators, model, pbc):
+    atoms = Atoms("OC", [(0, 0, 0), (0.8, 1.1, 0.9)], cell=[3.8, 2.9, 30.0], pbc=pbc)
+    state = state_of(atoms)
+    if state.pbc is False:  # TorchSim 0.3
+        with pytest.raises(UserError, match="Structure 0 is periodic in no direction, but images"):
+            model(state)
+    expected = calculators["ensemble"].get_property("energy", atoms)
+    found = PETModel(calculators["ensemble"], pbc=pbc)(state)["energy"]
+    assert float(found) == pytest.approx(expected, abs=1e-10, rel=0)
+    atoms.pbc = False
+    expected = calculators["ensemble"].get_property("energy", atoms)
+    found = PETModel(calculators["ensemble"], pbc=False)(state)["energy"]
+    assert float(found) == pytest.approx(expected, abs=1e-10, rel=0)
+
+
+def test_a_molecule_in_a_box_is_a_molecule(calculators, model):
+    boxed, without = structures()["ethanol"], structures()["ethanol"]
+    boxed.center(vacuum=5.0)
+    expected = calculators["ensemble"].get_property("energy", without)
+    found = model(state_of(boxed))["energy"]
+    assert float(found) == pytest.approx(expected, abs=1e-10, rel=0)
+
+
 def test_their_validation(of_all_elements):
     validate_model_outputs(PETModel(of_all_elements), CPU, torch.float64)
     only_energies = PETModel(of_all_elements, compute_forces=False, compute_stress=False)
