@@ -73,6 +73,13 @@ def structures() -> dict[str, Atoms]:
     }
 
 
+def dense_crystal() -> Atoms:
+    """Four atoms with 42 neighbours in `CUTOFF` each: many frames, rotated by sums of arrays."""
+    atoms = bulk("C", "fcc", a=2.2, cubic=True)
+    atoms.numbers[1:3] = [6, 8]
+    return rattled(atoms)
+
+
 def graph_of(*atoms: Atoms, cutoff: float = CUTOFF) -> Graph:
     """One graph of all the atoms."""
     return batch_from_atoms(atoms, cutoff).graph

@@ -82,6 +82,7 @@ class ClosestPairs(nn.Module):
         self.axis_cost = hypers.axis_cost
         self.largest = (1.0 + hypers.axis_cost) * cutoff
         self.largest += hypers.oblique + hypers.handedness + hypers.width
+        self.first_look = 16
 
     def forward(self, environment: Environment) -> Frames:
         """Find the frames of every atom, twice differentiable in the environments."""
@@ -89,15 +90,10 @@ class ClosestPairs(nn.Module):
 
     def find(self, environment: Environment) -> tuple[Frames, Saved]:
         """Find the frames of every atom, and what `vjp` needs."""
-        n_atoms, n_places = environment.distance.shape
+        n_atoms = environment.distance.shape[0]
         unit = environment.vectors / environment.distance.unsqueeze(2)
         asymmetry = self.asymmetry(unit, environment)
-        row = self.candidates(unit.detach(), asymmetry.detach(), environment)
-        # j is the place row // M among the N M; k the place row % M of the same atom.
-        first = torch.div(row, max(n_places, 1), rounding_mode="floor")
-        atom = torch.div(first, max(n_places, 1), rounding_mode="floor")
-        second = row + n_places * (atom - first)
-
+        atom, first, second = self.candidates(unit.detach(), asymmetry.detach(), environment)
         unit = unit.flatten(0, 1)
         distance, switch = environment.distance.flatten(), environment.switch.flatten()
         x, other = unit.index_select(0, first), unit.index_select(0, second)
@@ -308,33 +304,38 @@ class ClosestPairs(nn.Module):
         cost = self.axis_cost * r_j + r_k + self.oblique * cosine_squared
         return cost, eligible * f_j * f_k
 
-    def candidates(self, unit: Tensor, asymmetry: Tensor, environment: Environment) -> Tensor:
-        """Find the pairs that could lie below the level: places among the N x M x M, (P,).
+    def candidates(
+        self, unit: Tensor, asymmetry: Tensor, environment: Environment
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Find the pairs that could lie below the level.
 
-        No frame costs less than its distances alone: after a look at the nearest neighbours, most
-        of the others are too far away.
+        Returns:
+            Atom, and j and k among the N M places, (P,) each; ordered by the atom.
         """
-        n_places = environment.distance.shape[1]
-        switch = environment.switch.detach()
-        distance = environment.distance.detach().masked_fill(switch == 0.0, float("inf"))
-        distance, order = distance.sort(dim=1)
-        n_near = 16
-        if n_places > n_near:
-            near = order[:, :n_near]
-            cost, count = self.pair_costs(unit, asymmetry, environment, near)
-            reach = self.bound(cost, count) - self.axis_cost * distance[:, 0]
-            n_near = int((distance < reach.unsqueeze(1)).sum(dim=1).max())
-            order = order[:, :n_near]
-        cost, count = self.pair_costs(unit, asymmetry, environment, order)
+        n_atoms, n_places = environment.distance.shape
+        near = self.near_places(unit, asymmetry, environment)
+        cost, count = self.pair_costs(unit, asymmetry, environment, near)
         below = (count > 0.0) & (cost < self.bound(cost, count)[:, None, None])
-        found = torch.nonzero(below.flatten()).squeeze(1)
-        n_rows = order.shape[1]
-        first = torch.div(found, max(n_rows, 1), rounding_mode="floor")
-        atom = torch.div(first, max(n_rows, 1), rounding_mode="floor")
-        second = found + n_rows * (atom - first)
-        places = order.flatten()
-        first = atom * n_places + places.index_select(0, first)
-        return (first * n_places + places.index_select(0, second)).sort()[0]
+        atom, first, second = torch.nonzero(below).t().unbind(0)
+        near = near + n_places * torch.arange(n_atoms, device=near.device).unsqueeze(1)
+        return atom, near[atom, first], near[atom, second]
+
+    def near_places(self, unit: Tensor, asymmetry: Tensor, environment: Environment) -> Tensor:
+        """Find the places (N, K) of the nearest neighbours, all that a candidate can have.
+
+        No frame costs less than its distances alone: after a look at the pairs of a few neighbours,
+        most of the others are too far away.
+        """
+        n_atoms, n_places = environment.distance.shape
+        counts = environment.switch.detach() > 0.0
+        distance = environment.distance.detach().masked_fill(~counts, float("inf"))
+        ascending, order = distance.sort(dim=1)
+        if n_places <= self.first_look or n_atoms == 0:
+            return order
+        first = order[:, : self.first_look]
+        cost, count = self.pair_costs(unit, asymmetry, environment, first)
+        reach = self.bound(cost, count) - self.axis_cost * ascending[:, 0]
+        return order[:, : int((ascending < reach.unsqueeze(1)).sum(dim=1).max())]
 
     def pair_costs(
         self, unit: Tensor, asymmetry: Tensor, environment: Environment, places: Tensor

@@ -46,14 +46,14 @@ def default_chunk_size(hypers: PETHypers, precision: Precision, device: torch.de
     if device.type == "cuda":
         allowed = LARGEST_SHARE * torch.cuda.mem_get_info(device)[0]
     else:
-        # What an earlier model's evaluations left in this process is available too.
-        release_freed_memory()
         allowed = min(LARGEST_SHARE * available_memory(), LARGEST_BYTES)
     return max(int(allowed / bytes_per_token(hypers, precision)), 1024)
 
 
 def available_memory() -> int:
     """Bytes that this process can still take: of the machine's, and of what its job is allowed."""
+    # What an earlier model's evaluations or a training left in this process is available too.
+    release_freed_memory()
     return max(min([_free_memory(), *limits_of_groups(), *_limit_of_addresses()]), 0)
 
 

@@ -51,7 +51,7 @@ class ExportedModel(nn.Module):
             chunk_size: Largest number of attention tokens, neighbours + 1 summed over atoms, whose
                 activations are held at once; 0 holds all.
             reverse: The edge (j, i, -S) of each edge, (E,) int64, for callers who keep a list: the
-                edges are then ordered by centre, and nothing is sorted or searched.
+                edges are then ordered by centre, and neither sorted nor searched.
             uncertainty: 1 for those of energies, 2 for those of the gradient too.
 
         Returns:

@@ -11,7 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pet_mlip.network.functions import once_differentiable, silu, silu_derivatives, silu_vjp
+from pet_mlip.network.functions import (
+    once_differentiable,
+    silu,
+    silu_and_slope_,
+    silu_derivatives,
+    silu_vjp,
+)
 from pet_mlip.network.products import add_product
 from pet_mlip.network.tiles import Tile
 
@@ -135,10 +141,7 @@ def _average_vjp(
     for tile in tiles:
         rows = _rows(tile, shared, coordinates, rotated, owner, rounding)
         of_frames = flat.index_select(0, owner[tile.first : tile.last])
-        level = torch.sigmoid(rows)
-        value = rows.mul_(level)
-        # With s = sigmoid(p) and y = p s, the slope of the silu is s + y - s y.
-        slope = torch.addcmul(value, value, level, value=-1.0).add_(level)
+        value, slope = silu_and_slope_(rows)
         slope = slope.view_as(of_frames).mul_(of_frames)
         _add_sums(grad_shared, slope, weight, owner, tile)
         of_rotated = torch.mm(of_coordinates, slope.view(-1, width).t())[:3]

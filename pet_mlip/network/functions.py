@@ -46,6 +46,13 @@ def silu_vjp(grad: Tensor, x: Tensor) -> Tensor:
     return torch.ops.aten.silu_backward(grad, x)
 
 
+def silu_and_slope_(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute `silu`, in the place of x, and its derivative: s + y - s y as below."""
+    level = torch.sigmoid(x)
+    value = x.mul_(level)
+    return value, torch.addcmul(value, value, level, value=-1.0).add_(level)
+
+
 def silu_derivatives(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Compute `silu` and its first two derivatives.
 

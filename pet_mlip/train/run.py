@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from pet_mlip.config import Config
-from pet_mlip.engine.allocator import keep_freed_memory, release_freed_memory
+from pet_mlip.engine.allocator import keep_freed_memory
 from pet_mlip.errors import UserError
 from pet_mlip.export import save_model
 from pet_mlip.files import write_text
@@ -145,9 +145,9 @@ class _Run:
             callbacks.append(ProgressLines())
         callbacks.append(Recorder(training, table, self._save))
         trainer = make_trainer(self.config, self.output, callbacks, self.processes)
-        keep_freed_memory()
+        if trainer.strategy.root_device.type == "cpu":
+            keep_freed_memory()
         trainer.fit(module)
-        release_freed_memory()
 
     def _save(self, module: TrainingModule, name: str) -> None:
         write_checkpoint(

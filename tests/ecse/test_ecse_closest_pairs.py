@@ -23,12 +23,24 @@ def test_few_frames_in_perfect_crystals(crystal, most):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_look_at_the_nearest_neighbours_misses_no_pair(kind):
     """Nor adds one to those that a table of all pairs holds."""
-    env = environment([random_vectors(kind, n, n) for n in (0, 1, 2, 7, 16, 17, 30, 60)])
-    n_atoms, n_places = env.distance.shape
-    unit = env.vectors / env.distance.unsqueeze(2)
-    asymmetry = ENSEMBLE.asymmetry(unit, env)
-    every = torch.arange(n_places).expand(n_atoms, -1)
-    cost, count = ENSEMBLE.pair_costs(unit, asymmetry, env, every)
-    below = (count > 0.0) & (cost < ENSEMBLE.bound(cost, count)[:, None, None])
-    expected = torch.nonzero(below.flatten()).squeeze(1)
-    assert torch.equal(ENSEMBLE.candidates(unit, asymmetry, env), expected)
+    alone = [[random_vectors(kind, n, seed)] for seed in range(4) for n in range(17, 31, 3)]
+    batch = [random_vectors(kind, n, n) for n in (0, 1, 2, 7, 16, 17, 30, 60)]
+    for vectors in [*alone, batch]:
+        env = environment(vectors)
+        n_atoms, n_places = env.distance.shape
+        unit = env.vectors / env.distance.unsqueeze(2)
+        asymmetry = ENSEMBLE.asymmetry(unit, env)
+        every = torch.arange(n_places).expand(n_atoms, -1)
+        cost, count = ENSEMBLE.pair_costs(unit, asymmetry, env, every)
+        below = (count > 0.0) & (cost < ENSEMBLE.bound(cost, count)[:, None, None])
+        atom, first, second = ENSEMBLE.candidates(unit, asymmetry, env)
+        assert torch.equal(atom, atom.sort()[0])
+        assert torch.equal(atom, first // n_places)
+        found = n_places * first + second - n_places * atom
+        assert torch.equal(found.sort()[0], torch.nonzero(below.flatten()).squeeze(1))
+
+
+def test_no_atoms_have_no_frames():
+    env = environment([random_vectors("random", 20, 0)])
+    none = type(env)(*[value[:0] for value in env])
+    assert ENSEMBLE(none).matrix.shape == (0, 3, 3)

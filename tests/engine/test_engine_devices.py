@@ -10,6 +10,7 @@ from model_tools import (
     ENSEMBLES,
     FEATURIZERS,
     assert_same,
+    dense_crystal,
     graph_of,
     make_potential,
     structures,
@@ -133,13 +134,15 @@ def test_the_host_does_not_wait_for_each_block(graph, ensemble):
     assert waits_of(ensemble, graph, 30) == waits_of(ensemble, graph, 10**6)
 
 
-def test_what_the_host_waits_for(graph):
+def test_what_the_host_waits_for():
     # Edges inside the cutoff; number of blocks; their sizes.
     plain = Counter(nonzero=1, bincount=1, _to_copy=1)
+    names = ("ethanol", "slab", "atom")
+    graph = graph_of(*(structures()[name] for name in names), dense_crystal())
     assert waits_of("none", graph, 30) == plain
-    # And the frames: pieces, neighbours, two levels with two checks each, whether any atom lacks a
-    # plane, six selections.
-    expected = plain + Counter(_to_copy=1, _local_scalar_dense=6, nonzero=6)
+    # And the frames: pieces, neighbours, how many of them are near, two levels with two checks
+    # each, whether any atom lacks a plane, six selections.
+    expected = plain + Counter(_to_copy=1, _local_scalar_dense=7, nonzero=6)
     assert waits_of("closest_pairs", graph, 30).total() <= expected.total()
 
 

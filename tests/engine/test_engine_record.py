@@ -2,7 +2,15 @@
 
 import pytest
 import torch
-from model_tools import ENSEMBLES, FEATURIZERS, assert_same, graph_of, make_potential, structures
+from model_tools import (
+    ENSEMBLES,
+    FEATURIZERS,
+    assert_same,
+    dense_crystal,
+    graph_of,
+    make_potential,
+    structures,
+)
 from torch import Tensor, nn
 
 from pet_mlip.engine.potential import Potential
@@ -30,10 +38,10 @@ def pair(request):
     return torch.jit.script(Recorded(potential)), torch.jit.script(ExportedModel(potential))
 
 
-@pytest.mark.parametrize("name", ["ethanol", "skewed", "wire", "CO2", "atom"])
+@pytest.mark.parametrize("name", ["ethanol", "skewed", "wire", "CO2", "atom", "dense"])
 def test_two_derivatives(pair, name):
     recorded, exported = pair
-    graph = graph_of(structures()[name])
+    graph = graph_of(dense_crystal() if name == "dense" else structures()[name])
     draw = torch.Generator().manual_seed(0)
     weights = torch.randn(len(graph.species), generator=draw, dtype=torch.float64)
     vectors = graph.edge_vectors.clone().requires_grad_(True)

@@ -3,12 +3,26 @@
 import pytest
 import torch
 from golden_models import ARCHITECTURES, make_potential, make_structures
-from model_tools import ENSEMBLES
+from model_tools import ENSEMBLES, dense_crystal
 from reference_pet import reference_energies
 
 from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.engine.derivatives import predict
 
+LOSSES = [
+    "default",
+    "residual",
+    "post_norm_layer",
+    "pre_norm_layer",
+    "wide",
+    "adaptive",
+    "few_directions",
+    "wide_cutoff",
+    "wide_adaptive",
+    "density",
+    "density_bounded",
+    "density_residual",
+]
 CASES = [("ethanol", 0), ("skewed", 30), ("slab", 0), ("atom", 0)]
 
 
@@ -40,26 +54,13 @@ def test_energies_and_gradient(architecture, ensemble, structure, block_size):
 
 @pytest.mark.parametrize("ensemble", ENSEMBLES)
 @pytest.mark.parametrize(
-    "architecture",
-    [
-        "default",
-        "residual",
-        "post_norm_layer",
-        "pre_norm_layer",
-        "wide",
-        "adaptive",
-        "few_directions",
-        "wide_cutoff",
-        "wide_adaptive",
-        "density",
-        "density_bounded",
-        "density_residual",
-    ],
+    ("architecture", "name"),
+    [("default", "dense")] + [(name, "ethanol") for name in LOSSES],
 )
-def test_gradients_of_a_loss_of_forces(architecture, ensemble):
+def test_gradients_of_a_loss_of_forces(architecture, name, ensemble):
     """Once through forward and vjp, as training does, and twice through autograd."""
     potential = make_potential(architecture, ensemble)
-    atoms = make_structures()["ethanol"]
+    atoms = dense_crystal() if name == "dense" else make_structures()[name]
     graph = graph_of(potential, atoms)
     structure = torch.zeros(len(atoms), dtype=torch.int64)
     draw = torch.randn(len(atoms), 3, generator=torch.Generator().manual_seed(0)).double()
