@@ -517,6 +517,11 @@ class PETCalculator(Calculator):
         electronic = self._per_atom(states, group)
         gradient = needs_gradient(properties)
         output = self._evaluate(numbers, joined, electronic, gradient, properties)
+        if len(group) > 1 and not output.is_finite():
+            # Products of many atoms' rows carry one structure's nan to all: find whose it is.
+            for k, atoms in enumerate(group):
+                yield from self._outputs_of([atoms], properties, first + k)
+            return
         ends = np.cumsum([len(a) for a in group])
         for atoms, end in zip(group, ends, strict=True):
             yield output.part(slice(end - len(atoms), end))

@@ -49,6 +49,11 @@ class Output(NamedTuple):
     uncertainty: Uncertainty | None = None
     """If it was asked for."""
 
+    def is_finite(self) -> bool:
+        """Tell whether energies and forces are numbers."""
+        forces = () if self.forces is None else self.forces
+        return bool(np.isfinite(self.energies).all() and np.isfinite(forces).all())
+
     def part(self, atoms: slice) -> Output:
         """What was said about some of the atoms."""
         return Output(

@@ -109,6 +109,7 @@ def read_metadata(path: str | Path) -> Metadata:
             of_lines = [n for n in archive.namelist() if n.endswith(f"/extra/{LINES_NAME}")]
             lines = archive.read(of_lines[0]).decode() if of_lines else None
             # Torch does not compare checksums: changed weights would go unnoticed.
+            of_metatomic = any(n.endswith("/extra/metatomic-version") for n in archive.namelist())
             damaged = archive.testzip() if names else None
             if damaged is not None:
                 raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
@@ -121,6 +122,11 @@ def read_metadata(path: str | Path) -> Metadata:
         raise UserError(
             f"{path}: a model for another program (`pet-mlip export --format gromacs`); export the "
             "checkpoint without --format for ASE and LAMMPS."
+        )
+    if of_metatomic:
+        raise UserError(
+            f"{path}: a model for metatomic's engines (`pet-mlip export --format metatomic`); "
+            "export the checkpoint without --format for ASE and LAMMPS."
         )
     if text is None or lines is None:
         raise UserError(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -50,12 +51,11 @@ class PETDriver(Dummy_driver):
         dtype: As for `PETCalculator`.
         symmetrization: As for `PETCalculator`.
         uncertainty: Whether to compute the uncertainty of the energy.
-        args: Further arguments of i-PI's.
-        kwargs: Further arguments of i-PI's.
+        verbose: As i-PI's drivers have it.
 
     Raises:
-        UserError: There is no such model, a parameter is not what it should be, or nobody said
-            whether the structure is periodic.
+        UserError: There is no such model or parameter, a parameter is not what it should be, or
+            nobody said whether the structure is periodic.
     """
 
     def __init__(
@@ -67,9 +67,15 @@ class PETDriver(Dummy_driver):
         dtype: str | None = None,
         symmetrization: str | None = None,
         uncertainty: bool = False,
-        *args: Any,
-        **kwargs: Any,
+        verbose: bool = False,
+        **unknown: Any,
     ) -> None:
+        unknown.pop("verbosity", None)  # i-PI adds it to the user's.
+        if unknown:
+            known = [name for name in signature(PETDriver).parameters if name != "unknown"]
+            raise UserError(
+                f"The driver has no parameter {', '.join(unknown)}; it has {', '.join(known)}."
+            )
         for name, value in (("periodic", periodic), ("uncertainty", uncertainty)):
             if not isinstance(value, bool | None):
                 raise UserError(f"{name} is true or false, not {value!r}.")
@@ -84,7 +90,7 @@ class PETDriver(Dummy_driver):
         self.extras = list(self.calculator.declared)
         if uncertainty:
             self.extras.append("energy_uncertainty")
-        super().__init__(*args, **kwargs)
+        super().__init__(verbose)
 
     def compute(self, cell: Any, pos: Any) -> Answer | list[Answer]:
         """Evaluate a structure, or a list of them at once.

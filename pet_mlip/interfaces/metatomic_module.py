@@ -71,13 +71,18 @@ class MetatomicModule(nn.Module):
             for each system.
 
         Raises:
-            ValueError: Something is asked for that the model does not give.
+            ValueError: Something is asked for that the model does not give, or an energy is not
+                finite.
         """
         found: Dict[str, TensorMap] = {}  # noqa: UP006
         if len(outputs) == 0 or len(systems) == 0:
             return found
         compute_last = "energy_uncertainty" in outputs or "feature" in outputs
         evaluation = self.evaluate(self.graph(systems), compute_last)
+        if not bool(torch.isfinite(evaluation.energies).all()):
+            raise ValueError(
+                "pet_mlip: an energy is not finite; do two atoms lie at the same place?"
+            )
         device = evaluation.energies.device
         n_atoms = torch.tensor([len(system) for system in systems]).to(device)
         owner = torch.repeat_interleave(n_atoms)

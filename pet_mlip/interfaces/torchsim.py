@@ -24,6 +24,10 @@ except ImportError as error:
 
 STATE = {"charge": "charge", "spin_multiplicity": "spin"}
 """Where states have what `atoms.info` has."""
+HOW_TO_TELL = (
+    "give each system its own by atoms_to_state(..., system_extras_map={'charge': 'charge', "
+    "'spin': 'spin_multiplicity'}) from atoms.info (TorchSim 0.6 and later)"
+)
 
 
 class PETModel(ModelInterface):
@@ -34,9 +38,10 @@ class PETModel(ModelInterface):
     states are refused until `pbc` says what is meant. `stress` is missing where no system has a
     cell with a volume, and nan for systems without one among others.
 
-    Models that depend on the electronic state read `state.charge` and `state.spin` (2S + 1), one
-    number for each system, or else take what is given here for all of them. TorchSim does not take
-    them over from `atoms.info`.
+    Models that depend on the electronic state read `charge` and `spin` (2S + 1) from the state's
+    `system_extras`, one number for each system, or else take what is given here for all of them.
+    TorchSim takes them over from `atoms.info` where `atoms_to_state` is told to
+    (`system_extras_map`).
 
     Args:
         model: A calculator, or a path or name to make one of with its defaults. Its device is the
@@ -178,15 +183,20 @@ class PETModel(ModelInterface):
         infos: list[dict[str, Any]] = [{} for _ in range(n_systems)]
         if not self.calculator.metadata.hypers.get("system_conditioning", False):
             return infos
+        kept = getattr(state, "system_extras", {})
         for quantity, name in STATE.items():
-            values = getattr(state, name, None)
+            if name in vars(state):
+                raise UserError(
+                    f"state.{name} was set as an attribute, which TorchSim loses when it copies or "
+                    f"slices a state: {HOW_TO_TELL}, or PETModel(..., {quantity}=...) all the same."
+                )
+            values = kept.get(name)
             if values is None:
                 given = self._given[quantity]
                 if given is None:
                     raise UserError(
                         f"This model depends on charge and spin multiplicity, but the state has no "
-                        f"{name}: give states a tensor of that name with a number for each system, "
-                        f"or PETModel(..., {quantity}=...) for all of them."
+                        f"{name}: {HOW_TO_TELL}, or PETModel(..., {quantity}=...) all the same."
                     )
                 values = torch.full((n_systems,), given)
             for info, value in zip(infos, values.reshape(n_systems).tolist(), strict=True):

@@ -49,6 +49,13 @@ def test_coincident_atoms(model_file):
         atoms.get_forces()
 
 
+def test_the_structure_whose_atoms_coincide_is_named(model_file):
+    """Although frames carry its nan to the structures that are evaluated with it."""
+    water, bad = molecule("H2O"), Atoms("OHH", [[0, 0, 0], [0, 0, 1], [0, 0, 1]])
+    with pytest.raises(UserError, match="Atoms 1 and 2 of structure 2 are at the same place"):
+        PETCalculator(model_file).compute_batch([water, water, bad, water])
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(UserError, match=r"nothing\.pt"):
         PETCalculator(tmp_path / "nothing.pt")

@@ -142,6 +142,8 @@ def test_what_cannot_be_right_is_refused(folder, tmp_path):
         driver(*sent(boxed("ethanol")))
     with pytest.raises(UserError, match="spans no volume"):
         driver(*sent(structures()["water"]))
+    with pytest.raises(UserError, match="no parameter dytpe; it has template, model, periodic"):
+        driver_of(folder, "plain", boxed("water"), tmp_path, periodic=False, dytpe="float64")
     with pytest.raises(UserError, match="cannot read the template"):
         PETDriver(str(tmp_path / "missing.xyz"), str(folder / "plain.pt"))
 

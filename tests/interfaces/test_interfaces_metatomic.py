@@ -23,6 +23,7 @@ from metatomic.torch import (
 from metatomic.torch.heat_flux import HeatFlux
 from metatomic_ase import MetatomicCalculator
 
+from pet_mlip import PETCalculator
 from pet_mlip.data.neighbours import neighbour_list
 from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
@@ -347,6 +348,17 @@ def test_engines_that_do_not_tell_the_charge_are_refused(models):
 def test_other_elements_are_refused(theirs):
     with pytest.raises(ValueError, match="does not support the atomic type"):
         theirs["ensemble"].get_potential_energy(Atoms("Fe2", [(0, 0, 0), (0, 0, 2)]))
+
+
+@pytest.mark.parametrize("kind", ["ensemble", "plain"])
+def test_coincident_atoms_are_refused(theirs, kind):
+    with pytest.raises(torch.jit.Error, match="do two atoms lie at the same place"):
+        theirs[kind].get_potential_energy(Atoms("OH", [(0, 0, 0), (0, 0, 0)]))
+
+
+def test_it_is_no_file_of_the_calculators(files):
+    with pytest.raises(UserError, match="a model for metatomic's engines"):
+        PETCalculator(files["ensemble"])
 
 
 def test_their_heat_flux(potentials, calculators):

@@ -147,7 +147,7 @@ def test_float32_states(calculators):
     assert float(found["energy"]) == pytest.approx(expected, rel=1e-5)
 
 
-def test_charge_and_multiplicity(calculators):
+def test_one_charge_and_multiplicity_for_all(calculators):
     water = structures()["water"]
     state = state_of(water)
     with pytest.raises(UserError, match="the state has no charge"):
@@ -156,12 +156,43 @@ def test_charge_and_multiplicity(calculators):
     expected = calculators["charged"].get_property("energy", water)
     given = PETModel(calculators["charged"], charge=1, spin_multiplicity=2)
     assert float(given(state)["energy"]) == pytest.approx(expected, abs=1e-10, rel=0)
+
+
+def test_charges_that_would_be_lost_are_refused(calculators):
+    state = state_of(structures()["water"])
     state.charge, state.spin = torch.tensor([1]), torch.tensor([2])
-    told = PETModel(calculators["charged"], charge=0, spin_multiplicity=1)
-    assert float(told(state)["energy"]) == pytest.approx(expected, abs=1e-10, rel=0)
-    state.charge = torch.tensor([99])
+    with pytest.raises(UserError, match="set as an attribute, which TorchSim loses"):
+        PETModel(calculators["charged"], charge=0, spin_multiplicity=1)(state)
+
+
+@pytest.mark.skipif(not hasattr(ts.SimState, "system_extras"), reason="TorchSim before 0.6")
+def test_each_system_has_its_charge_and_multiplicity(calculators):
+    batch = [structures()[name] for name in ("water", "CO2", "ethanol")]
+    for atoms, charge in zip(batch, (1, -1, 0), strict=True):
+        atoms.info.update(charge=charge, spin_multiplicity=1 + abs(charge))
+    told = {"charge": "charge", "spin": "spin_multiplicity"}
+    state = ts.io.atoms_to_state(batch, CPU, torch.float64, system_extras_map=told)
+    model = PETModel(calculators["charged"], charge=0, spin_multiplicity=1)
+
+    def compare(after):
+        moved = after.to_atoms()
+        for atoms, of_start in zip(moved, batch, strict=True):
+            atoms.info = of_start.info
+        results = calculators["charged"].compute_batch(moved, ["energy"])
+        expected = [result["energy"] for result in results]
+        np.testing.assert_allclose(after.energy, expected, rtol=0, atol=1e-9)
+
+    compare(ts.optimize(system=state, model=model, optimizer=FIRE, max_steps=2))
+    compare(
+        ts.integrate(
+            system=state, model=model, integrator=NVE, n_steps=2, temperature=100, timestep=1e-4
+        )
+    )
+    alone = float(model(state[[1]])["energy"])
+    assert alone == pytest.approx(float(model(state)["energy"][1]), abs=1e-10, rel=0)
+    state.system_extras["charge"][0] = 99
     with pytest.raises(UserError, match="charge"):
-        told(state)
+        model(state)
 
 
 def test_other_elements_are_refused(model):
