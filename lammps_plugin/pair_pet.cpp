@@ -253,6 +253,12 @@ void PairPET::init_style() {
   else
     error->all(FLERR, pet::text("pair_style pet works in units metal or real, not in units {}",
                                 update->unit_style));
+  const std::string &subtracted = loaded_.model->metadata().subtracted;
+  if (!subtracted.empty() && force->pair_match("dispersion/d3", 0) == nullptr)
+    error->all(FLERR, pet::text("pair_style pet: the model {} learned labels without {}, which has "
+                                "to be added: pair_style hybrid/overlay pet dispersion/d3 ..., "
+                                "with the same functional and damping (docs/engines.md)",
+                                coefficients_.path, subtracted));
   if (!atom->tag_enable)
     error->all(FLERR, "pair_style pet needs atom IDs; remove atom_modify id no");
   if (atom->molecular != Atom::ATOMIC)

@@ -131,6 +131,8 @@ Metadata parse(const std::string &text) {
       words >> metadata.max_charge;
     else if (key == "max_spin_multiplicity")
       words >> metadata.max_spin_multiplicity;
+    else if (key == "subtracted")
+      std::getline(words >> std::ws, metadata.subtracted);
     else if (key == "uncertainty")
       words >> metadata.uncertainty_members >> metadata.uncertainty_size;
     else if (key == "results") {

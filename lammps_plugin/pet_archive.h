@@ -36,6 +36,7 @@ struct Metadata {
   std::string orientations;     // of whole structures that it should be averaged over, or "none"
   // Limits of the electronic state that the model depends on; 0 if it does not.
   int64_t max_charge = 0, max_spin_multiplicity = 0;
+  std::string subtracted;       // what its labels lacked, as in d3(PBE, d3bj); empty for nothing
   double bytes_per_token = 0.0; // of activations, in the file's dtype
   std::vector<Declaration> results;
   // Members, and the size of the vectors whose norms are uncertainties; 0 if it knows none.

@@ -4,7 +4,7 @@
     python examples/tools/subtract_d3.py train.xyz val.xyz test.xyz --method PBE --damping d3bj
 
 writes train.rest.xyz and so on beside the files. Whoever runs the model then has to add the same D3
-(docs/engines.md).
+(docs/engines.md). For ASE and LAMMPS, `data.subtract: d3(PBE)` in the configuration does all of it.
 """
 
 from __future__ import annotations
@@ -16,28 +16,30 @@ from pathlib import Path
 import ase.io
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from dftd3.ase import DFTD3
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from pet_mlip.data.dispersion import D3
+from pet_mlip.errors import UserError
 
 UNKNOWN = ("virial", "virials")
 """Labels that D3 changes too, and of which ASE knows neither unit nor sign."""
 
 
-def without_d3(atoms: Atoms, method: str, damping: str) -> Atoms:
+def without_d3(atoms: Atoms, d3: D3) -> Atoms:
     """Return a copy whose energy, forces and stress, where it has them, are those without D3.
 
     Other labels of the calculator are kept; constraints change nothing.
     """
-    copy = atoms.copy()
-    copy.calc = DFTD3(method=method, damping=damping)
+    copy, found = atoms.copy(), d3(atoms)
     rest = dict(atoms.calc.results)
     rest.pop("free_energy", None)
-    rest["energy"] = rest["energy"] - copy.get_potential_energy()
+    rest["energy"] = rest["energy"] - found.energy
     if "forces" in rest:
-        rest["forces"] = rest["forces"] - copy.get_forces(apply_constraint=False)
-    if "stress" in rest:
-        rest["stress"] = rest["stress"] - copy.get_stress(apply_constraint=False)
+        rest["forces"] = rest["forces"] - found.forces
+    if "stress" in rest and found.stress is not None:
+        rest["stress"] = rest["stress"] - full_3x3_to_voigt_6_stress(found.stress)
     copy.calc = SinglePointCalculator(copy, **rest)
-    copy.info["subtracted"] = f"D3 {method} {damping}"
+    copy.info["subtracted"] = f"D3 {d3.method} {d3.damping}"
     return copy
 
 
@@ -48,6 +50,10 @@ def main() -> None:
     parser.add_argument("--method", required=True, help="functional, as simple-dftd3 names it")
     parser.add_argument("--damping", default="d3bj", help="d3bj, d3zero, ...")
     options = parser.parse_args()
+    try:
+        d3 = D3(options.method, options.damping)
+    except UserError as error:
+        sys.exit(str(error))
     for path in options.files:
         output = path.with_name(f"{path.stem}.rest.xyz")
         if output.exists():
@@ -66,7 +72,7 @@ def main() -> None:
                 sys.exit(
                     f"{path}, structure {k}: {atoms.info['subtracted']} is subtracted already."
                 )
-        rest = [without_d3(atoms, options.method, options.damping) for atoms in structures]
+        rest = [without_d3(atoms, d3) for atoms in structures]
         ase.io.write(output, rest, format="extxyz")
         print(f"{output}: {len(rest)} structures")
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
 
 from pet_mlip.ase.checks import (
     COINCIDENT,
@@ -31,6 +32,7 @@ from pet_mlip.ase.hessian import REACH, Floats, compute_hessian
 from pet_mlip.ase.loading import Model, open_models
 from pet_mlip.ase.neighbours import Edges, SkinNeighbours, sorted_edges
 from pet_mlip.ase.results import (
+    OF_ATOMS,
     STRESSES,
     UNCERTAINTIES,
     Results,
@@ -42,6 +44,7 @@ from pet_mlip.ase.results import (
 from pet_mlip.ase.symmetrize.modes import Symmetrization, declared
 from pet_mlip.ase.symmetrize.rotations import RandomRotation, RotationAverage
 from pet_mlip.ase.symmetrize.structure import Cost, StructureAverage
+from pet_mlip.data.dispersion import D3
 from pet_mlip.engine.precision import ROUNDING
 from pet_mlip.errors import UserError
 
@@ -81,6 +84,9 @@ class PETCalculator(Calculator):
     directions, (N,). They are computed where they are asked for by name, or in every call with
     ``uncertainty``.
 
+    Where D3 was subtracted from the labels (`metadata.subtracted`), it is added to energies,
+    forces, stresses and second derivatives, and atoms have no `energies` and `stresses` then.
+
     Models that depend on the electronic state read `atoms.info["charge"]` and
     `atoms.info["spin_multiplicity"]` (or "spin", as metatomic has it; 2S + 1): 0 and 1 by default.
 
@@ -109,6 +115,7 @@ class PETCalculator(Calculator):
         uncertainty: "energy" for the uncertainties of energies in every call, which takes a few
             percent of its time; "forces", or True, for those of forces too, which takes several
             times as long as the forces; False for those that are asked for by name only.
+        d3: Whether to add D3 where it was subtracted from the labels (extra `d3`).
         warn_above: Uncertainty above which a call logs a warning: of a force component in eV/Å, or,
             where only energies have one, of an atom's energy in eV.
 
@@ -129,6 +136,7 @@ class PETCalculator(Calculator):
         symmetrization: str | Symmetrization | None = None,
         uncertainty: bool | str = False,
         warn_above: float | None = None,
+        d3: bool = True,
     ) -> None:
         super().__init__()
         self._lock = threading.RLock()
@@ -153,6 +161,11 @@ class PETCalculator(Calculator):
         self.declared = {r["name"]: r for r in results if not r["differentiated"]}
         """Results that are no energies, by name: unit, rank, and whether they are `per_atom`."""
         self.implemented_properties = [*type(self).implemented_properties, *self.declared]
+        self._d3: D3 | None = None
+        if d3 and self.metadata.subtracted is not None:
+            self._d3 = D3.parse(self.metadata.subtracted)
+            for name in OF_ATOMS:
+                self.implemented_properties.remove(name)
         is_committee = isinstance(self._model, Committee)
         if is_committee and symmetrization.mode != "none":
             raise UserError("A committee takes no average over orientations.")
@@ -226,7 +239,7 @@ class PETCalculator(Calculator):
         gradient = needs_gradient(properties) or isinstance(self.engine, RandomRotation)
         output = self._evaluate(atoms.numbers, edges, electronic, gradient, properties)
         done = time.perf_counter()
-        self.results.update(collect(atoms, output, self.declared))
+        self.results.update(self._complete(atoms, collect(atoms, output, self.declared)))
         self._warn(output)
         self.info = {
             "n_frames": output.n_frames,
@@ -237,6 +250,20 @@ class PETCalculator(Calculator):
             "time_neighbours": found - start,
             "time_model": done - found,
         }
+
+    def _complete(self, atoms: Atoms, results: Results) -> Results:
+        """Add what was subtracted from the labels."""
+        if self._d3 is None:
+            return results
+        added = self._d3(atoms)
+        for name in OF_ATOMS:
+            results.pop(name, None)
+        results["energy"] = results["free_energy"] = results["energy"] + added.energy
+        if "forces" in results:
+            results["forces"] = results["forces"] + added.forces
+        if "stress" in results and added.stress is not None:
+            results["stress"] = results["stress"] + full_3x3_to_voigt_6_stress(added.stress)
+        return results
 
     def _evaluate(
         self,
@@ -490,6 +517,9 @@ class PETCalculator(Calculator):
             if isinstance(engine, Engine):
                 engine = self.symmetrization.engine(engine)
             found = compute_hessian(engine, atoms.numbers, edges, electronic, chosen)
+            if self._d3 is not None:
+                rows = (3 * chosen[:, None] + np.arange(3)).ravel()
+                found = found + self._d3.hessian(atoms)[np.ix_(rows, rows)]
         if not np.isfinite(found).all():
             raise explain_not_finite(atoms, "the structure")
         return found
@@ -500,6 +530,7 @@ class PETCalculator(Calculator):
         parts = self._outputs_of(group, properties, first)
         for k, (atoms, part) in enumerate(zip(group, parts, strict=True)):
             found = collect(atoms, part, self.declared, f"structure {first + k}")
+            found = self._complete(atoms, found)
             yield {key: found[key] for key in properties if key in found} | {
                 "n_frames": part.n_frames
             }

@@ -76,7 +76,7 @@ def joint_metadata(models: Sequence[LoadedModel]) -> Metadata:
 
     Raises:
         UserError: They cannot be averaged: there are fewer than two, or they differ in elements, in
-            results or in what they know of the electronic state.
+            results, in what they know of the electronic state, or in what their labels lacked.
     """
     if len(models) < 2:
         raise UserError("A committee takes two models or more.")
@@ -87,6 +87,11 @@ def joint_metadata(models: Sequence[LoadedModel]) -> Metadata:
             raise UserError(f"Model {k} of the committee knows other elements than the first.")
         if other.results != first.results:
             raise UserError(f"Model {k} of the committee predicts other results than the first.")
+        if other.subtracted != first.subtracted:
+            raise UserError(
+                f"Model {k} of the committee learned labels without {other.subtracted}, the first "
+                f"without {first.subtracted}."
+            )
         if _state(other) != _state(first):
             raise UserError(
                 f"Model {k} of the committee depends on charge and spin in another way than the "

@@ -16,6 +16,7 @@ from pet_mlip.ase.engine import Output
 Results = dict[str, Any]
 
 STRESSES = ("stress", "stresses")
+OF_ATOMS = ("energies", "stresses")
 DERIVATIVES = ("forces", *STRESSES)
 UNCERTAINTIES = {"energy_uncertainty": 1, "energies_uncertainty": 1, "forces_uncertainty": 2}
 """With what an engine is asked for."""

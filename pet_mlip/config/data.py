@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ase.data import chemical_symbols
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from pet_mlip.config.base import Files, Float, Int, Section, defaults
+from pet_mlip.data.dispersion import canonical_name
 
 
 class KeysConfig(Section):
@@ -107,6 +108,7 @@ Baseline = Annotated[
     Literal["auto", "isolated_atoms", "least_squares", "keep"] | dict[str, Float],
     BeforeValidator(_baseline),
 ]
+Subtracted = Annotated[str, AfterValidator(canonical_name)]
 Validation = Annotated[
     float | list[str],
     BeforeValidator(_validation, json_schema_input_type=float | str | list[str]),
@@ -154,6 +156,13 @@ class DataConfig(Section):
     )
     isolated_atoms: Files = Field(
         default_factory=list, description="Files with isolated atoms for the baseline."
+    )
+    subtract: Subtracted | None = Field(
+        None,
+        description="Part of the energy that is not to be learned, as in d3(PBE) or d3(PBE, "
+        "d3zero): it is subtracted from the labels, PETCalculator adds it, and LAMMPS has to be "
+        "told to (docs/engines.md).",
+        examples=["d3(PBE)"],
     )
     max_force: Float = Field(
         300.0, gt=0, description="Larger forces in eV/Å are taken for a mistake in the data."

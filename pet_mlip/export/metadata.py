@@ -54,6 +54,11 @@ class Metadata:
     """Number of members, and size of the vectors whose norms are uncertainties; empty if the model
     knows none."""
 
+    @property
+    def subtracted(self) -> str | None:
+        """What was subtracted from the labels, as in d3(PBE, d3bj), and has to be added."""
+        return self.training.get("subtracted")
+
     def to_json(self) -> str:
         """Write everything as JSON text."""
         return json.dumps(asdict(self), indent=1)
@@ -78,7 +83,19 @@ class Metadata:
             values["results"] = " ".join(others)
         if self.uncertainty:
             values["uncertainty"] = f"{self.uncertainty['members']} {self.uncertainty['size']}"
+        if self.subtracted is not None:
+            values["subtracted"] = self.subtracted
         return "".join(f"{key} {value}\n" for key, value in values.items())
+
+
+def refuse_subtracted(metadata: Metadata, path: Path) -> None:
+    """Raise a UserError if an energy has to be added, for programs that nobody can tell to."""
+    if metadata.subtracted is not None:
+        raise UserError(
+            f"{path}: not written, since the model learned labels without {metadata.subtracted}, "
+            "which the program that loads this format would not know to add. Take D3 from the "
+            "labels yourself (examples/tools/subtract_d3.py) and add it there yourself."
+        )
 
 
 def list_results(hypers: PETHypers) -> list[dict[str, Any]]:

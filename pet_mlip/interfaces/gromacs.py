@@ -11,7 +11,7 @@ from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
 from pet_mlip.export import Metadata
 from pet_mlip.export.archive import prepare, write_checked
-from pet_mlip.export.metadata import METADATA_NAME
+from pet_mlip.export.metadata import METADATA_NAME, refuse_subtracted
 from pet_mlip.export.selfcheck import compare, expect
 from pet_mlip.interfaces.gromacs_module import ELECTRONVOLT, NANOMETRE, GromacsModule
 
@@ -46,6 +46,7 @@ def save_gromacs(
         )
     path = Path(path)
     eager, folded, metadata = prepare(path, potential, dtype, training_summary)
+    refuse_subtracted(metadata, path)
     module = GromacsModule(folded).eval()
     files = {METADATA_NAME: metadata.to_json()}
     write_checked(path, module, files, lambda written: check_saved(eager, written))

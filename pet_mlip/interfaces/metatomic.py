@@ -11,6 +11,7 @@ import torch
 from pet_mlip.engine.potential import Potential
 from pet_mlip.export import Metadata
 from pet_mlip.export.archive import prepare
+from pet_mlip.export.metadata import refuse_subtracted
 from pet_mlip.export.selfcheck import compare, expect
 from pet_mlip.files import check_writable, replacing
 from pet_mlip.graph.graph import Graph
@@ -60,6 +61,7 @@ def save_metatomic(
     """
     path = Path(path)
     eager, folded, metadata = prepare(path, potential, dtype, training_summary)
+    refuse_subtracted(metadata, path)
     exported = AtomisticModel(
         MetatomicModule(folded).eval(), model_metadata(metadata), capabilities(potential)
     )

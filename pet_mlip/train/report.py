@@ -26,7 +26,7 @@ def write_report(config: Config, data: DataSets, output: Output) -> dict[str, An
         Errors of each set, as in ``report/errors.json``.
     """
     folder = output / "report"
-    calculator = PETCalculator(output / "model.pt")
+    calculator = PETCalculator(output / "model.pt", d3=False)  # as it is not in the labels here
     sets = {"validation": data.validation.structures}
     sets |= {name: load_files(config, files) for name, files in config.data.test.items()}
     summary: dict[str, Any] = {}

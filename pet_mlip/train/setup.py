@@ -27,6 +27,7 @@ from pet_mlip.data.baseline import (
 from pet_mlip.data.checks import DataLimits, check_species, symbols
 from pet_mlip.data.coverage import coverage_table, require_labels, require_results
 from pet_mlip.data.dataset import AtomsDataset
+from pet_mlip.data.dispersion import D3, subtract
 from pet_mlip.data.labels import DataUnits, LabelKeys
 from pet_mlip.data.load import load_structures
 from pet_mlip.data.reading import expand_files
@@ -102,7 +103,7 @@ def load_data(config: Config, console: Console) -> DataSets:
 def load_files(
     config: Config, files: list[str], progress: Callable[[int], None] | None = None
 ) -> list[Structure]:
-    """Structures of files relative to ``data.root``."""
+    """Structures of files relative to ``data.root``, without what is not to be learned."""
     data = config.data
     paths = [str(Path(data.root) / file) for file in files]
     limits = DataLimits(max_force=data.max_force, min_distance=data.min_distance)
@@ -113,7 +114,12 @@ def load_files(
             f"{error} Names of files are relative to data.root ({data.root}), and that to the "
             "working directory or, if they are not there, to the folder of the configuration."
         ) from None
-    return load_structures(paths, label_keys(config), data_units(config), limits, progress)
+    structures = load_structures(paths, label_keys(config), data_units(config), limits, progress)
+    if data.subtract is not None:
+        d3 = D3.parse(data.subtract)
+        LOG.info("Subtracting %s from the labels of %d structures.", d3.name, len(structures))
+        subtract(d3, structures)
+    return structures
 
 
 def label_keys(config: Config) -> LabelKeys:

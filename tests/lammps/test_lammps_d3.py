@@ -73,3 +73,31 @@ def test_lammps_and_ase_agree(tmp_path, make):
     assert energy - alone == pytest.approx(dispersion, rel=2e-3)
     size = np.abs(atoms.calc.mixer.calcs[1].get_forces(atoms)).max()
     np.testing.assert_allclose(found.get_forces(), atoms.get_forces(), atol=5e-3 * size)
+
+
+def test_a_model_that_learned_labels_without_it_needs_it(tmp_path):
+    summary = {"subtracted": "d3(PBE, d3bj)"}
+    save_model(tmp_path / "model.pt", make_potential(), dtype="float64", training_summary=summary)
+    atoms = silica()
+    elements = sorted(set(atoms.get_chemical_symbols()))
+    write_lammps_data(
+        tmp_path / "a.data", atoms, specorder=elements, masses=True, atom_style="atomic"
+    )
+    command = [Path(sys.executable).parent / "pet-mlip", "lammps", "run", "-in", "in.d3"]
+    deck = DECK.format(elements=" ".join(elements))
+    (tmp_path / "in.d3").write_text(deck)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+    energy = float((tmp_path / "energy.txt").read_text().split()[1])
+    calculator = PETCalculator(tmp_path / "model.pt")
+    added = calculator.get_potential_energy(atoms)
+    added -= PETCalculator(tmp_path / "model.pt", d3=False).get_potential_energy(atoms)
+    assert energy == pytest.approx(calculator.get_potential_energy(atoms), abs=2e-3 * abs(added))
+    alone = deck.replace("hybrid/overlay pet dispersion/d3 bj pbe 31.75 21.17", "pet")
+    alone = alone.replace("* * pet model", "* * model")
+    lines = [line for line in alone.splitlines() if not line.startswith("pair_coeff * * disp")]
+    (tmp_path / "in.d3").write_text("\n".join(lines) + "\n")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "learned labels without d3(PBE, d3bj), which has to be added" in said
