@@ -167,7 +167,9 @@ def finish(config: Config, data: DataSets, output: Output) -> None:
     remove_uncertainty(output / "best.ckpt")  # that of an earlier end of the training
     if config.training.uncertainty_members > 0:
         try:
-            add_uncertainty(output / "best.ckpt", config, data.training, data.validation)
+            add_uncertainty(
+                output / "best.ckpt", config, data.training, data.validation, thorough=False
+            )
         except (UserError, RuntimeError) as reason:  # the latter from a lack of memory, too
             LOG.warning("The model will not know its uncertainty: %s", reason)
     potential, _, summary = load_checkpoint(output / "best.ckpt")

@@ -40,16 +40,12 @@ from pet_mlip.train.memory import MemoryBudget
 from pet_mlip.train.output import LOG
 from pet_mlip.train.predictions import batches, first_device
 
-TRAINING_ATOMS = 30_000
-"""Of the training structures that are looked at, about; more would not change the result."""
 STEP = 1e-3
 """Of the differences, in Å."""
 PROBES = 2
 """Random directions of a training structure's atoms."""
 CHECKS = 8
 """Force components of a validation structure that are compared with their variances."""
-VALIDATION_ATOMS = 10_000
-"""Of the validation structures, about."""
 FIXED = 1e-4
 """Of the median length of the vectors that variances are made of: shorter ones are zero by the
 symmetry of a structure, as are the forces that they belong to, and say nothing of a size."""
@@ -59,6 +55,31 @@ NOISE = 1e-2
 """The largest part of an uncertainty that may be round-off."""
 RIDGES = tuple(10.0**k for k in range(-12, 2))
 """Over the mean eigenvalue of the curvature."""
+
+
+class Amount(NamedTuple):
+    """Atoms of the structures that are looked at, about; more would not change the result."""
+
+    training: int = 30_000
+    """Six evaluations, as all here without forces, but in float64."""
+    validation: int = 10_000
+    """One, with forces."""
+    probed: int = 10_000
+    """Of these, whose forces are compared with their variances: sixteen evaluations."""
+
+    @classmethod
+    def after(cls, seen: float) -> Amount:
+        """Choose what takes about a tenth of the time of the training.
+
+        Args:
+            seen: Atoms of all batches of the training.
+        """
+        return cls(
+            *(
+                int(min(most, max(least, seen / part)))
+                for most, least, part in zip(cls(), (2000, 2000, 700), (40, 20, 120), strict=True)
+            )
+        )
 
 
 class Fitted(NamedTuple):
@@ -83,7 +104,11 @@ class Comparison(NamedTuple):
 
 
 def add_uncertainty(
-    checkpoint: Path, config: Config, training: AtomsDataset, validation: AtomsDataset
+    checkpoint: Path,
+    config: Config,
+    training: AtomsDataset,
+    validation: AtomsDataset,
+    thorough: bool = True,
 ) -> None:
     """Fit the uncertainties of a checkpoint's averaged weights, and write them into it.
 
@@ -92,13 +117,18 @@ def add_uncertainty(
         config: As for `fit_uncertainty`.
         training: As for `fit_uncertainty`.
         validation: As for `fit_uncertainty`.
+        thorough: Whether to look at all that could change something, however short the training.
 
     Raises:
         UserError: The validation set has too few labels.
     """
     content = read_checkpoint(checkpoint)
     potential = restore_potential(content, "average")
-    found = fit_uncertainty(potential, config, training, validation)
+    amount = Amount()
+    if not thorough:
+        batch = float(config.training.batch_size)
+        amount = Amount.after(content["summary"]["steps"] * batch * float(training.sizes.mean()))
+    found = fit_uncertainty(potential, config, training, validation, amount)
     potential.uncertainty.set(found.whitening, found.members, found.mean)
     content["uncertainty"] = potential.uncertainty.content()
     content["summary"]["uncertainty"] = found.facts
@@ -126,7 +156,11 @@ def describe(facts: dict[str, Any]) -> str:
 
 
 def fit_uncertainty(
-    potential: Potential, config: Config, training: AtomsDataset, validation: AtomsDataset
+    potential: Potential,
+    config: Config,
+    training: AtomsDataset,
+    validation: AtomsDataset,
+    amount: Amount | None = None,
 ) -> Fitted:
     """Find the uncertainties of a trained potential.
 
@@ -135,6 +169,7 @@ def fit_uncertainty(
         config: Of its training: seed, device, memory, members.
         training: What it was trained on.
         validation: Whose errors decide how large uncertainties are.
+        amount: How much of both; by default all that could change something.
 
     Raises:
         UserError: The validation set has too few labels, or the data have an element that the
@@ -146,9 +181,14 @@ def fit_uncertainty(
     potential = deepcopy(potential).eval().requires_grad_(False).set_dtype(torch.float64).to(device)
     generator = torch.Generator().manual_seed(config.training.seed)
     fit = _Fit(potential, config, generator, device)
-    chosen = _choose(training, TRAINING_ATOMS, generator)
+    amount = Amount() if amount is None else amount
+    chosen = _choose(training, amount.training, generator)
     fit.find_mean(chosen)
-    energies, forces = fit.errors(_choose(validation, VALIDATION_ATOMS, generator))
+    checked = _choose(validation, amount.validation, generator)
+    probed = _choose(checked, amount.probed, generator)
+    energies, forces = fit.errors(probed, CHECKS)
+    if probed is not checked:
+        energies, _ = fit.errors(checked, 0)
     n_labels = len(energies.values), len(forces.values)
     if max(n_labels) < 2:
         raise UserError(
@@ -236,8 +276,8 @@ class _Fit:
                 total = total + of_force / PROBES * (forces.t() @ forces)
         return total.cpu()
 
-    def errors(self, dataset: AtomsDataset) -> tuple[Comparison, Comparison]:
-        """Find those of the energies, and of some force components."""
+    def errors(self, dataset: AtomsDataset, checks: int) -> tuple[Comparison, Comparison]:
+        """Find those of the energies, and of so many force components of each structure."""
         energies: list[Comparison] = []
         forces: list[Comparison] = []
         for batch in self.batches(dataset):
@@ -254,7 +294,7 @@ class _Fit:
             of_energy = (found.energy - batch.energy)[labelled]
             energies.append(Comparison(of_energy, of_batch[labelled], batch.n_atoms[labelled]))
             error = found.forces - batch.forces
-            for _ in range(CHECKS):
+            for _ in range(checks):
                 direction = self.one_component(batch)
                 # F = -dE/dr, and the slopes are those of E.
                 values = torch.zeros_like(found.energy)
@@ -264,7 +304,8 @@ class _Fit:
                 known = known.index_fill(0, batch.structure[moved.any(1)], True)
                 slopes = self.slopes(batch, direction)
                 forces.append(Comparison(values[known], slopes[known], batch.n_atoms[known]))
-        return _moving(_join(energies)), _moving(_join(forces))
+        of_energies = _moving(_join(energies))
+        return of_energies, _moving(_join(forces)) if forces else of_energies
 
     def find_mean(self, dataset: AtomsDataset) -> None:
         """Take the means of the last features over the atoms of each element."""

@@ -31,7 +31,7 @@ from pet_mlip.export.module import ExportedModel
 from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.train import run_training
 from pet_mlip.train.checkpoint import load_checkpoint, read_checkpoint
-from pet_mlip.train.uncertainty import Fitted, _Fit, fit_uncertainty
+from pet_mlip.train.uncertainty import Amount, Fitted, _Fit, fit_uncertainty
 
 BOTH = ("energy", "forces")
 
@@ -186,6 +186,20 @@ def test_what_is_not_labelled_fixes_nothing(potential: Potential, data: Path) ->
     assert (unscaled[0] - unscaled[1]).norm() > 0.01
 
 
+def test_little_is_looked_at_after_a_short_training(potential: Potential, data: Path) -> None:
+    assert Amount.after(0.0) == (2000, 2000, 700)
+    assert Amount.after(400_000.0) == (10_000, 10_000, 3333)
+    assert Amount.after(1e12) == Amount()
+    training, validation = (dataset(potential, n, n, BOTH, 0.1) for n in (24, 60))
+    few = fit_uncertainty(potential, tiny_config(data), training, validation, Amount(20, 60, 20))
+    every = fit_uncertainty(potential, tiny_config(data), training, validation)
+    assert few.facts["force_labels"] < few.facts["energy_labels"] * 8
+    assert few.facts["energy_labels"] < every.facts["energy_labels"]
+    for part in ("whitening", "members"):
+        ratio = getattr(few, part).norm() / getattr(every, part).norm()
+        assert 0.1 < ratio < 10.0
+
+
 def test_an_element_that_the_model_does_not_know(potential: Potential, data: Path) -> None:
     training = dataset(potential, 8, 8, BOTH, 0.1)
     strange = AtomsDataset([structure_from_atoms(Atoms("Xe"))], potential.cutoff)
@@ -196,7 +210,7 @@ def test_an_element_that_the_model_does_not_know(potential: Potential, data: Pat
 def test_a_fit_that_fails_leaves_a_model(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only_exported: None
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patch:
