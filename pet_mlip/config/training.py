@@ -31,7 +31,7 @@ def _weights(value: Any) -> Any:
 Weights = Annotated[dict[str, Float], BeforeValidator(_weights)]
 
 
-LARGEST_ENERGY_WEIGHT = 10.0
+LARGEST_ENERGY_WEIGHT = 1.0
 """What ``energy: auto`` is where the energies of structures are alike."""
 
 
@@ -50,7 +50,7 @@ class LossConfig(Section):
     )
     energy: Annotated[Float, Field(ge=0)] | Literal["auto"] = Field(
         "auto",
-        description="Weight of the energy per atom (0: energies are not trained on). auto: 10, or "
+        description="Weight of the energy per atom (0: energies are not trained on). auto: 1, or "
         "less where energies differ so much between structures that they would rule the first "
         "epochs, in which forces are what teaches (crystals, many elements); 10 with init_from.",
     )

@@ -19,7 +19,13 @@ class PETHypers(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    cutoff: float = Field(5.0, gt=0, description="Radius of an atom's environment in Å.")
+    cutoff: float = Field(
+        5.0,
+        gt=0,
+        description="Radius of an atom's environment in Å. If it is not "
+        "given, neither are widths, and atoms have more than 28 neighbours within it on average, a "
+        "training takes the radius within which they have so many.",
+    )
     cutoff_function: Literal["Bump", "Cosine"] = Field(
         "Bump", description="Smooth switch from 1 to 0 over the last cutoff_width of the cutoff."
     )

@@ -30,6 +30,7 @@ from pet_mlip.data.dataset import AtomsDataset
 from pet_mlip.data.dispersion import D3, subtract
 from pet_mlip.data.labels import DataUnits, LabelKeys
 from pet_mlip.data.load import load_structures
+from pet_mlip.data.neighbours import neighbour_list
 from pet_mlip.data.reading import expand_files
 from pet_mlip.data.result_baseline import fit_result_baseline
 from pet_mlip.data.splitting import keep_elements, split_by_fraction
@@ -39,12 +40,20 @@ from pet_mlip.errors import UserError
 from pet_mlip.pace import EveryHalfMinute
 from pet_mlip.train.output import LOG, log_table
 
+MOST_NEIGHBOURS = 28
+"""That atoms have on average within the cutoff, where none is given."""
+SMALLEST_CUTOFF = 3.0
+"""That is chosen, in Å."""
+SAMPLED = 50
+"""Structures whose neighbours are counted for that."""
 ATOMS_PER_BATCH = 64
 """With ``batch_size: auto``, about."""
 LARGEST_BATCH = 32
 """With ``batch_size: auto``, in structures."""
 INITIAL_SHARE = 0.1
 """Most that the energies' part of an untrained model's loss is of the forces' part."""
+STARTED_ENERGY_WEIGHT = 10.0
+"""With ``init_from``, whose energies are nearly right."""
 SMALLEST_ENERGY_WEIGHT = 0.1
 """Below which energies would no longer be learned well in the end."""
 
@@ -86,18 +95,45 @@ def load_data(config: Config, console: Console) -> DataSets:
         else:
             validation = load_files(config, data.validation, count)
     check_species(training, validation, "validation")
+    cutoff = choose_cutoff(config, training)
     log_table(coverage_table({"training": training, "validation": validation}))
     require_labels(training, wanted_labels(config))
     require_results(training, wanted_results(config))
     sets = DataSets(
-        AtomsDataset(training, config.model.cutoff),
-        AtomsDataset(validation, config.model.cutoff),
+        AtomsDataset(training, cutoff),
+        AtomsDataset(validation, cutoff),
         isolated,
     )
     with counter(console, "Finding neighbours") as count:
         sets.training.prepare(data.workers, count)
         sets.validation.prepare(data.workers, count)
     return sets
+
+
+def choose_cutoff(config: Config, structures: Sequence[Structure]) -> float:
+    """Find the cutoff in Å: the default shrinks in dense materials.
+
+    Where atoms have many neighbours, a step takes long, and the far ones tell little that is new:
+    in water and copper, half of them are learned from in half the time to half the errors
+    (benchmarks/README.md).
+    """
+    cutoff = config.model.cutoff
+    given = config.model.model_fields_set & {"cutoff", "cutoff_width", "num_neighbors_adaptive"}
+    if given or config.training.init_from is not None:
+        return cutoff
+    distances, n_atoms = [], 0
+    places = np.unique(np.linspace(0, len(structures) - 1, SAMPLED).round().astype(int))
+    for k in places if structures else ():
+        s = structures[k]
+        _, _, vectors = neighbour_list(s.positions, s.cell, s.pbc, cutoff)
+        distances.append(np.linalg.norm(vectors, axis=1))
+        n_atoms += len(s.species)
+    found = np.sort(np.concatenate(distances)) if distances else np.zeros(0)
+    if len(found) <= MOST_NEIGHBOURS * n_atoms:
+        return cutoff
+    # In whole tenths of an Å.
+    chosen = max(np.floor(10 * found[MOST_NEIGHBOURS * n_atoms]) / 10, SMALLEST_CUTOFF)
+    return float(min(chosen, cutoff))
 
 
 def load_files(
@@ -181,8 +217,8 @@ def check_results(config: Config) -> None:
 def resolve(config: Config, data: DataSets, n_processes: int = 1) -> Config:
     """The configuration with what the data decide.
 
-    There is no weight for a stress that nothing has; batch size, learning rate and the weight of
-    the energy are numbers.
+    There is no weight for a stress that nothing has; cutoff, batch size, learning rate and the
+    weight of the energy are numbers.
 
     Args:
         config: As the user wrote it.
@@ -202,7 +238,12 @@ def resolve(config: Config, data: DataSets, n_processes: int = 1) -> Config:
         LOG.info("training.loss.energy is %.3g.", loss["energy"])
     update["loss"] = config.training.loss.model_copy(update=loss)
     training = config.training.model_copy(update=update)
-    return config.model_copy(update={"training": training})
+    model = config.model
+    cutoff = float(data.training.cutoff)
+    if cutoff != model.cutoff:
+        LOG.info("model.cutoff is %.1f Å: atoms have many neighbours.", cutoff)
+        model = model.model_copy(update={"cutoff": cutoff})
+    return config.model_copy(update={"training": training, "model": model})
 
 
 def default_batch_size(sizes: Sequence[int], n_processes: int = 1) -> int:
@@ -214,14 +255,16 @@ def default_batch_size(sizes: Sequence[int], n_processes: int = 1) -> int:
 def default_energy_weight(config: Config, data: DataSets) -> float:
     """Find the weight that ``loss.energy: auto`` stands for.
 
-    The energies of similar structures differ little, and a large weight makes them exact. Where
-    they differ as much as forces are large, a large weight makes the first epochs learn energies,
-    of which there is one for each structure, instead of forces. So the energies' part of the loss
-    of a model that knows the composition only, as a new network does, is at most `INITIAL_SHARE` of
-    the forces' part, with a weight of `SMALLEST_ENERGY_WEIGHT` at least. What starts from another
-    model knows more.
+    In the first epochs all energies drift together as the weights change, and a large weight makes
+    a network learn to hold them, instead of forces. Where energies differ as much as forces are
+    large, they rule even so, though there is one for each structure only. So the energies' part of
+    the loss of a model that knows the composition only, as a new network does, is at most
+    `INITIAL_SHARE` of the forces' part, with a weight of `SMALLEST_ENERGY_WEIGHT` at least. What
+    starts from another model knows more.
     """
-    if config.training.init_from is not None or config.training.loss.forces == 0:
+    if config.training.init_from is not None:
+        return STARTED_ENERGY_WEIGHT
+    if config.training.loss.forces == 0:
         return LARGEST_ENERGY_WEIGHT
     spread = composition_baseline(config, data).scatter
     scale = force_scale(data.training.structures)
