@@ -32,7 +32,7 @@ from pet_mlip.train.schedule import Progress
 def plain(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a finished training without an ensemble, as published models are trained."""
     folder = tmp_path_factory.mktemp("plain")
-    tree = tiny_tree(data, epochs=10, learning_rate=1e-2, validate_every=10)
+    tree = tiny_tree(data, epochs=10, learning_rate=1e-2, validate_every=10, loss={"energy": 10.0})
     tree["symmetrization"] = {"ensemble": "none", "train": "structure"}
     run_training(validate(tree, "test"), folder)
     return folder

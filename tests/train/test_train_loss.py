@@ -112,7 +112,7 @@ def test_stress_errors_are_those_of_six_components(batch: Batch) -> None:
 
 def test_errors_without_labels_are_nan(batch: Batch) -> None:
     molecule = batch_from_atoms(structures(1, 0), 3.5)
-    sums = ErrorSums(Loss(LossConfig(), scale=1.0), CPU)
+    sums = ErrorSums(Loss(LossConfig(energy=10.0), scale=1.0), CPU)
     sums.add(compare(guess(molecule, 0.1), molecule))
     errors = sums.result()
     assert errors["stress_mae"] != errors["stress_mae"]
