@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pet_mlip"
 FLOORS = [
-    {"errors", "files", "version", "pace", "results", "weights"},
+    {"errors", "files", "missing", "version", "pace", "results", "weights"},
     {"graph"},
     {"ecse"},
     {"network"},

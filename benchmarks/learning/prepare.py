@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from io import StringIO
 from pathlib import Path
 
 import ase.io
 import numpy as np
 from ase import Atoms
-from ase.io.formats import open_with_compression
 
 from benchmarks.learning.sets import LearningSet
+from pet_mlip.data.reading import read_atoms
 from pet_mlip.errors import UserError
 from pet_mlip.files import check_writable
 
@@ -115,10 +114,8 @@ def read(path: Path) -> list[Atoms]:
     Raises:
         UserError: One has no energy or forces.
     """
-    with open_with_compression(str(path)) as file:
-        text = StringIO(file.read())  # ASE unpacks a compressed file once for each structure.
     structures = []
-    for number, atoms in enumerate(ase.io.read(text, ":", format="extxyz")):
+    for number, atoms in enumerate(atoms for _, atoms in read_atoms(path)):
         labels = {} if atoms.calc is None else atoms.calc.results
         if not {"energy", "forces"} <= set(labels):
             raise UserError(f"Structure {number} of {path} has no energy or no forces.")

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
-from ase.stress import full_3x3_to_voigt_6_stress
 
 from pet_mlip.ase.checks import (
     COINCIDENT,
@@ -36,6 +35,7 @@ from pet_mlip.ase.results import (
     STRESSES,
     UNCERTAINTIES,
     Results,
+    add_d3,
     check_volume,
     collect,
     has_volume,
@@ -239,7 +239,7 @@ class PETCalculator(Calculator):
         gradient = needs_gradient(properties) or isinstance(self.engine, RandomRotation)
         output = self._evaluate(atoms.numbers, edges, electronic, gradient, properties)
         done = time.perf_counter()
-        self.results.update(self._complete(atoms, collect(atoms, output, self.declared)))
+        self.results.update(self._results(atoms, output))
         self._warn(output)
         self.info = {
             "n_frames": output.n_frames,
@@ -251,19 +251,10 @@ class PETCalculator(Calculator):
             "time_model": done - found,
         }
 
-    def _complete(self, atoms: Atoms, results: Results) -> Results:
-        """Add what was subtracted from the labels."""
-        if self._d3 is None:
-            return results
-        added = self._d3(atoms)
-        for name in OF_ATOMS:
-            results.pop(name, None)
-        results["energy"] = results["free_energy"] = results["energy"] + added.energy
-        if "forces" in results:
-            results["forces"] = results["forces"] + added.forces
-        if "stress" in results and added.stress is not None:
-            results["stress"] = results["stress"] + full_3x3_to_voigt_6_stress(added.stress)
-        return results
+    def _results(self, atoms: Atoms, output: Output, name: str = "the structure") -> Results:
+        """Return ASE's results, with what was subtracted from the labels."""
+        results = collect(atoms, output, self.declared, name)
+        return results if self._d3 is None else add_d3(results, self._d3(atoms))
 
     def _evaluate(
         self,
@@ -529,8 +520,7 @@ class PETCalculator(Calculator):
     ) -> Iterator[Results]:
         parts = self._outputs_of(group, properties, first)
         for k, (atoms, part) in enumerate(zip(group, parts, strict=True)):
-            found = collect(atoms, part, self.declared, f"structure {first + k}")
-            found = self._complete(atoms, found)
+            found = self._results(atoms, part, f"structure {first + k}")
             yield {key: found[key] for key in properties if key in found} | {
                 "n_frames": part.n_frames
             }

@@ -12,6 +12,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from pet_mlip.ase.checks import explain_not_finite
 from pet_mlip.ase.engine import Output
+from pet_mlip.data.dispersion import D3Result
 
 Results = dict[str, Any]
 
@@ -84,3 +85,14 @@ def collect(
     if not finite:
         raise explain_not_finite(atoms, name)
     return results
+
+
+def add_d3(results: Results, d3: D3Result) -> Results:
+    """Add D3 to the results of a structure; what they say of its atoms' energies is gone then."""
+    added = {name: value for name, value in results.items() if name not in OF_ATOMS}
+    added["energy"] = added["free_energy"] = results["energy"] + d3.energy
+    if "forces" in results:
+        added["forces"] = results["forces"] + d3.forces
+    if "stress" in results and d3.stress is not None:
+        added["stress"] = results["stress"] + full_3x3_to_voigt_6_stress(d3.stress)
+    return added

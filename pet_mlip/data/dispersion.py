@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pet_mlip.data.neighbours import complete_cell, is_degenerate
 from pet_mlip.data.structure import Structure
 from pet_mlip.errors import UserError
+from pet_mlip.missing import missing
 
 Floats = NDArray[np.float64]
 PATTERN = re.compile(r"\s*d3\(\s*([^,()\s]+)\s*(?:,\s*(\w+)\s*)?\)\s*", re.IGNORECASE)
@@ -51,17 +52,18 @@ class D3:
         try:
             from dftd3.ase import DFTD3
         except ImportError as error:
-            raise UserError(
-                f"dftd3 is needed for d3({method}, {damping}) and cannot be imported ({error}): "
-                "pip install 'pet-mlip[d3]'."
-            ) from error
+            raise missing("d3", error) from error
         self.method, self.damping = method, damping
-        self.name = f"d3({method}, {damping})"
         try:
             self._calculator = DFTD3(method=method, damping=damping)
             self._calculator.get_property("energy", Atoms("H"))
         except (InputError, KeyError) as error:
             raise UserError(f"dftd3 has no parameters for {self.name}: {error}.") from None
+
+    @property
+    def name(self) -> str:
+        """How configurations and files name it."""
+        return f"d3({self.method}, {self.damping})"
 
     @classmethod
     def parse(cls, text: str) -> D3:
@@ -71,7 +73,7 @@ class D3:
             UserError: It names something else, or as above.
         """
         try:
-            return cls(*canonical_name(text)[3:-1].split(", "))
+            return cls(*_method_and_damping(text))
         except ValueError as error:
             raise UserError(f"{error}.") from None
 
@@ -117,10 +119,15 @@ def canonical_name(text: str) -> str:
     Raises:
         ValueError: It is nothing that can be subtracted.
     """
+    method, damping = _method_and_damping(text)
+    return f"d3({method}, {damping})"
+
+
+def _method_and_damping(text: str) -> tuple[str, str]:
     match = PATTERN.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not of the form d3(PBE) or d3(PBE, d3zero)")
-    return f"d3({match[1]}, {(match[2] or 'd3bj').lower()})"
+    return match[1], (match[2] or "d3bj").lower()
 
 
 def in_a_box(atoms: Atoms) -> Atoms:

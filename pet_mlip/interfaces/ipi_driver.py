@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pet_mlip.ase.calculator import PETCalculator
 from pet_mlip.errors import UserError
-from pet_mlip.interfaces.missing import missing
+from pet_mlip.missing import missing
 
 try:
     from ipi.pes.dummy import Dummy_driver

@@ -15,7 +15,7 @@ from pet_mlip.export.metadata import refuse_subtracted
 from pet_mlip.export.selfcheck import compare, expect
 from pet_mlip.files import check_writable, replacing
 from pet_mlip.graph.graph import Graph
-from pet_mlip.interfaces.missing import missing
+from pet_mlip.missing import missing
 from pet_mlip.results import Result
 
 try:

@@ -14,7 +14,7 @@ from torch import Tensor
 from pet_mlip.ase.calculator import PETCalculator
 from pet_mlip.data.neighbours import neighbour_list
 from pet_mlip.errors import UserError
-from pet_mlip.interfaces.missing import missing
+from pet_mlip.missing import missing
 
 try:
     from torch_sim.models.interface import ModelInterface

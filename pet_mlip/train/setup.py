@@ -113,9 +113,8 @@ def load_data(config: Config, console: Console) -> DataSets:
 def choose_cutoff(config: Config, structures: Sequence[Structure]) -> float:
     """Find the cutoff in Å: the default shrinks in dense materials.
 
-    Where atoms have many neighbours, a step takes long, and the far ones tell little that is new:
-    in water and copper, half of them are learned from in half the time to half the errors
-    (benchmarks/README.md).
+    Where atoms have many neighbours, a step takes long: in water and copper, a radius with about
+    half of them had lower errors after the same time (benchmarks/README.md).
     """
     cutoff = config.model.cutoff
     given = config.model.model_fields_set & {"cutoff", "cutoff_width", "num_neighbors_adaptive"}
@@ -255,12 +254,12 @@ def default_batch_size(sizes: Sequence[int], n_processes: int = 1) -> int:
 def default_energy_weight(config: Config, data: DataSets) -> float:
     """Find the weight that ``loss.energy: auto`` stands for.
 
-    In the first epochs all energies drift together as the weights change, and a large weight makes
-    a network learn to hold them, instead of forces. Where energies differ as much as forces are
-    large, they rule even so, though there is one for each structure only. So the energies' part of
-    the loss of a model that knows the composition only, as a new network does, is at most
-    `INITIAL_SHARE` of the forces' part, with a weight of `SMALLEST_ENERGY_WEIGHT` at least. What
-    starts from another model knows more.
+    A large weight slows the learning of forces down even where energies are alike, as if the first
+    epochs were spent on holding all of them while the weights change (benchmarks/README.md). Where
+    energies differ as much as forces are large, they rule even so, though there is one for each
+    structure only. So the energies' part of the loss of a model that knows the composition only, as
+    a new network does, is at most `INITIAL_SHARE` of the forces' part, with a weight of
+    `SMALLEST_ENERGY_WEIGHT` at least. What starts from another model knows more.
     """
     if config.training.init_from is not None:
         return STARTED_ENERGY_WEIGHT

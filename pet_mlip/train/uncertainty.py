@@ -58,7 +58,10 @@ RIDGES = tuple(10.0**k for k in range(-12, 2))
 
 
 class Amount(NamedTuple):
-    """Atoms of the structures that are looked at, about; more would not change the result."""
+    """Atoms of the structures that are looked at, about.
+
+    More than the defaults would not change the result.
+    """
 
     training: int = 30_000
     """Six evaluations, as all here without forces, but in float64."""
@@ -74,11 +77,11 @@ class Amount(NamedTuple):
         Args:
             seen: Atoms of all batches of the training.
         """
+        most = cls()
         return cls(
-            *(
-                int(min(most, max(least, seen / part)))
-                for most, least, part in zip(cls(), (2000, 2000, 700), (40, 20, 120), strict=True)
-            )
+            training=int(min(max(seen / 40, 2000), most.training)),
+            validation=int(min(max(seen / 20, 2000), most.validation)),
+            probed=int(min(max(seen / 120, 700), most.probed)),
         )
 
 
@@ -304,8 +307,8 @@ class _Fit:
                 known = known.index_fill(0, batch.structure[moved.any(1)], True)
                 slopes = self.slopes(batch, direction)
                 forces.append(Comparison(values[known], slopes[known], batch.n_atoms[known]))
-        of_energies = _moving(_join(energies))
-        return of_energies, _moving(_join(forces)) if forces else of_energies
+        nothing = Comparison(*(part[:0] for part in energies[0]))
+        return _moving(_join(energies)), _moving(_join([nothing, *forces]))
 
     def find_mean(self, dataset: AtomsDataset) -> None:
         """Take the means of the last features over the atoms of each element."""
