@@ -162,6 +162,27 @@ void PairPET::announce() {
                   "on {} with {} thread(s), {}\n",
                   coefficients_.path, metadata.dtype, metadata.cutoff, metadata.interaction_range,
                   metadata.package_version, devices, comm->nthreads, held));
+  if (comm->me == 0 && !metadata.subtracted.empty())
+    utils::logmesg(lmp, pet::text("pair_style pet: dispersion/d3 has to be {}; LAMMPS does not "
+                                  "tell whether it is\n",
+                                  metadata.subtracted));
+}
+
+// Its functional and damping cannot be compared.
+void PairPET::check_dispersion() const {
+  const std::string &subtracted = loaded_.model->metadata().subtracted;
+  if (subtracted.empty())
+    return;
+  const Pair *first = force->pair_match("dispersion/d3", 0, 1);
+  if (first == nullptr)
+    error->all(FLERR, pet::text("pair_style pet: the model {} learned labels without {}, which has "
+                                "to be added: pair_style hybrid/overlay pet dispersion/d3 ..., "
+                                "with the same functional and damping (docs/engines.md)",
+                                coefficients_.path, subtracted));
+  if (force->pair_match("dispersion/d3", 0, 2) != first)
+    error->all(FLERR, pet::text("pair_style pet: the model {} learned labels without {}, which two "
+                                "dispersion/d3 would add twice; remove one",
+                                coefficients_.path, subtracted));
 }
 
 // Every rank of a machine takes the next GPU.
@@ -253,12 +274,7 @@ void PairPET::init_style() {
   else
     error->all(FLERR, pet::text("pair_style pet works in units metal or real, not in units {}",
                                 update->unit_style));
-  const std::string &subtracted = loaded_.model->metadata().subtracted;
-  if (!subtracted.empty() && force->pair_match("dispersion/d3", 0) == nullptr)
-    error->all(FLERR, pet::text("pair_style pet: the model {} learned labels without {}, which has "
-                                "to be added: pair_style hybrid/overlay pet dispersion/d3 ..., "
-                                "with the same functional and damping (docs/engines.md)",
-                                coefficients_.path, subtracted));
+  check_dispersion();
   if (!atom->tag_enable)
     error->all(FLERR, "pair_style pet needs atom IDs; remove atom_modify id no");
   if (atom->molecular != Atom::ATOMIC)

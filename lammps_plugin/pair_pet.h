@@ -108,6 +108,7 @@ private:
   Loaded load(const Settings &settings, const Coefficients &coefficients);
   void declare(const pet::Metadata &metadata);
   void announce();
+  void check_dispersion() const;
   std::string choose_device(int rank_of_machine, const std::string &wanted) const;
   std::string devices_of_ranks() const;
   static bigint default_chunk_size(const pet::Model &model, int ranks_of_machine);

@@ -19,7 +19,8 @@ namespace {
 
 using caffe2::serialize::PyTorchStreamReader;
 
-constexpr int our_format = 9;
+constexpr int our_format = 10;
+constexpr int oldest_format = 9;
 const std::string lines_record = "extra/pet_mlip.txt";
 const std::string json_record = "extra/pet_mlip.json";
 
@@ -170,9 +171,9 @@ void check(const std::string &path, const Metadata &metadata) {
   if (metadata.format_version < 1)
     throw Error(path + ": its metadata are damaged; export the model again");
   if (metadata.format_version > our_format)
-    throw Error(written + ", but this pair style reads format " + std::to_string(our_format) +
+    throw Error(written + ", but this pair style reads formats up to " + std::to_string(our_format) +
                 "; update pet_mlip and build the plugin again");
-  if (metadata.format_version < our_format)
+  if (metadata.format_version < oldest_format)
     throw Error(written + ", whose network is another than this version's; train again, or "
                           "convert metatrain's checkpoint again");
   if (!makes_sense(metadata))

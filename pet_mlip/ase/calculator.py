@@ -161,9 +161,10 @@ class PETCalculator(Calculator):
         self.declared = {r["name"]: r for r in results if not r["differentiated"]}
         """Results that are no energies, by name: unit, rank, and whether they are `per_atom`."""
         self.implemented_properties = [*type(self).implemented_properties, *self.declared]
-        self._d3: D3 | None = None
+        self.d3: D3 | None = None
+        """What is added, since it was subtracted from the labels."""
         if d3 and self.metadata.subtracted is not None:
-            self._d3 = D3.parse(self.metadata.subtracted)
+            self.d3 = D3.parse(self.metadata.subtracted)
             for name in OF_ATOMS:
                 self.implemented_properties.remove(name)
         is_committee = isinstance(self._model, Committee)
@@ -254,7 +255,7 @@ class PETCalculator(Calculator):
     def _results(self, atoms: Atoms, output: Output, name: str = "the structure") -> Results:
         """Return ASE's results, with what was subtracted from the labels."""
         results = collect(atoms, output, self.declared, name)
-        return results if self._d3 is None else add_d3(results, self._d3(atoms))
+        return results if self.d3 is None else add_d3(results, self.d3(atoms))
 
     def _evaluate(
         self,
@@ -508,9 +509,9 @@ class PETCalculator(Calculator):
             if isinstance(engine, Engine):
                 engine = self.symmetrization.engine(engine)
             found = compute_hessian(engine, atoms.numbers, edges, electronic, chosen)
-            if self._d3 is not None:
+            if self.d3 is not None:
                 rows = (3 * chosen[:, None] + np.arange(3)).ravel()
-                found = found + self._d3.hessian(atoms)[np.ix_(rows, rows)]
+                found = found + self.d3.hessian(atoms)[np.ix_(rows, rows)]
         if not np.isfinite(found).all():
             raise explain_not_finite(atoms, "the structure")
         return found

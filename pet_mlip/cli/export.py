@@ -144,7 +144,10 @@ def with_ensemble(potential: Potential, ensemble: str, force: bool) -> Potential
         raise UserError(f"{problem} Give --force to export it all the same.")
     # model_copy does not validate: `force` may ask for what a training would refuse.
     changed = Potential(
-        potential.species, potential.pet_hypers, trained.model_copy(update={"ensemble": ensemble})
+        potential.species,
+        potential.pet_hypers,
+        trained.model_copy(update={"ensemble": ensemble}),
+        potential.subtracted,
     )
     changed.set_dtype(next(potential.pet.parameters()).dtype)
     changed.load_state_dict(potential.state_dict())

@@ -104,6 +104,7 @@ def describe_model(path: Path) -> dict[str, dict[str, Any]]:
             "average over orientations": orientations(m.symmetrization),
             "precision": m.dtype,
             "units": m.units,
+            **labels_lack(m.subtracted),
             "results": [describe_result(result) for result in m.results],
             "format version": m.format_version,
             "written by": f"pet_mlip {m.package_version}, torch {m.torch_version}",
@@ -113,6 +114,11 @@ def describe_model(path: Path) -> dict[str, dict[str, Any]]:
         "hyperparameters": m.hypers,
         **({"training": m.training} if m.training else {}),
     }
+
+
+def labels_lack(subtracted: str | None) -> dict[str, str]:
+    """What was subtracted from the labels, if anything was."""
+    return {} if subtracted is None else {"subtracted from the labels": subtracted}
 
 
 def orientations(symmetrization: dict[str, Any]) -> str:
@@ -152,6 +158,7 @@ def describe_checkpoint(path: Path) -> dict[str, dict[str, Any]]:
             "cutoff [Å]": potential.cutoff,
             "interaction range [Å]": potential.cutoff * hypers.interaction_range,
             "precision": str(next(potential.pet.parameters()).dtype).removeprefix("torch."),
+            **labels_lack(potential.subtracted),
         },
         "training": summary,
         "symmetrization": potential.symmetrization.model_dump(),

@@ -58,9 +58,17 @@ def uncertainty(
         raise UserError(
             "training.uncertainty_members is 0: give --set training.uncertainty_members=8."
         )
-    # Neighbours are those of the model, whatever the configuration says.
+    subtracted = content["potential"].get("subtracted")
+    if "subtract" in chosen.data.model_fields_set and chosen.data.subtract != subtracted:
+        asked, known = chosen.data.subtract or "null", subtracted or "null"
+        raise UserError(
+            f"data.subtract is {asked}, but was {known} when {checkpoint} was trained: leave it "
+            "out, and the same is subtracted here."
+        )
+    # Neighbours and labels are those of the model, whatever the configuration says.
     model = PETHypers(**content["potential"]["pet"])
-    chosen = chosen.model_copy(update={"model": model})
+    labels = chosen.data.model_copy(update={"subtract": subtracted})
+    chosen = chosen.model_copy(update={"model": model, "data": labels})
     data = load_data(chosen, stderr())
     add_uncertainty(checkpoint, chosen, data.training, data.validation)
     potential, _, summary = load_checkpoint(checkpoint)

@@ -56,6 +56,8 @@ class Potential(nn.Module):
         species: Atomic numbers the potential knows.
         pet: Architecture.
         symmetrization: Frame ensemble and training mode.
+        subtracted: What the energies lack, since it was subtracted from the labels (as in
+            d3(PBE, d3bj)). Calculators add it.
     """
 
     composition: Tensor
@@ -65,12 +67,17 @@ class Potential(nn.Module):
     result_scales: Tensor
 
     def __init__(
-        self, species: list[int], pet: PETHypers, symmetrization: SymmetrizationHypers
+        self,
+        species: list[int],
+        pet: PETHypers,
+        symmetrization: SymmetrizationHypers,
+        subtracted: str | None = None,
     ) -> None:
         super().__init__()
         self.species: list[int] = sorted(set(species))
         self.pet_hypers = pet
         self.symmetrization = symmetrization
+        self.subtracted = subtracted
         self.preparation = Preparation(self.species, pet)
         self.cutoff = self.preparation.cutoff
         self.radial = RadialBasis(pet.num_radial, pet.cutoff)
@@ -394,6 +401,7 @@ class Potential(nn.Module):
             "species": self.species,
             "pet": self.pet_hypers.model_dump(),
             "symmetrization": self.symmetrization.model_dump(),
+            "subtracted": self.subtracted,
         }
 
     @classmethod
@@ -403,6 +411,7 @@ class Potential(nn.Module):
             config["species"],
             PETHypers(**config["pet"]),
             SymmetrizationHypers(**config["symmetrization"]),
+            config.get("subtracted"),
         )
 
 

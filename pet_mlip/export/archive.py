@@ -262,6 +262,7 @@ def describe(
         n_parameters=potential.n_parameters(),
         training=training_summary,
         uncertainty=potential.uncertainty.shape(),
+        subtracted=potential.subtracted,
     )
 
 

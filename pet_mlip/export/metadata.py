@@ -14,7 +14,10 @@ from pet_mlip.errors import UserError
 from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.weights import MODEL, find_weights, or_shipped
 
-FORMAT_VERSION = 9
+FORMAT_VERSION = 10
+"""10: models may have learned labels that lack a part of the energy (`subtracted`)."""
+OLDEST_VERSION = 9
+"""That is read."""
 METADATA_NAME = "pet_mlip.json"
 LINES_NAME = "pet_mlip.txt"
 REFERENCES = [
@@ -53,11 +56,8 @@ class Metadata:
     uncertainty: dict[str, Any] = field(default_factory=dict)
     """Number of members, and size of the vectors whose norms are uncertainties; empty if the model
     knows none."""
-
-    @property
-    def subtracted(self) -> str | None:
-        """What was subtracted from the labels, as in d3(PBE, d3bj), and has to be added."""
-        return self.training.get("subtracted")
+    subtracted: str | None = None
+    """What was subtracted from the labels, as in d3(PBE, d3bj), and has to be added."""
 
     def to_json(self) -> str:
         """Write everything as JSON text."""
@@ -178,7 +178,7 @@ def _parse(path: Path, text: str) -> Metadata:
             f"{path}: written in format {version} by pet_mlip {content.get('package_version')}, "
             f"but this version reads formats up to {FORMAT_VERSION}; update pet_mlip."
         )
-    if version < FORMAT_VERSION:
+    if version < OLDEST_VERSION:
         raise UserError(
             f"{path}: written in format {version} by pet_mlip {content.get('package_version')}, "
             f"whose network is another than this version's; train again, or convert metatrain's "

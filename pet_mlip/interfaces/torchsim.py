@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pet_mlip.ase.calculator import PETCalculator
-from pet_mlip.data.neighbours import neighbour_list
+from pet_mlip.data.neighbours import complete_cell, neighbour_list
 from pet_mlip.errors import UserError
 from pet_mlip.missing import missing
 
@@ -22,11 +23,13 @@ try:
 except ImportError as error:
     raise missing("torchsim", error) from error
 
+Floats = NDArray[np.float64]
 STATE = {"charge": "charge", "spin_multiplicity": "spin"}
 """Where states have what `atoms.info` has."""
 HOW_TO_TELL = (
     "give each system its own by atoms_to_state(..., system_extras_map={'charge': 'charge', "
-    "'spin': 'spin_multiplicity'}) from atoms.info (TorchSim 0.6 and later)"
+    "'spin': 'spin_multiplicity'}) from atoms.info (TorchSim 0.6 and later), or by "
+    "atoms.info['charge'] and atoms.info['spin'] (0.4 and 0.5)"
 )
 
 
@@ -41,7 +44,7 @@ class PETModel(ModelInterface):
     Models that depend on the electronic state read `charge` and `spin` (2S + 1) from the state's
     `system_extras`, one number for each system, or else take what is given here for all of them.
     TorchSim takes them over from `atoms.info` where `atoms_to_state` is told to
-    (`system_extras_map`).
+    (`system_extras_map`, 0.6 and later), or by itself (`charge` and `spin`, 0.4 and 0.5).
 
     Args:
         model: A calculator, or a path or name to make one of with its defaults. Its device is the
@@ -78,7 +81,6 @@ class PETModel(ModelInterface):
         self._memory_scales_with = "n_atoms_x_density"
         self._given = {"charge": charge, "spin_multiplicity": spin_multiplicity}
         self._pbc = pbc
-        self._isolated: set[tuple[bytes, bytes]] = set()
 
     @property
     def compute_forces(self) -> bool:
@@ -157,51 +159,90 @@ class PETModel(ModelInterface):
         """Refuse what would have other energies if it were periodic along its cell vectors.
 
         A slab and a molecule in a box come here as the same. Where images of atoms are beyond the
-        cutoff, the difference has no meaning. It is looked for once for each cell and its atoms.
+        cutoff, the difference has no meaning.
         """
         for place, atoms in enumerate(structures):
-            key = (atoms.cell.array.tobytes(), atoms.numbers.tobytes())
-            if key in self._isolated or not atoms.cell.any():
-                continue
-            pairs = [
-                neighbour_list(
-                    atoms.positions, atoms.cell.array, pbc, self.calculator.metadata.cutoff
-                )[0].shape[1]
-                for pbc in (np.zeros(3, bool), atoms.cell.array.any(axis=1))
-            ]
-            if pairs[0] != pairs[1]:
+            cell = atoms.cell.array
+            periodic = cell.any(axis=1)
+            try:
+                may_differ = self.has_near_images(atoms.positions, cell, periodic)
+            except UserError:
+                raise UserError(
+                    f"Structure {place} is periodic in no direction, and its cell vectors lie in a "
+                    "line or a plane: give it another cell, or none; or, if it is a molecule, "
+                    "PETModel(..., pbc=False)."
+                ) from None
+            if may_differ:
                 raise UserError(
                     f"Structure {place} is periodic in no direction, but images of its atoms in "
                     "its cell would be neighbours: it may have been a slab or a wire, whose "
                     "periodicity TorchSim's atoms_to_state drops. Say what it is: PETModel(..., "
                     "pbc=(True, True, False)) for a slab, PETModel(..., pbc=False) for a molecule."
                 )
-            self._isolated.add(key)
+
+    def has_near_images(self, positions: Floats, cell: Floats, periodic: NDArray[np.bool_]) -> bool:
+        """Whether atoms would have more neighbours if they were periodic along these vectors.
+
+        Raises:
+            UserError: The vectors are linearly dependent.
+        """
+        cutoff = self.calculator.metadata.cutoff
+        # Columns of the inverse are as long as planes of the cell are dense.
+        inverse = np.linalg.inv(complete_cell(cell, periodic))
+        free = 1 - np.ptp(positions @ inverse, axis=0) - cutoff * np.linalg.norm(inverse, axis=0)
+        if (free[periodic] > 0).all():
+            return False  # as in nearly all boxes
+        pairs = [
+            neighbour_list(positions, cell, pbc, cutoff)[0].shape[1]
+            for pbc in (np.zeros(3, bool), periodic)
+        ]
+        return pairs[0] != pairs[1]
 
     def infos(self, state: SimState, n_systems: int) -> list[dict[str, Any]]:
         """Return charge and spin multiplicity of each system, if the model depends on them."""
         infos: list[dict[str, Any]] = [{} for _ in range(n_systems)]
         if not self.calculator.metadata.hypers.get("system_conditioning", False):
             return infos
-        kept = getattr(state, "system_extras", {})
-        for quantity, name in STATE.items():
-            if name in vars(state):
+        for (quantity, name), values in zip(STATE.items(), told(state, n_systems), strict=True):
+            given = self._given[quantity]
+            if given is None and values.isnan().any():
                 raise UserError(
-                    f"state.{name} was set as an attribute, which TorchSim loses when it copies or "
-                    f"slices a state: {HOW_TO_TELL}, or PETModel(..., {quantity}=...) all the same."
+                    f"This model depends on charge and spin multiplicity, but the state has no "
+                    f"{name}: {HOW_TO_TELL}, or PETModel(..., {quantity}=...) all the same."
                 )
-            values = kept.get(name)
-            if values is None:
-                given = self._given[quantity]
-                if given is None:
-                    raise UserError(
-                        f"This model depends on charge and spin multiplicity, but the state has no "
-                        f"{name}: {HOW_TO_TELL}, or PETModel(..., {quantity}=...) all the same."
-                    )
-                values = torch.full((n_systems,), given)
-            for info, value in zip(infos, values.reshape(n_systems).tolist(), strict=True):
-                info[quantity] = value
+            for info, value in zip(infos, values.tolist(), strict=True):
+                info[quantity] = given if np.isnan(value) else value
         return infos
+
+
+def told(state: SimState, n_systems: int) -> list[Tensor]:
+    """Find what a state has of `STATE`, (S,) each, with nan for what nobody told.
+
+    Raises:
+        UserError: It has some of it where TorchSim loses it.
+    """
+    found = []
+    for name in STATE.values():
+        values = getattr(state, "system_extras", {}).get(name)
+        if name in state._system_attributes:
+            values = getattr(state, name)
+        elif name in vars(state):
+            raise UserError(
+                f"state.{name} was set as an attribute, which TorchSim loses when it copies or "
+                f"slices a state: {HOW_TO_TELL}, or PETModel(..., {name}=...) all the same."
+            )
+        if values is None:
+            values = torch.full((n_systems,), torch.nan)
+        found.append(values.detach().to("cpu", torch.float64).reshape(n_systems))
+    if "spin" in state._system_attributes:
+        # TorchSim 0.4 and 0.5 have zeros where nobody told, and 2S + 1 is never zero.
+        charge, spin = found
+        untold = spin == 0
+        found = [
+            charge.masked_fill(untold & (charge == 0), torch.nan),
+            spin.masked_fill(untold, torch.nan),
+        ]
+    return found
 
 
 class Outputs(dict[str, Tensor]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
 from collections.abc import Sequence
@@ -76,6 +77,12 @@ class Attached:
                 "them; an attached model cannot leave them out: use pair_style pet (`pet-mlip "
                 "lammps build`)."
             )
+        if self.calculator.d3 is not None and _has_pair_style(lmp, "dispersion/d3"):
+            raise UserError(
+                f"pair_style dispersion/d3 acts beside the attached model, which adds "
+                f"{self.calculator.d3.name} itself: remove it, or use attach(..., "
+                "d3=False)."
+            )
         types = lmp.numpy.extract_atom("type")[:n_atoms]
         # LAMMPS sorts atoms now and then; by ID they keep their places in the neighbour list.
         order = np.argsort(ids[:n_atoms], kind="stable")
@@ -125,6 +132,7 @@ def attach(
     chunk_size: int | None = None,
     skin: float = 0.5,
     fix_id: str = "pet",
+    d3: bool = True,
 ) -> Attached:
     """Let a model act on all atoms of a LAMMPS instance, without any compiled plugin.
 
@@ -143,6 +151,8 @@ def attach(
         chunk_size: As for `PETCalculator`.
         skin: Distance in Å by which the neighbour list reaches beyond the cutoff.
         fix_id: Name of the fix; attaching again under the same name replaces the model.
+        d3: Whether to add D3 where it was subtracted from the labels (extra `d3`); False where
+            `pair_style dispersion/d3` does.
 
     Returns:
         The attached model; `detach` removes it.
@@ -150,14 +160,15 @@ def attach(
     Raises:
         UserError: LAMMPS runs on several ranks, has no box, other units than metal or real, or
             another number of atom types than `elements`; the model is missing or does not know an
-            element. In a run: with `run_style respa`, or with atoms that `fix gcmc` has excluded.
+            element. In a run: with `run_style respa`, with atoms that `fix gcmc` has excluded, or
+            if `pair_style dispersion/d3` adds D3, too.
     """
     _check_lammps(lmp)
     numbers = [_atomic_number(symbol) for symbol in elements]
     n_types = lmp.extract_setting("ntypes")
     if len(numbers) != n_types:
         raise UserError(f"elements has {len(numbers)} names, but LAMMPS has {n_types} atom types.")
-    calculator = PETCalculator(model, device, dtype, skin, chunk_size)
+    calculator = PETCalculator(model, device, dtype, skin, chunk_size, d3=d3)
     for number in numbers:
         if number not in calculator.metadata.species:
             known = ", ".join(chemical_symbols[z] for z in calculator.metadata.species)
@@ -186,6 +197,15 @@ def _check_lammps(lmp: Any) -> None:
     units = lmp.extract_global("units")
     if units not in UNITS:
         raise UserError(f"attach works in units metal or real, not in units {units}.")
+
+
+def _has_pair_style(lmp: Any, name: str) -> bool:
+    """Whether a pair style of this name acts in the run, alone or in a hybrid."""
+    if lmp.find_pair_neighlist(name) >= 0:
+        return True
+    # Some releases take it for an error, which the next call of the library would raise.
+    lmp.lib.lammps_get_last_error_message(lmp.lmp, ctypes.create_string_buffer(64), 64)
+    return False
 
 
 def _atomic_number(symbol: str) -> int:

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from pet_mlip.config.base import Files, Float, Int, Seconds, Section, defaults, exactly_one
-from pet_mlip.config.data import Baseline, TestSets
+from pet_mlip.config.data import Baseline, Subtracted, TestSets
 from pet_mlip.config.load import apply_override, read_yaml, validate_as
 from pet_mlip.config.reference import reference_of
 from pet_mlip.config.sizes import Sized
@@ -282,6 +282,12 @@ class LearnConfig(Sized):
     baseline: Baseline = Field("auto", description="As data.baseline of a training.")
     isolated_atoms: Files = Field(
         default_factory=list, description="Files with isolated atoms for the baseline."
+    )
+    subtract: Subtracted | None = Field(
+        None,
+        description="As data.subtract of a training: part of the reference's energy that is not to "
+        "be learned, as in d3(PBE).",
+        examples=["d3(PBE)"],
     )
     reference: ReferenceConfig = Field(description="Where energies and forces come from.")
     first: FirstConfig = Field(

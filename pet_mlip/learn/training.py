@@ -105,6 +105,7 @@ def _configuration(
             "test": config.test,
             "baseline": config.baseline,
             "isolated_atoms": config.isolated_atoms,
+            **({"subtract": given["subtract"]} if "subtract" in given else {}),
         },
         "training": {**keys, **update},
         **{name: given[name] for name in ("model", "symmetrization", "logging") if name in given},

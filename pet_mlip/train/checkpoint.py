@@ -15,11 +15,13 @@ from pet_mlip.files import replacing
 from pet_mlip.weights import CHECKPOINT, find_weights, or_shipped
 
 KIND = "pet_mlip checkpoint"
-FORMAT_VERSION = 6
+FORMAT_VERSION = 7
 """2: the average over frames is taken in the embedding, and parameters have other names. 3: the
 pairs of `closest_pairs` have another cost, and there are results beside the energy. 4: there is the
 neighbour density, few channels see directions, and frames have a switch of their own. 5: there is
-one ensemble. 6: its frames have a margin."""
+one ensemble. 6: its frames have a margin. 7: labels may lack a part of the energy."""
+OLDEST_VERSION = 6
+"""That is read."""
 
 
 def write_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
@@ -59,7 +61,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path} was written by pet_mlip {content.get('package_version', '(newer)')}, whose "
             "checkpoints this version cannot read; upgrade pet_mlip."
         )
-    if content["format_version"] < FORMAT_VERSION:
+    if content["format_version"] < OLDEST_VERSION:
         converted = "converted_from" in content.get("summary", {})
         remedy = "convert metatrain's checkpoint again" if converted else "train again"
         raise UserError(

@@ -70,12 +70,14 @@ def empty_potential(config: Config, species: list[int]) -> Potential:
     """The configured architecture with random weights, in the configured dtype."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
-        potential = Potential(species, config.model, config.symmetrization)
+        potential = Potential(species, config.model, config.symmetrization, config.data.subtract)
     return potential.set_dtype(DTYPES[config.training.precision])
 
 
 def inherit_model(config: Config, resumed: dict[str, Any] | None) -> Config:
-    """The configuration with the model of the checkpoint ``training.init_from``.
+    """The configuration with what it leaves open of the checkpoint ``training.init_from``.
+
+    That is the model, the symmetrization, and what is subtracted from the labels.
 
     Args:
         config: As the user wrote it.
@@ -102,6 +104,9 @@ def inherit_model(config: Config, resumed: dict[str, Any] | None) -> Config:
     update: dict[str, Any] = {"model": with_more_results(model, config.model.results, path)}
     if "symmetrization" not in config.model_fields_set:
         update["symmetrization"] = SymmetrizationHypers(**saved["symmetrization"])
+    if "subtract" not in config.data.model_fields_set:
+        subtract = saved.get("subtracted")
+        update["data"] = config.data.model_copy(update={"subtract": subtract})
     return config.model_copy(update=update)
 
 
@@ -146,6 +151,12 @@ def pretrained_potential(config: Config, data: DataSets, first: bool = True) -> 
             )
     set_result_baselines(potential, new, data)
     log_modes(before.symmetrization, config.symmetrization)
+    if before.subtracted != potential.subtracted:
+        LOG.warning(
+            "data.subtract is %s, but it was %s for the checkpoint: this start is wrong by the "
+            "difference, which has to be learned.",
+            *(potential.subtracted or "null", before.subtracted or "null"),
+        )
     energies = predict_energies(potential, config, data.training)
     log_table(refit_baseline(potential, before.species, config, data, energies))
     scale = energy_scale(data, fit_baseline(data.training.structures))

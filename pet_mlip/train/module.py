@@ -56,7 +56,6 @@ class TrainingModule(pl.LightningModule):
         self.potential = potential
         self.average = AveragedWeights(potential, config.training.ema_decay)
         self.config = config.training
-        self.subtracted = config.data.subtract
         self.loss = loss
         self.loaders = loaders
         self.progress = progress
@@ -93,8 +92,6 @@ class TrainingModule(pl.LightningModule):
             "validation_structures": len(self.loaders.validation),
             "validation": {k: v for k, v in self.errors.items() if v == v},
         }
-        if self.subtracted is not None:
-            summary["subtracted"] = self.subtracted
         return {
             "potential": self.potential.config(),
             "dtype": str(next(self.potential.pet.parameters()).dtype).removeprefix("torch."),

@@ -46,6 +46,8 @@ PROBES = 2
 """Random directions of a training structure's atoms."""
 CHECKS = 8
 """Force components of a validation structure that are compared with their variances."""
+LEAST = 20
+"""Structures that are looked at, however large they are: the atoms of one are much alike."""
 FIXED = 1e-4
 """Of the median length of the vectors that variances are made of: shorter ones are zero by the
 symmetry of a structure, as are the forces that they belong to, and say nothing of a size."""
@@ -185,19 +187,21 @@ def fit_uncertainty(
     generator = torch.Generator().manual_seed(config.training.seed)
     fit = _Fit(potential, config, generator, device)
     amount = Amount() if amount is None else amount
-    chosen = _choose(training, amount.training, generator)
+    chosen = _choose(_with_labels(training, "energy", "forces"), amount.training, generator)
     fit.find_mean(chosen)
-    checked = _choose(validation, amount.validation, generator)
-    probed = _choose(checked, amount.probed, generator)
+    checked = _choose(_with_labels(validation, "energy", "forces"), amount.validation, generator)
+    probed = _choose(_with_labels(checked, "forces"), amount.probed, generator)
     energies, forces = fit.errors(probed, CHECKS)
-    if probed is not checked:
-        energies, _ = fit.errors(checked, 0)
+    others, _ = fit.errors(_without(checked, probed), 0)
+    energies, forces = _moving(_join([energies, others])), _moving(forces)
     n_labels = len(energies.values), len(forces.values)
     if max(n_labels) < 2:
         raise UserError(
             "The validation set has fewer than two energies or forces, whose errors decide how "
             "large uncertainties are."
         )
+    if len(chosen) == 0:
+        raise UserError("The training set has no energies or forces, which fix the weights.")
     curvature = fit.curvature(chosen, _weight(energies, energies.n_atoms), _weight(forces, None))
     decisive = forces if len(forces.values) >= 2 else energies
     candidates = [(r, _factor(curvature, r)) for r in RIDGES]
@@ -281,8 +285,12 @@ class _Fit:
 
     def errors(self, dataset: AtomsDataset, checks: int) -> tuple[Comparison, Comparison]:
         """Find those of the energies, and of so many force components of each structure."""
-        energies: list[Comparison] = []
-        forces: list[Comparison] = []
+        nothing = Comparison(
+            self.mean.new_zeros(0),
+            self.mean.new_zeros(0, self.mean.shape[1]),
+            torch.zeros(0, dtype=torch.int64, device=self.device),
+        )
+        energies, forces = [nothing], [nothing]
         for batch in self.batches(dataset):
             found = predict(
                 self.potential,
@@ -307,8 +315,7 @@ class _Fit:
                 known = known.index_fill(0, batch.structure[moved.any(1)], True)
                 slopes = self.slopes(batch, direction)
                 forces.append(Comparison(values[known], slopes[known], batch.n_atoms[known]))
-        nothing = Comparison(*(part[:0] for part in energies[0]))
-        return _moving(_join(energies)), _moving(_join([nothing, *forces]))
+        return _join(energies), _join(forces)
 
     def find_mean(self, dataset: AtomsDataset) -> None:
         """Take the means of the last features over the atoms of each element."""
@@ -377,9 +384,10 @@ def _check_species(potential: Potential, *datasets: AtomsDataset) -> None:
 
 
 def _choose(dataset: AtomsDataset, n_atoms: int, generator: torch.Generator) -> AtomsDataset:
-    """Draw so many structures as have about so many atoms, and all elements."""
+    """Draw so many structures as have about so many atoms, and all elements; at least `LEAST`."""
     order = torch.randperm(len(dataset), generator=generator).numpy()
     count = int(np.searchsorted(np.cumsum(dataset.sizes[order]), n_atoms)) + 1
+    count = max(count, LEAST)
     if count >= len(dataset):
         return dataset
     chosen = [dataset.structures[k] for k in order[:count]]
@@ -390,6 +398,23 @@ def _choose(dataset: AtomsDataset, n_atoms: int, generator: torch.Generator) -> 
             chosen.append(dataset.structures[k])
             seen |= new
     return AtomsDataset(chosen, dataset.cutoff)
+
+
+def _with_labels(dataset: AtomsDataset, *names: str) -> AtomsDataset:
+    """Leave out the structures that have none of these labels."""
+    structures = [
+        structure
+        for structure in dataset.structures
+        if any(getattr(structure, name) is not None for name in names)
+    ]
+    return dataset if len(structures) == len(dataset) else AtomsDataset(structures, dataset.cutoff)
+
+
+def _without(dataset: AtomsDataset, other: AtomsDataset) -> AtomsDataset:
+    """Leave out the structures of another."""
+    known = {id(structure) for structure in other.structures}
+    structures = [structure for structure in dataset.structures if id(structure) not in known]
+    return AtomsDataset(structures, dataset.cutoff)
 
 
 def _moving(errors: Comparison) -> Comparison:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import pet_mlip
 from pet_mlip.errors import UserError
 from pet_mlip.export import archive, load_model, read_metadata, save_model
-from pet_mlip.export.metadata import FORMAT_VERSION, METADATA_NAME
+from pet_mlip.export.metadata import FORMAT_VERSION, METADATA_NAME, OLDEST_VERSION
 from pet_mlip.export.module import ExportedModel
 
 
@@ -231,11 +231,12 @@ def test_a_newer_format(path, tmp_path):
     assert_refused(rewritten(path, tmp_path, newer), f"format {FORMAT_VERSION + 1}", "update")
 
 
-def test_an_older_format(path, tmp_path):
+@pytest.mark.parametrize("version", [1, OLDEST_VERSION - 1])
+def test_an_older_format(path, tmp_path, version):
     def older(text):
-        return json.dumps({**json.loads(text), "format_version": 1})
+        return json.dumps({**json.loads(text), "format_version": version})
 
-    assert_refused(rewritten(path, tmp_path, older), "format 1", "train again, or convert")
+    assert_refused(rewritten(path, tmp_path, older), f"format {version}", "train again, or convert")
 
 
 quick = settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])

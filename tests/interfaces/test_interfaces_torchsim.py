@@ -27,6 +27,10 @@ NVE = ts.Integrator.nve if hasattr(ts, "Integrator") else ts.integrators.nve
 FIRE = ts.Optimizer.fire if hasattr(ts, "Optimizer") else ts.optimizers.fire
 
 
+OLD = not hasattr(ts, "Optimizer")
+DECLARED = "spin" in ts.SimState._system_attributes
+
+
 @pytest.fixture(scope="module")
 def model(calculators):
     """Of the model with an ensemble."""
@@ -113,6 +117,21 @@ def test_a_molecule_in_a_box_is_a_molecule(calculators, model):
     assert float(found) == pytest.approx(expected, abs=1e-10, rel=0)
 
 
+@pytest.mark.skipif(not OLD, reason="later releases keep the periodicity")
+def test_whether_images_are_near_follows_the_atoms(calculators):
+    model = PETModel(calculators["ensemble"])
+    cell = [20.0, 20.0, 20.0]
+    apart = Atoms("OC", [(5, 10, 10), (6.1, 10, 10)], cell=cell, pbc=False)
+    expected = calculators["ensemble"].get_property("energy", apart)
+    assert float(model(state_of(apart))["energy"]) == pytest.approx(expected, abs=1e-10)
+    across = Atoms("OC", [(0.3, 10, 10), (19.4, 10, 10)], cell=cell, pbc=False)
+    with pytest.raises(UserError, match="but images of its atoms"):
+        model(state_of(across))
+    flat = Atoms("OC", apart.positions, cell=[(20, 0, 0), (20, 0, 0), (0, 0, 20)], pbc=False)
+    with pytest.raises(UserError, match="lie in a line or a plane"):
+        model(state_of(flat))
+
+
 def test_their_validation(of_all_elements):
     validate_model_outputs(PETModel(of_all_elements), CPU, torch.float64)
     only_energies = PETModel(of_all_elements, compute_forces=False, compute_stress=False)
@@ -158,6 +177,23 @@ def test_one_charge_and_multiplicity_for_all(calculators):
     assert float(given(state)["energy"]) == pytest.approx(expected, abs=1e-10, rel=0)
 
 
+@pytest.mark.skipif(not DECLARED, reason="TorchSim 0.4 and 0.5 only")
+def test_charges_of_declared_fields(calculators):
+    batch = [structures()[name] for name in ("water", "CO2", "ethanol")]
+    for atoms, charge in zip(batch[:2], (1, 0), strict=True):
+        atoms.info.update(charge=charge, spin=1 + abs(charge), spin_multiplicity=1 + abs(charge))
+    with pytest.raises(UserError, match="the state has no charge"):
+        PETModel(calculators["charged"])(state_of(*batch))
+    batch[2].info.update(charge=-1, spin_multiplicity=2)  # not told to the state
+    model = PETModel(calculators["charged"], charge=-1, spin_multiplicity=2)
+    found = model(state_of(*batch))["energy"]
+    expected = [r["energy"] for r in calculators["charged"].compute_batch(batch, ["energy"])]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10)
+    alone = float(model(state_of(*batch)[[0]])["energy"])
+    assert alone == pytest.approx(expected[0], abs=1e-10, rel=0)
+
+
+@pytest.mark.skipif(DECLARED, reason="these fields of TorchSim 0.4 and 0.5 are not lost")
 def test_charges_that_would_be_lost_are_refused(calculators):
     state = state_of(structures()["water"])
     state.charge, state.spin = torch.tensor([1]), torch.tensor([2])

@@ -13,7 +13,9 @@ from ase.io.lammpsdata import write_lammps_data
 from model_tools import make_potential
 
 from pet_mlip import PETCalculator
+from pet_mlip.errors import UserError
 from pet_mlip.export import save_model
+from pet_mlip.lammps import attach
 
 dftd3 = pytest.importorskip("dftd3.ase")
 pytestmark = pytest.mark.usefixtures("plugin")
@@ -75,9 +77,39 @@ def test_lammps_and_ase_agree(tmp_path, make):
     np.testing.assert_allclose(found.get_forces(), atoms.get_forces(), atol=5e-3 * size)
 
 
+def test_an_attached_model_adds_it_once(tmp_path, monkeypatch):
+    from pet_mlip.lammps.library import import_class
+
+    monkeypatch.chdir(tmp_path)
+    potential = make_potential()
+    potential.subtracted = "d3(PBE, d3bj)"
+    save_model(tmp_path / "model.pt", potential, dtype="float64")
+    atoms = silica()
+    write_lammps_data(
+        tmp_path / "a.data", atoms, specorder=["O", "Si"], masses=True, atom_style="atomic"
+    )
+    setup = "units metal\natom_style atomic\nread_data a.data\nneigh_modify one 20000 page 200000\n"
+    style = "pair_style dispersion/d3 bj pbe 31.75 21.17\npair_coeff * * O Si\n"
+    expected = PETCalculator(tmp_path / "model.pt").get_potential_energy(atoms)
+
+    def energy(pair_style, **options):
+        with import_class()(cmdargs=["-screen", "none", "-log", "none"]) as lmp:
+            lmp.commands_string(setup + pair_style)
+            attach(lmp, "model.pt", ["O", "Si"], **options)
+            lmp.command("run 0")
+            return lmp.get_thermo("pe")
+
+    assert energy("pair_style none\n") == pytest.approx(expected, rel=0, abs=1e-9)
+    added = expected - energy("pair_style none\n", d3=False)
+    assert energy(style, d3=False) == pytest.approx(expected, abs=2e-3 * abs(added))
+    with pytest.raises(UserError, match=r"acts beside .* adds d3\(PBE, d3bj\) itself"):
+        energy(style)
+
+
 def test_a_model_that_learned_labels_without_it_needs_it(tmp_path):
-    summary = {"subtracted": "d3(PBE, d3bj)"}
-    save_model(tmp_path / "model.pt", make_potential(), dtype="float64", training_summary=summary)
+    potential = make_potential()
+    potential.subtracted = "d3(PBE, d3bj)"
+    save_model(tmp_path / "model.pt", potential, dtype="float64")
     atoms = silica()
     elements = sorted(set(atoms.get_chemical_symbols()))
     write_lammps_data(
@@ -101,3 +133,13 @@ def test_a_model_that_learned_labels_without_it_needs_it(tmp_path):
     assert done.returncode != 0
     said = " ".join((done.stdout + done.stderr).split())
     assert "learned labels without d3(PBE, d3bj), which has to be added" in said
+    style = "dispersion/d3 bj pbe 31.75 21.17"
+    coefficients = "pair_coeff * * dispersion/d3 {}" + " ".join(elements)
+    twice = deck.replace(style, f"{style} {style}").replace(
+        coefficients.format(""), "\n".join(coefficients.format(f"{k} ") for k in (1, 2))
+    )
+    (tmp_path / "in.d3").write_text(twice)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "which two dispersion/d3 would add twice" in said

@@ -13,7 +13,7 @@ from simulation import Lammps, deck, oriented, write_data
 
 from pet_mlip.errors import UserError
 from pet_mlip.export import load_model
-from pet_mlip.export.metadata import FORMAT_VERSION, LINES_NAME, METADATA_NAME
+from pet_mlip.export.metadata import FORMAT_VERSION, LINES_NAME, METADATA_NAME, OLDEST_VERSION
 from pet_mlip.lammps.cache import SOURCES
 from pet_mlip.lammps.toolchain import find_compiler
 
@@ -65,7 +65,7 @@ def unknown_dtype(texts):
 
 
 EDITS = {
-    "older": (of_format(FORMAT_VERSION - 1), "train again, or convert"),
+    "older": (of_format(OLDEST_VERSION - 1), "train again, or convert"),
     "much older": (of_format(1), "written in format 1 by pet_mlip"),
     "newer": (of_format(FORMAT_VERSION + 1), f"written in format {FORMAT_VERSION + 1} by pet_mlip"),
     "format zero": (of_format(0), "its metadata are damaged; export"),

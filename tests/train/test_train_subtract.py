@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import ase.io
 import numpy as np
 import pytest
+import torch
+import yaml
 from ase.build import bulk, molecule
 from ase.calculators.mixing import SumCalculator
 from model_tools import make_potential
@@ -14,14 +17,19 @@ from train_tools import tiny_tree
 from uncertainty_tools import with_uncertainty
 
 from pet_mlip import PETCalculator
+from pet_mlip.cli.app import app
 from pet_mlip.config import validate
 from pet_mlip.errors import UserError
 from pet_mlip.export import read_metadata, save_model
 from pet_mlip.export.metadata import refuse_subtracted
+from pet_mlip.learn import training as learn_training
+from pet_mlip.learn.config import LearnConfig
 from pet_mlip.train import run_training
+from pet_mlip.train.checkpoint import read_checkpoint
+from pet_mlip.train.initial import inherit_model
 
 dftd3 = pytest.importorskip("dftd3.ase")
-SUMMARY = {"subtracted": "d3(PBE, d3bj)"}
+NAME = "d3(PBE, d3bj)"
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +38,8 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     potential = with_uncertainty(make_potential())
     save_model(folder / "plain.pt", potential, dtype="float64")
-    save_model(folder / "rest.pt", potential, dtype="float64", training_summary=SUMMARY)
+    potential.subtracted = NAME
+    save_model(folder / "rest.pt", potential, dtype="float64")
     return folder
 
 
@@ -76,18 +85,25 @@ def test_committees_and_other_programs(files, tmp_path):
     with pytest.raises(UserError, match="Model 1 of the committee learned labels without d3"):
         PETCalculator([files / "plain.pt", files / "rest.pt"])
     metadata = read_metadata(files / "rest.pt")
-    assert metadata.subtracted == "d3(PBE, d3bj)"
+    assert metadata.subtracted == NAME
     with pytest.raises(UserError, match=r"without d3\(PBE, d3bj\)"):
         refuse_subtracted(metadata, tmp_path / "other.pt")
 
 
-def test_training_learns_the_rest(data, tmp_path):
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    """Folder of a training on labels without D3."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
     tree = tiny_tree(data, epochs=1, uncertainty_members=0)
     tree["data"] |= {"subtract": "D3(PBE)", "test": {"test": "val.xyz"}}
-    run_training(validate(tree, "test"), tmp_path / "run")
-    report = json.loads((tmp_path / "run" / "report" / "errors.json").read_text())
-    calculator = PETCalculator(tmp_path / "run" / "model.pt")
-    assert calculator.metadata.subtracted == "d3(PBE, d3bj)"
+    run_training(validate(tree, "test"), folder)
+    return folder
+
+
+def test_training_learns_the_rest(trained, data):
+    report = json.loads((trained / "report" / "errors.json").read_text())
+    calculator = PETCalculator(trained / "model.pt")
+    assert calculator.metadata.subtracted == NAME
     structures = ase.io.read(data / "val.xyz", ":")
     found = calculator.compute_batch(structures, ["forces"])
     errors = [f["forces"] - a.get_forces() for f, a in zip(found, structures, strict=True)]
@@ -95,7 +111,70 @@ def test_training_learns_the_rest(data, tmp_path):
     for name in ("validation", "test"):
         assert report[name]["errors"]["all"]["forces"]["rmse"] == pytest.approx(rmse, rel=1e-5)
     # Forces of the untouched labels differ by more than that from those of the bare network.
-    bare = PETCalculator(tmp_path / "run" / "model.pt", d3=False)
+    bare = PETCalculator(trained / "model.pt", d3=False)
     other = bare.compute_batch(structures, ["forces"])
     pairs = zip(found, other, strict=True)
     assert max(np.abs(a["forces"] - b["forces"]).max() for a, b in pairs) > 1e-4
+
+
+def test_every_export_says_so(trained, tmp_path, capsys):
+    path = tmp_path / "none.pt"
+    options = ["--symmetrization", "none", "--force", "--output", str(path)]
+    app(["export", str(trained / "best.ckpt"), *options], standalone_mode=False)
+    assert read_metadata(path).subtracted == NAME
+    capsys.readouterr()
+    for file in (trained / "best.ckpt", path):
+        app(["info", str(file)], standalone_mode=False)
+        assert f"subtracted from the labels │ {NAME}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_fine_tuning_goes_on_with_it(trained, data, tmp_path):
+    tree = tiny_tree(data, epochs=1, uncertainty_members=0, init_from=str(trained / "best.ckpt"))
+    del tree["model"]
+    tree["training"]["learning_rate"] = 1e-9
+    for name in ("inherited", "changed"):
+        run_training(validate(tree, "test"), tmp_path / name)
+        tree["data"] |= {"subtract": None}
+    inherited, changed = (tmp_path / name for name in ("inherited", "changed"))
+    assert read_metadata(inherited / "model.pt").subtracted == NAME
+    assert read_metadata(changed / "model.pt").subtracted is None
+    said = "data.subtract is null, but it was d3(PBE, d3bj) for the checkpoint"
+    assert said in " ".join((changed / "train.log").read_text().split())
+    assert "for the checkpoint" not in (inherited / "train.log").read_text()
+    start = read_checkpoint(inherited / "best.ckpt")["summary"]["validation"]
+    before = read_checkpoint(trained / "best.ckpt")["summary"]["validation"]
+    assert start["forces_rmse"] == pytest.approx(before["forces_rmse"], rel=1e-3)
+
+
+def test_learning_goes_on_with_it(trained):
+    def config(**more):
+        tree = {"start": ["a.xyz"], "reference": {"calculator": "ase.calculators.emt.EMT"}, **more}
+        made = learn_training._configuration(
+            LearnConfig.model_validate(tree), ["a.xyz"], ["a.xyz"], {"epochs": 1}
+        )
+        return inherit_model(made, None).data.subtract
+
+    assert config() is None
+    assert config(subtract="d3(PBE)") == NAME
+    start = {"init_from": str(trained / "best.ckpt")}
+    assert config(training=start) == NAME
+    assert config(training=start, subtract=None) is None
+
+
+def test_uncertainties_are_found_with_it(trained, data, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    members = "training.uncertainty_members=3"
+    written = tmp_path / "other.yaml"
+    written.write_text(yaml.dump(tiny_tree(data)))
+    found = []
+    for arguments in (["--set", members], ["--config", str(written), "--set", members]):
+        app(["uncertainty", str(folder), *arguments], standalone_mode=False)
+        found.append(read_checkpoint(folder / "best.ckpt")["uncertainty"]["whitening"])
+        assert read_metadata(folder / "model.pt").subtracted == NAME
+    torch.testing.assert_close(*found, rtol=1e-6, atol=0)
+    with pytest.raises(UserError, match=r"data.subtract is null, but was d3\(PBE, d3bj\) when"):
+        app(
+            ["uncertainty", str(folder), "--set", members, "--set", "data.subtract=null"],
+            standalone_mode=False,
+        )

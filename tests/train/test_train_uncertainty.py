@@ -31,7 +31,7 @@ from pet_mlip.export.module import ExportedModel
 from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.train import run_training
 from pet_mlip.train.checkpoint import load_checkpoint, read_checkpoint
-from pet_mlip.train.uncertainty import Amount, Fitted, _Fit, fit_uncertainty
+from pet_mlip.train.uncertainty import LEAST, Amount, Fitted, _Fit, fit_uncertainty
 
 BOTH = ("energy", "forces")
 
@@ -198,6 +198,26 @@ def test_little_is_looked_at_after_a_short_training(potential: Potential, data: 
     for part in ("whitening", "members"):
         ratio = getattr(few, part).norm() / getattr(every, part).norm()
         assert 0.1 < ratio < 10.0
+
+
+def test_not_on_a_few_structures_however_large(potential: Potential, data: Path) -> None:
+    training, validation = (dataset(potential, n, n, BOTH, 0.1) for n in (24, 60))
+    found = fit_uncertainty(potential, tiny_config(data), training, validation, Amount(1, 1, 1))
+    assert found.facts["energy_labels"] >= LEAST - 1  # one may be fixed by symmetry
+    assert found.facts["force_labels"] > 4 * LEAST
+
+
+def test_what_has_no_labels_is_not_drawn(potential: Potential, data: Path) -> None:
+    training, validation = (dataset(potential, n, n, BOTH, 0.1) for n in (24, 30))
+    config, amount = tiny_config(data), Amount(20, 60, 20)
+    expected = fit_uncertainty(potential, config, training, validation, amount)
+    unlabelled = dataset(potential, 500, 5, (), 0.1).structures
+    more = AtomsDataset([*unlabelled, *validation.structures], potential.cutoff)
+    found = fit_uncertainty(potential, config, training, more, amount)
+    assert found.facts["force_labels"] == expected.facts["force_labels"]
+    nothing = AtomsDataset(unlabelled, potential.cutoff)
+    with pytest.raises(UserError, match="The training set has no energies or forces"):
+        fit_uncertainty(potential, config, nothing, validation, amount)
 
 
 def test_an_element_that_the_model_does_not_know(potential: Potential, data: Path) -> None:
