@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -22,18 +20,18 @@ from pet_mlip.ase.checks import (
     State,
     check_atoms,
     check_indices,
+    check_number,
     electronic_state,
     explain_not_finite,
 )
 from pet_mlip.ase.committee import Committee
-from pet_mlip.ase.engine import Engine, Ints, Output, join
+from pet_mlip.ase.engine import Engine, Ints, Output, join, split
 from pet_mlip.ase.hessian import REACH, Floats, compute_hessian
 from pet_mlip.ase.loading import Model, open_models
 from pet_mlip.ase.neighbours import Edges, SkinNeighbours, sorted_edges
 from pet_mlip.ase.results import (
     OF_ATOMS,
     STRESSES,
-    UNCERTAINTIES,
     Results,
     add_d3,
     check_volume,
@@ -44,8 +42,8 @@ from pet_mlip.ase.results import (
 from pet_mlip.ase.symmetrize.modes import Symmetrization, declared
 from pet_mlip.ase.symmetrize.rotations import RandomRotation, RotationAverage
 from pet_mlip.ase.symmetrize.structure import Cost, StructureAverage
+from pet_mlip.ase.uncertainties import UNCERTAINTIES, Uncertainties, why_none
 from pet_mlip.data.dispersion import D3
-from pet_mlip.engine.precision import ROUNDING
 from pet_mlip.errors import UserError
 
 LOG = logging.getLogger("pet_mlip")
@@ -167,17 +165,12 @@ class PETCalculator(Calculator):
             self.d3 = D3.parse(self.metadata.subtracted)
             for name in OF_ATOMS:
                 self.implemented_properties.remove(name)
-        is_committee = isinstance(self._model, Committee)
-        if is_committee and symmetrization.mode != "none":
+        if isinstance(self._model, Committee) and symmetrization.mode != "none":
             raise UserError("A committee takes no average over orientations.")
-        coarse = self._model.model.precision in ROUNDING
-        knows = is_committee or (bool(self.metadata.uncertainty) and not coarse)
-        self.knows_uncertainty = knows and symmetrization.mode == "none"
-        """Whether there are any: not of averages over orientations, nor in coarse precisions."""
-        if self.knows_uncertainty:
+        missing = why_none(self._model, self.metadata, symmetrization)
+        self.uncertainties = Uncertainties(missing, uncertainty, warn_above)
+        if self.uncertainties.known:
             self.implemented_properties += UNCERTAINTIES
-        self._always = self._check_uncertainty(uncertainty, warn_above)
-        self._warn_above = warn_above
         self.engine: Any = self._model
         if isinstance(self._model, Engine):
             self.engine = symmetrization.engine(self._model)
@@ -241,7 +234,7 @@ class PETCalculator(Calculator):
         output = self._evaluate(atoms.numbers, edges, electronic, gradient, properties)
         done = time.perf_counter()
         self.results.update(self._results(atoms, output))
-        self._warn(output)
+        self.uncertainties.warn(output)
         self.info = {
             "n_frames": output.n_frames,
             "mean_frames": float(output.n_frames.mean()) if len(atoms) else 0.0,
@@ -266,60 +259,10 @@ class PETCalculator(Calculator):
         properties: Sequence[str],
     ) -> Output:
         """Run the engine, with those uncertainties that are asked for."""
-        level = max([self._always, *(UNCERTAINTIES.get(name, 0) for name in properties)])
+        level = self.uncertainties.level(properties)
         if level == 0:
             return self.engine(numbers, edges, electronic, gradient)
         return self._model(numbers, edges, electronic, gradient, level)
-
-    def _check_uncertainty(self, wanted: bool | str, warn_above: float | None) -> int:
-        """The level that every call computes; raise a UserError where there is none."""
-        levels = {False: 0, "energy": 1, "forces": 2, True: 2}
-        if not isinstance(wanted, bool | str) or wanted not in levels:
-            raise UserError(f'uncertainty is "energy", "forces", True or False, not {wanted!r}.')
-        level = levels[wanted]
-        if warn_above is not None:
-            check_number("warn_above", warn_above, "an uncertainty in eV/Å or eV, zero or more")
-            if level == 0:
-                raise UserError('warn_above needs uncertainty="forces" or "energy".')
-        if level > 0:
-            self.require_uncertainty()
-        return level
-
-    def require_uncertainty(self) -> None:
-        """Raise a UserError if there are no uncertainties."""
-        if self.symmetrization.mode != "none":
-            raise UserError(
-                f"Models averaged over orientations (symmetrization {self.symmetrization.mode}) "
-                "have no uncertainties."
-            )
-        if self._model.model.precision in ROUNDING:
-            raise UserError(
-                f"Uncertainties are differences that dtype {self._model.model.precision} rounds "
-                "away; use float32."
-            )
-        if not self.knows_uncertainty:
-            raise UserError(
-                "This model does not know its uncertainty; `pet-mlip uncertainty` adds it to a "
-                "trained model."
-            )
-
-    def _warn(self, output: Output) -> None:
-        """Say that an atom's uncertainty is larger than was allowed."""
-        found = output.uncertainty
-        if self._warn_above is None or found is None or len(found.vectors) == 0:
-            return
-        of_forces = found.forces is not None
-        values = np.linalg.norm(found.vectors, axis=1) if found.forces is None else found.forces
-        k = int(np.argmax(values))
-        if values[k] > self._warn_above:
-            LOG.warning(
-                "The %s of atom %d is uncertain by %.3g %s, more than %g.",
-                "force" if of_forces else "energy",
-                k,
-                values[k],
-                "eV/Å" if of_forces else "eV",
-                self._warn_above,
-            )
 
     @property
     def device(self) -> torch.device:
@@ -467,7 +410,7 @@ class PETCalculator(Calculator):
         Raises:
             UserError: The model does not know its uncertainty; or as for `compute_batch`.
         """
-        self.require_uncertainty()
+        self.uncertainties.require()
         found: list[Floats] = []
         with self._lock:
             for group in split(structures, max_atoms):
@@ -575,26 +518,3 @@ class PETCalculator(Calculator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._lock = threading.RLock()
-
-
-def check_number(name: str, value: Any, what: str, whole: bool = False, smallest: int = 0) -> None:
-    """Raise a UserError if an argument is no number of a kind, or too small."""
-    is_number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
-    if not is_number or not smallest <= float(value) < math.inf:
-        raise UserError(f"{name} is {what}, not {value!r}.")
-
-
-def split(structures: Iterable[Atoms], max_atoms: int) -> Iterator[list[Atoms]]:
-    """Consecutive groups of at most `max_atoms` atoms, or of one structure."""
-    group: list[Atoms] = []
-    size = 0
-    for k, atoms in enumerate(structures):
-        if not isinstance(atoms, Atoms):
-            raise UserError(f"structure {k} is no ase.Atoms, but {type(atoms).__name__}.")
-        if group and size + len(atoms) > max_atoms:
-            yield group
-            group, size = [], 0
-        group.append(atoms)
-        size += len(atoms)
-    if group:
-        yield group

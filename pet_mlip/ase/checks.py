@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -103,3 +105,10 @@ def check_indices(indices: Sequence[int] | None, n_atoms: int) -> NDArray[np.int
     if ((places < 0) | (places >= n_atoms)).any() or len(np.unique(places)) < len(places):
         raise UserError(f"indices must be different places among the {n_atoms} atoms.")
     return places
+
+
+def check_number(name: str, value: Any, what: str, whole: bool = False, smallest: int = 0) -> None:
+    """Raise a UserError if an argument is no number of a kind, or too small."""
+    is_number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+    if not is_number or not smallest <= float(value) < math.inf:
+        raise UserError(f"{name} is {what}, not {value!r}.")

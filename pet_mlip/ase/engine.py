@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from ase import Atoms
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pet_mlip.ase.neighbours import Edges
 from pet_mlip.engine.allocator import keep_freed_memory
 from pet_mlip.engine.derivatives import forces_from_edge_gradient
+from pet_mlip.errors import UserError
 from pet_mlip.export import LoadedModel
 
 Floats = NDArray[np.float64]
@@ -167,6 +169,22 @@ def force_uncertainty(deviations: Tensor, index: Tensor, n_atoms: int) -> Tensor
     """
     of_members = [forces_from_edge_gradient(member, index, n_atoms) for member in deviations]
     return torch.stack(of_members).square().mean(dim=(0, 2)).sqrt()
+
+
+def split(structures: Iterable[Atoms], max_atoms: int) -> Iterator[list[Atoms]]:
+    """Consecutive groups of at most `max_atoms` atoms, or of one structure."""
+    group: list[Atoms] = []
+    size = 0
+    for k, atoms in enumerate(structures):
+        if not isinstance(atoms, Atoms):
+            raise UserError(f"structure {k} is no ase.Atoms, but {type(atoms).__name__}.")
+        if group and size + len(atoms) > max_atoms:
+            yield group
+            group, size = [], 0
+        group.append(atoms)
+        size += len(atoms)
+    if group:
+        yield group
 
 
 def join(numbers: Sequence[Ints], edges: Sequence[Edges]) -> tuple[Ints, Edges]:

@@ -19,8 +19,6 @@ Results = dict[str, Any]
 STRESSES = ("stress", "stresses")
 OF_ATOMS = ("energies", "stresses")
 DERIVATIVES = ("forces", *STRESSES)
-UNCERTAINTIES = {"energy_uncertainty": 1, "energies_uncertainty": 1, "forces_uncertainty": 2}
-"""With what an engine is asked for."""
 
 
 def needs_gradient(properties: Sequence[str]) -> bool:

@@ -321,7 +321,7 @@ def predicted_atoms(
     import numpy as np
     from ase.calculators.singlepoint import SinglePointCalculator
 
-    from pet_mlip.ase.results import UNCERTAINTIES
+    from pet_mlip.ase.uncertainties import UNCERTAINTIES
 
     atoms = structure.to_atoms()
     results = {k: prediction[k] for k in ("energy", "forces", "stress") if k in prediction}

@@ -131,7 +131,7 @@ def md(
     atoms = read_first(structure)
     atoms.calc = load_calculator(model, device, dtype, chunk_size, symmetrization)
     if uncertainty:
-        atoms.calc.require_uncertainty()
+        atoms.calc.uncertainties.require()
     if not restart:
         make_folder(output, overwrite)
     simulation = Simulation(atoms, settings)

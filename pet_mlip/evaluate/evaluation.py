@@ -11,8 +11,8 @@ import numpy as np
 
 from pet_mlip.ase.calculator import PETCalculator
 from pet_mlip.ase.checks import check_atoms, electronic_state
-from pet_mlip.ase.results import UNCERTAINTIES
 from pet_mlip.ase.symmetrize.structure import Cost
+from pet_mlip.ase.uncertainties import UNCERTAINTIES
 from pet_mlip.data.structure import Structure
 from pet_mlip.errors import UserError
 from pet_mlip.evaluate.calibration import CalibrationTable
@@ -157,7 +157,7 @@ def evaluate(
     averages_frames = calculator.metadata.symmetrization["inference"] != "plain"
     units = {name: result["unit"] for name, result in calculator.declared.items()}
     evaluation = Evaluation(str(calculator.symmetrization), averages_frames, ErrorTable(units))
-    if uncertainty and calculator.knows_uncertainty:
+    if uncertainty and calculator.uncertainties.known:
         evaluation.calibration = CalibrationTable()
     rng = np.random.default_rng(seed)
     operations = random_operations(rotations, rng)
