@@ -163,8 +163,8 @@ void PairPET::announce() {
                   coefficients_.path, metadata.dtype, metadata.cutoff, metadata.interaction_range,
                   metadata.package_version, devices, comm->nthreads, held));
   if (comm->me == 0 && !metadata.subtracted.empty())
-    utils::logmesg(lmp, pet::text("pair_style pet: dispersion/d3 has to be {}; LAMMPS does not "
-                                  "tell whether it is\n",
+    utils::logmesg(lmp, pet::text("pair_style pet: dispersion/d3 has to add {}; whether it has "
+                                  "this functional and damping cannot be checked\n",
                                   metadata.subtracted));
 }
 

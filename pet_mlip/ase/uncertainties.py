@@ -89,14 +89,12 @@ def why_none(
             f"Models averaged over orientations (symmetrization {symmetrization.mode}) have no "
             "uncertainties."
         )
-    if isinstance(model, Committee):
-        return None
     if model.model.precision in ROUNDING:
         return (
             f"Uncertainties are differences that dtype {model.model.precision} rounds away; use "
             "float32."
         )
-    if not metadata.uncertainty:
+    if not isinstance(model, Committee) and not metadata.uncertainty:
         return (
             "This model does not know its uncertainty; `pet-mlip uncertainty` adds it to a trained "
             "model."

@@ -97,6 +97,7 @@ def export(
         "precision": metadata.dtype,
         "symmetrization": f"{symmetrization or metadata.symmetrization['ensemble']} (trained: "
         f"{metadata.symmetrization['train']})",
+        "uncertainties": "known" if metadata.uncertainty else "none",
     }
     stdout().print(pairs_table(f"Exported {path}", facts))
 
@@ -139,6 +140,8 @@ def with_ensemble(potential: Potential, ensemble: str, force: bool) -> Potential
         choices = ", ".join((*known, "structure", "quadrature", "random"))
         raise UserError(f"--symmetrization {ensemble} is not known; use one of {choices}.")
     trained = potential.symmetrization
+    if ensemble == trained.ensemble:
+        return potential
     problem = mismatch(trained, ensemble)
     if problem is not None and not force:
         raise UserError(f"{problem} Give --force to export it all the same.")
@@ -150,6 +153,7 @@ def with_ensemble(potential: Potential, ensemble: str, force: bool) -> Potential
         potential.subtracted,
     )
     changed.set_dtype(next(potential.pet.parameters()).dtype)
+    # Uncertainties stay behind: they are those of features that other frames do not give.
     changed.load_state_dict(potential.state_dict())
     return changed.eval()
 

@@ -58,7 +58,7 @@ def uncertainty(
         raise UserError(
             "training.uncertainty_members is 0: give --set training.uncertainty_members=8."
         )
-    subtracted = content["potential"].get("subtracted")
+    subtracted = content["potential"]["subtracted"]
     if "subtract" in chosen.data.model_fields_set and chosen.data.subtract != subtracted:
         asked, known = chosen.data.subtract or "null", subtracted or "null"
         raise UserError(
@@ -75,15 +75,18 @@ def uncertainty(
     exported = checkpoint.with_name("model.pt")
     written = [str(checkpoint)]
     if trained.is_dir() and exported.is_file():
-        written.append(str(exported))
         before = read_metadata(exported)
-        save_model(
-            exported,
-            potential,
-            dtype=before.dtype,
-            training_summary=summary,
-            orientations=before.symmetrization["orientations"],
-        )
+        if before.symmetrization["ensemble"] == potential.symmetrization.ensemble:
+            written.append(str(exported))
+            save_model(
+                exported,
+                potential,
+                dtype=before.dtype,
+                training_summary=summary,
+                orientations=before.symmetrization["orientations"],
+            )
+        else:
+            written.append(f"not {exported}, whose frames are others than those of the training")
     found = summary["uncertainty"]
     facts = {
         "energies within 1 and 2 sigma": percent(found["energy_within"], found["energy_labels"]),

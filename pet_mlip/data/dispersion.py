@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, InputError
 from ase.stress import voigt_6_to_full_3x3_stress
+from ase.units import Bohr
 from numpy.typing import NDArray
 
 from pet_mlip.data.neighbours import complete_cell, is_degenerate
@@ -22,6 +23,8 @@ PATTERN = re.compile(r"\s*d3\(\s*([^,()\s]+)\s*(?:,\s*(\w+)\s*)?\)\s*", re.IGNOR
 
 MARGIN = 1.0
 """Between slabs and wires and their box in Å."""
+REACH = 60 * Bohr
+"""Of dftd3's pairs, in Å."""
 
 
 class D3Result(NamedTuple):
@@ -63,7 +66,7 @@ class D3:
     @property
     def name(self) -> str:
         """How configurations and files name it."""
-        return f"d3({self.method}, {self.damping})"
+        return canonical_name(f"d3({self.method}, {self.damping})")
 
     @classmethod
     def parse(cls, text: str) -> D3:
@@ -120,7 +123,7 @@ def canonical_name(text: str) -> str:
         ValueError: It is nothing that can be subtracted.
     """
     method, damping = _method_and_damping(text)
-    return f"d3({method}, {damping})"
+    return f"d3({method.upper()}, {damping})"
 
 
 def _method_and_damping(text: str) -> tuple[str, str]:
@@ -152,9 +155,15 @@ def subtract(d3: D3, structures: Iterable[Structure]) -> None:
     """Take D3 from the energies, forces and stresses that structures have as labels.
 
     Raises:
-        UserError: D3 does not know an element.
+        UserError: D3 does not know an element, or is subtracted already.
     """
     for structure in structures:
+        if structure.subtracted is not None:
+            raise UserError(
+                f"{structure.source}: {structure.subtracted} is subtracted from these labels "
+                f"already, and {d3.name} would be once more: set data.subtract to null, or use "
+                "the labels as they were."
+            )
         found = d3(structure.to_atoms())
         if structure.energy is not None:
             structure.energy = structure.energy - found.energy

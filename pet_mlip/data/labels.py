@@ -149,6 +149,7 @@ def structure_from_atoms(
         cell=length * np.array(atoms.cell.array, dtype=np.float64),
         pbc=np.array(atoms.pbc, dtype=bool),
         config_type=_config_type(atoms),
+        subtracted=atoms.info.get("subtracted"),
         source=source,
     )
     structure.charge = _integer(atoms, keys.charge, 0, source)

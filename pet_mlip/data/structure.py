@@ -54,6 +54,8 @@ class Structure:
     """Total charge, of effect on models with `system_conditioning` only."""
     spin_multiplicity: int = 1
     """2S + 1, of effect on models with `system_conditioning` only."""
+    subtracted: str | None = None
+    """What the file says was taken from the labels (by examples/tools/subtract_d3.py)."""
     config_type: str | None = None
     """Group to which the structure belongs."""
     source: Source = field(default_factory=lambda: Source("memory", 0))
@@ -89,6 +91,8 @@ class Structure:
             atoms.set_array(name, values)
         if self.config_type is not None:
             atoms.info["config_type"] = self.config_type
+        if self.subtracted is not None:
+            atoms.info["subtracted"] = self.subtracted
         if self.charge != 0:
             atoms.info["charge"] = self.charge
         if self.spin_multiplicity != 1:

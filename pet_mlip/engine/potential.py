@@ -411,7 +411,7 @@ class Potential(nn.Module):
             config["species"],
             PETHypers(**config["pet"]),
             SymmetrizationHypers(**config["symmetrization"]),
-            config.get("subtracted"),
+            config["subtracted"],
         )
 
 

@@ -217,6 +217,11 @@ def _those_that_work(
             check_atoms(atoms, calculator.metadata.species, str(structure.source))
             if hypers.get("system_conditioning", False):
                 electronic_state(atoms, hypers, str(structure.source))
+            if structure.subtracted is not None and calculator.d3 is not None:
+                raise UserError(
+                    f"{structure.source}: {structure.subtracted} is subtracted from these labels, "
+                    f"but the model adds {calculator.d3.name}; give the labels as they were."
+                )
         except UserError as error:
             evaluation.fail(error)
             continue

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pet_mlip.ase.calculator import PETCalculator
+from pet_mlip.data.dispersion import REACH
 from pet_mlip.data.neighbours import complete_cell, neighbour_list
 from pet_mlip.errors import UserError
 from pet_mlip.missing import missing
@@ -29,7 +30,7 @@ STATE = {"charge": "charge", "spin_multiplicity": "spin"}
 HOW_TO_TELL = (
     "give each system its own by atoms_to_state(..., system_extras_map={'charge': 'charge', "
     "'spin': 'spin_multiplicity'}) from atoms.info (TorchSim 0.6 and later), or by "
-    "atoms.info['charge'] and atoms.info['spin'] (0.4 and 0.5)"
+    "atoms.info['charge'] and atoms.info['spin'] (0.4.2 and 0.5)"
 )
 
 
@@ -37,14 +38,14 @@ class PETModel(ModelInterface):
     """Energies, forces and stresses of TorchSim's states, those of a `PETCalculator`.
 
     All systems of a state are evaluated together. Every periodicity is right, whatever the size of
-    the cell, but TorchSim 0.3's `atoms_to_state` turns that of slabs and wires into none: such
-    states are refused until `pbc` says what is meant. `stress` is missing where no system has a
-    cell with a volume, and nan for systems without one among others.
+    the cell, but `atoms_to_state` of TorchSim 0.3 and 0.4.0 turns that of slabs and wires into
+    none: such states are refused until `pbc` says what is meant. `stress` is missing where no
+    system has a cell with a volume, and nan for systems without one among others.
 
     Models that depend on the electronic state read `charge` and `spin` (2S + 1) from the state's
     `system_extras`, one number for each system, or else take what is given here for all of them.
     TorchSim takes them over from `atoms.info` where `atoms_to_state` is told to
-    (`system_extras_map`, 0.6 and later), or by itself (`charge` and `spin`, 0.4 and 0.5).
+    (`system_extras_map`, 0.6 and later), or by itself (`charge` and `spin`, 0.4.2 and 0.5).
 
     Args:
         model: A calculator, or a path or name to make one of with its defaults. Its device is the
@@ -159,7 +160,7 @@ class PETModel(ModelInterface):
         """Refuse what would have other energies if it were periodic along its cell vectors.
 
         A slab and a molecule in a box come here as the same. Where images of atoms are beyond the
-        cutoff, the difference has no meaning.
+        cutoff, and that of D3 if the calculator adds it, the difference has no meaning.
         """
         for place, atoms in enumerate(structures):
             cell = atoms.cell.array
@@ -186,7 +187,7 @@ class PETModel(ModelInterface):
         Raises:
             UserError: The vectors are linearly dependent.
         """
-        cutoff = self.calculator.metadata.cutoff
+        cutoff = self.calculator.metadata.cutoff if self.calculator.d3 is None else REACH
         # Columns of the inverse are as long as planes of the cell are dense.
         inverse = np.linalg.inv(complete_cell(cell, periodic))
         free = 1 - np.ptp(positions @ inverse, axis=0) - cutoff * np.linalg.norm(inverse, axis=0)
@@ -222,20 +223,20 @@ def told(state: SimState, n_systems: int) -> list[Tensor]:
         UserError: It has some of it where TorchSim loses it.
     """
     found = []
-    for name in STATE.values():
+    for quantity, name in STATE.items():
         values = getattr(state, "system_extras", {}).get(name)
         if name in state._system_attributes:
             values = getattr(state, name)
         elif name in vars(state):
             raise UserError(
                 f"state.{name} was set as an attribute, which TorchSim loses when it copies or "
-                f"slices a state: {HOW_TO_TELL}, or PETModel(..., {name}=...) all the same."
+                f"slices a state: {HOW_TO_TELL}, or PETModel(..., {quantity}=...) all the same."
             )
         if values is None:
             values = torch.full((n_systems,), torch.nan)
         found.append(values.detach().to("cpu", torch.float64).reshape(n_systems))
     if "spin" in state._system_attributes:
-        # TorchSim 0.4 and 0.5 have zeros where nobody told, and 2S + 1 is never zero.
+        # TorchSim 0.4.2 and 0.5 have zeros where nobody told, and 2S + 1 is never zero.
         charge, spin = found
         untold = spin == 0
         found = [

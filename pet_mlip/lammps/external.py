@@ -77,12 +77,7 @@ class Attached:
                 "them; an attached model cannot leave them out: use pair_style pet (`pet-mlip "
                 "lammps build`)."
             )
-        if self.calculator.d3 is not None and _has_pair_style(lmp, "dispersion/d3"):
-            raise UserError(
-                f"pair_style dispersion/d3 acts beside the attached model, which adds "
-                f"{self.calculator.d3.name} itself: remove it, or use attach(..., "
-                "d3=False)."
-            )
+        self._check_dispersion()
         types = lmp.numpy.extract_atom("type")[:n_atoms]
         # LAMMPS sorts atoms now and then; by ID they keep their places in the neighbour list.
         order = np.argsort(ids[:n_atoms], kind="stable")
@@ -101,6 +96,23 @@ class Attached:
         lmp.fix_external_set_energy_global(self._fix_id, self._unit * results["energy"])
         lmp.fix_external_set_virial_global(self._fix_id, [xx, yy, zz, xy, xz, yz])
         self.calls += 1
+
+    def _check_dispersion(self) -> None:
+        """Refuse what would add D3 more or less often than once, if it has to be added."""
+        subtracted = self.calculator.metadata.subtracted
+        if subtracted is None:
+            return
+        others = _count_pair_styles(self._lmp, "dispersion/d3")
+        if self.calculator.d3 is not None and others > 0:
+            raise UserError(
+                f"pair_style dispersion/d3 acts beside the attached model, which adds {subtracted} "
+                "itself: remove it, or use attach(..., d3=False)."
+            )
+        if self.calculator.d3 is None and others != 1:
+            raise UserError(
+                f"The attached model learned labels without {subtracted}, which one pair_style "
+                f"dispersion/d3 has to add, but there are {others}; or leave out d3=False."
+            )
 
     def _box(self) -> tuple[Floats, Floats, NDArray[np.bool_]]:
         """Corner, cell vectors in rows, and periodicity."""
@@ -161,7 +173,7 @@ def attach(
         UserError: LAMMPS runs on several ranks, has no box, other units than metal or real, or
             another number of atom types than `elements`; the model is missing or does not know an
             element. In a run: with `run_style respa`, with atoms that `fix gcmc` has excluded, or
-            if `pair_style dispersion/d3` adds D3, too.
+            if D3 has to be added and would be twice or not at all.
     """
     _check_lammps(lmp)
     numbers = [_atomic_number(symbol) for symbol in elements]
@@ -199,13 +211,14 @@ def _check_lammps(lmp: Any) -> None:
         raise UserError(f"attach works in units metal or real, not in units {units}.")
 
 
-def _has_pair_style(lmp: Any, name: str) -> bool:
-    """Whether a pair style of this name acts in the run, alone or in a hybrid."""
-    if lmp.find_pair_neighlist(name) >= 0:
-        return True
+def _count_pair_styles(lmp: Any, name: str) -> int:
+    """Count the pair styles of a name that act in the run, alone or in a hybrid; 2 for more."""
+    first, second = (lmp.find_pair_neighlist(name, nsub=k) for k in (1, 2))
+    if first >= 0:
+        return 1 if second == first else 2  # a single one is found by any number
     # Some releases take it for an error, which the next call of the library would raise.
     lmp.lib.lammps_get_last_error_message(lmp.lmp, ctypes.create_string_buffer(64), 64)
-    return False
+    return 0
 
 
 def _atomic_number(symbol: str) -> int:

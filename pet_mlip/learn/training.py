@@ -11,6 +11,8 @@ from ase import Atoms
 
 from pet_mlip.config import Config, TrainingConfig
 from pet_mlip.config.load import validate
+from pet_mlip.data.dispersion import D3
+from pet_mlip.errors import UserError
 from pet_mlip.learn.config import LearnConfig
 from pet_mlip.learn.folder import LearnFolder
 from pet_mlip.learn.log import LOG
@@ -64,7 +66,14 @@ def check_training(config: LearnConfig) -> None:
     Raises:
         UserError: Why not.
     """
-    inherit_model(_configuration(config, ["labels"], ["labels"], {"epochs": 1}), None)
+    trained = inherit_model(_configuration(config, ["labels"], ["labels"], {"epochs": 1}), None)
+    if trained.data.subtract is not None:
+        D3.parse(trained.data.subtract)
+        if config.simulation.engine == "lammps":
+            raise UserError(
+                f"simulation.engine: lammps does not add {trained.data.subtract}, which is "
+                "subtracted from the labels: use simulation.engine: ase."
+            )
 
 
 def training_config(

@@ -21,6 +21,7 @@ from pebble import ProcessPool
 from pet_mlip.errors import UserError
 from pet_mlip.learn.config import DaskConfig
 from pet_mlip.learn.importing import import_object
+from pet_mlip.missing import missing
 
 PATIENCE = 30.0
 """Seconds that a new start waits for what a killed one left running."""
@@ -109,10 +110,8 @@ def dask_workers(config: DaskConfig) -> Iterator[DaskWorkers]:
     """
     try:
         from distributed import Client
-    except ImportError:
-        raise UserError(
-            "reference.dask needs dask: install it with pip install 'pet-mlip[cluster]'."
-        ) from None
+    except ImportError as error:
+        raise missing("cluster", error) from error
     cluster = None
     try:
         if config.cluster is not None:

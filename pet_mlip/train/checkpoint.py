@@ -68,6 +68,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path} was written by an earlier version of pet_mlip, whose network or whose frames "
             f"are others than this version's; {remedy}."
         )
+    if content["format_version"] < 7 and "potential" in content:
+        # The last of these versions kept it there.
+        content["potential"]["subtracted"] = content["summary"].get("subtracted")
     return content
 
 

@@ -105,8 +105,7 @@ def inherit_model(config: Config, resumed: dict[str, Any] | None) -> Config:
     if "symmetrization" not in config.model_fields_set:
         update["symmetrization"] = SymmetrizationHypers(**saved["symmetrization"])
     if "subtract" not in config.data.model_fields_set:
-        subtract = saved.get("subtracted")
-        update["data"] = config.data.model_copy(update={"subtract": subtract})
+        update["data"] = config.data.model_copy(update={"subtract": saved["subtracted"]})
     return config.model_copy(update=update)
 
 

@@ -46,7 +46,7 @@ PROBES = 2
 """Random directions of a training structure's atoms."""
 CHECKS = 8
 """Force components of a validation structure that are compared with their variances."""
-LEAST = 20
+LEAST = 10
 """Structures that are looked at, however large they are: the atoms of one are much alike."""
 FIXED = 1e-4
 """Of the median length of the vectors that variances are made of: shorter ones are zero by the

@@ -214,3 +214,11 @@ def test_a_committee_of_models_that_do_not_go_together(members, path, tmp_path):
         PETCalculator(members, symmetrization="structure")
     with pytest.raises(UserError, match="or a list of these"):
         PETCalculator([path, 3])
+
+
+def test_a_committee_in_coarse_precision_has_no_deviations(members):
+    assert "energy_uncertainty" in PETCalculator(members).implemented_properties
+    coarse = PETCalculator(members, dtype="bf16-mixed")
+    assert "energy_uncertainty" not in coarse.implemented_properties
+    with pytest.raises(UserError, match="dtype bf16-mixed rounds away"):
+        PETCalculator(members, dtype="bf16-mixed", uncertainty="forces")

@@ -130,11 +130,11 @@ def test_copies_and_pickles(d3):
 
 
 def test_names():
-    assert canonical_name(" D3( pbe ) ") == "d3(pbe, d3bj)"
+    assert canonical_name(" D3( pbe ) ") == "d3(PBE, d3bj)"
     assert canonical_name("d3(PBE,D3zero)") == "d3(PBE, d3zero)"
     with pytest.raises(ValueError, match="not of the form"):
         canonical_name("d4(PBE)")
-    with pytest.raises(UserError, match=r"no parameters for d3\(nothing, d3bj\)"):
+    with pytest.raises(UserError, match=r"no parameters for d3\(NOTHING, d3bj\)"):
         D3.parse("d3(nothing)")
     with pytest.raises(UserError, match=r"no parameters for d3\(PBE, d5\)"):
         D3.parse("d3(PBE, d5)")

@@ -132,6 +132,20 @@ def test_whether_images_are_near_follows_the_atoms(calculators):
         model(state_of(flat))
 
 
+@pytest.mark.skipif(not OLD, reason="later releases keep the periodicity")
+def test_images_within_the_reach_of_d3_are_near(tmp_path):
+    pytest.importorskip("dftd3")
+    potential = nearly_invariant_potential()
+    potential.subtracted = "d3(PBE, d3bj)"
+    save_model(tmp_path / "model.pt", potential, dtype="float64")
+    slab = structures()["water"]
+    slab.set_cell([12.0, 12.0, 30.0])
+    state = state_of(slab)
+    with pytest.raises(UserError, match="but images of its atoms"):
+        PETModel(tmp_path / "model.pt")(state)
+    PETModel(PETCalculator(tmp_path / "model.pt", d3=False))(state)
+
+
 def test_their_validation(of_all_elements):
     validate_model_outputs(PETModel(of_all_elements), CPU, torch.float64)
     only_energies = PETModel(of_all_elements, compute_forces=False, compute_stress=False)

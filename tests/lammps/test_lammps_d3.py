@@ -100,10 +100,19 @@ def test_an_attached_model_adds_it_once(tmp_path, monkeypatch):
             return lmp.get_thermo("pe")
 
     assert energy("pair_style none\n") == pytest.approx(expected, rel=0, abs=1e-9)
-    added = expected - energy("pair_style none\n", d3=False)
-    assert energy(style, d3=False) == pytest.approx(expected, abs=2e-3 * abs(added))
-    with pytest.raises(UserError, match=r"acts beside .* adds d3\(PBE, d3bj\) itself"):
-        energy(style)
+    bare = PETCalculator(tmp_path / "model.pt", d3=False).get_potential_energy(atoms)
+    tolerance = 2e-3 * abs(expected - bare)
+    assert energy(style, d3=False) == pytest.approx(expected, abs=tolerance)
+    twice = (
+        "pair_style hybrid/overlay dispersion/d3 bj pbe 12 8 dispersion/d3 bj pbe 12 8\n"
+        "pair_coeff * * dispersion/d3 1 O Si\npair_coeff * * dispersion/d3 2 O Si\n"
+    )
+    for deck in (style, twice):
+        with pytest.raises(UserError, match=r"acts beside .* adds d3\(PBE, d3bj\) itself"):
+            energy(deck)
+    for deck, count in (("pair_style none\n", 0), (twice, 2)):
+        with pytest.raises(UserError, match=f"has to add, but there are {count}"):
+            energy(deck, d3=False)
 
 
 def test_a_model_that_learned_labels_without_it_needs_it(tmp_path):

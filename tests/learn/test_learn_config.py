@@ -41,6 +41,15 @@ def test_mistakes_are_told_by_their_keys(tmp_path, changes, words):
         load(tmp_path, **changes)
 
 
+def test_what_is_subtracted_is_tried_before_any_label(tmp_path):
+    pytest.importorskip("dftd3")
+    check_training(load(tmp_path, subtract="d3(PBE)"))
+    with pytest.raises(UserError, match=r"dftd3 has no parameters for d3\(PBEE, d3bj\)"):
+        check_training(load(tmp_path, subtract="d3(PBEE)"))
+    with pytest.raises(UserError, match=r"engine: lammps does not add d3\(PBE, d3bj\)"):
+        check_training(load(tmp_path, subtract="d3(PBE)", simulation={"engine": "lammps"}))
+
+
 def test_files_are_looked_for_beside_the_configuration(tmp_path, monkeypatch):
     monkeypatch.chdir(Path("/"))
     config = load(tmp_path, "start=start.xyz", "reference.files=[start.xyz]")

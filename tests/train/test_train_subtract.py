@@ -12,6 +12,7 @@ import torch
 import yaml
 from ase.build import bulk, molecule
 from ase.calculators.mixing import SumCalculator
+from ase.calculators.singlepoint import SinglePointCalculator
 from model_tools import make_potential
 from train_tools import tiny_tree
 from uncertainty_tools import with_uncertainty
@@ -19,13 +20,16 @@ from uncertainty_tools import with_uncertainty
 from pet_mlip import PETCalculator
 from pet_mlip.cli.app import app
 from pet_mlip.config import validate
+from pet_mlip.data.dispersion import D3, canonical_name, subtract
+from pet_mlip.data.labels import structure_from_atoms
 from pet_mlip.errors import UserError
+from pet_mlip.evaluate import evaluate
 from pet_mlip.export import read_metadata, save_model
 from pet_mlip.export.metadata import refuse_subtracted
 from pet_mlip.learn import training as learn_training
 from pet_mlip.learn.config import LearnConfig
-from pet_mlip.train import run_training
-from pet_mlip.train.checkpoint import read_checkpoint
+from pet_mlip.train import checkpoint, run_training
+from pet_mlip.train.checkpoint import load_checkpoint, read_checkpoint, write_checkpoint
 from pet_mlip.train.initial import inherit_model
 
 dftd3 = pytest.importorskip("dftd3.ase")
@@ -143,7 +147,36 @@ def test_fine_tuning_goes_on_with_it(trained, data, tmp_path):
     assert "for the checkpoint" not in (inherited / "train.log").read_text()
     start = read_checkpoint(inherited / "best.ckpt")["summary"]["validation"]
     before = read_checkpoint(trained / "best.ckpt")["summary"]["validation"]
-    assert start["forces_rmse"] == pytest.approx(before["forces_rmse"], rel=1e-3)
+    assert start["forces_rmse"] == pytest.approx(before["forces_rmse"], rel=1e-6)
+
+
+def test_labels_that_lack_it_already(files, trained, data, tmp_path):
+    atoms = rattled("CH3CH2OH")
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.0)
+    atoms.info["subtracted"] = "D3 PBE d3bj"
+    structure = structure_from_atoms(atoms)
+    assert structure_from_atoms(structure.to_atoms()).subtracted == "D3 PBE d3bj"
+    with pytest.raises(UserError, match=r"once more: set data\.subtract to null"):
+        subtract(D3("PBE"), [structure])
+    assert structure.energy == -1.0
+    with pytest.raises(UserError, match=r"but the model adds d3\(PBE, d3bj\)"):
+        evaluate(PETCalculator(files / "rest.pt"), [structure])
+    assert evaluate(PETCalculator(files / "plain.pt"), [structure]).n_structures == 1
+
+
+def test_checkpoints_of_format_6_had_it_in_the_summary(trained, tmp_path, monkeypatch):
+    content = read_checkpoint(trained / "best.ckpt")
+    del content["potential"]["subtracted"]
+    content["summary"]["subtracted"] = NAME
+    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 6)
+    write_checkpoint(tmp_path / "old.ckpt", {**content, "format_version": 6})
+    monkeypatch.undo()
+    assert load_checkpoint(tmp_path / "old.ckpt")[0].subtracted == NAME
+
+
+def test_one_spelling():
+    assert canonical_name("d3( pbe )") == canonical_name("D3(PBE, D3BJ)") == NAME
+    assert D3("pbe").name == NAME
 
 
 def test_learning_goes_on_with_it(trained):

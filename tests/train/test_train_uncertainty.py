@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from copy import deepcopy
 from pathlib import Path
 
@@ -308,6 +309,27 @@ def test_an_ensemble_that_was_not_trained_on_has_none(trained: Path, tmp_path: P
     files = [str(trained / "best.ckpt"), "--output", str(tmp_path / "m.pt")]
     app(["export", *files, "--symmetrization", "none", "--force"], standalone_mode=False)
     assert read_metadata(tmp_path / "m.pt").uncertainty == {}
+
+
+def test_the_same_ensemble_keeps_them(trained: Path, tmp_path: Path) -> None:
+    ensemble = read_metadata(trained / "model.pt").symmetrization["ensemble"]
+    files = [str(trained / "best.ckpt"), "--output", str(tmp_path / "m.pt")]
+    app(["export", *files, "--symmetrization", ensemble], standalone_mode=False)
+    assert read_metadata(tmp_path / "m.pt").uncertainty == {"members": 8, "size": 16}
+
+
+def test_a_model_with_other_frames_stays_as_it_is(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    model = folder / "model.pt"
+    options = ["--output", str(model), "--symmetrization", "none", "--force"]
+    app(["export", str(folder / "best.ckpt"), *options], standalone_mode=False)
+    before = model.read_bytes()
+    app(["uncertainty", str(folder)], standalone_mode=False)
+    assert "whose frames are others" in " ".join(capsys.readouterr().out.split())
+    assert model.read_bytes() == before
 
 
 def test_progress_of_other_versions_is_refused(
