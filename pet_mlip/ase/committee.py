@@ -72,7 +72,7 @@ class Committee:
 
 
 def joint_metadata(models: Sequence[LoadedModel]) -> Metadata:
-    """Make the metadata of several models: those of the first, with the largest cutoff.
+    """Make the metadata of several models: those of the first, with what reaches farthest.
 
     Raises:
         UserError: They cannot be averaged: there are fewer than two, or they differ in elements, in
@@ -102,7 +102,12 @@ def joint_metadata(models: Sequence[LoadedModel]) -> Metadata:
                 f"Model {k} of the committee asks for an average over orientations, which a "
                 "committee does not take; export it with --symmetrization none."
             )
-    return replace(first, cutoff=max(m.metadata.cutoff for m in models))
+    every = [model.metadata for model in models]
+    return replace(
+        first,
+        cutoff=max(metadata.cutoff for metadata in every),
+        interaction_range=max(metadata.interaction_range for metadata in every),
+    )
 
 
 def _state(metadata: Metadata) -> tuple[Any, ...]:
