@@ -108,8 +108,8 @@ CLAIMS = [
         "right to about a quarter",
         "python benchmarks/training_memory.py",
     ),
-    Claim("docs/uncertainty.md", "| 300 K | 15.1 / 13.6 | 69 %, 94 %", ACAC),
-    Claim("docs/uncertainty.md", "| 600 K | 53.8 / 21.1 | 52 %, 80 %", ACAC),
+    Claim("docs/uncertainty.md", "| 300 K | 16.8 / 16.7 | 74 %, 96 %", ACAC),
+    Claim("docs/uncertainty.md", "| 600 K | 39.4 / 24.5 | 60 %, 87 %", ACAC),
     Claim(
         "docs/uncertainty.md",
         "at four times the cost",
