@@ -66,7 +66,7 @@ class D3:
     @property
     def name(self) -> str:
         """How configurations and files name it."""
-        return canonical_name(f"d3({self.method}, {self.damping})")
+        return _name(self.method, self.damping)
 
     @classmethod
     def parse(cls, text: str) -> D3:
@@ -122,7 +122,10 @@ def canonical_name(text: str) -> str:
     Raises:
         ValueError: It is nothing that can be subtracted.
     """
-    method, damping = _method_and_damping(text)
+    return _name(*_method_and_damping(text))
+
+
+def _name(method: str, damping: str) -> str:
     return f"d3({method.upper()}, {damping})"
 
 

@@ -191,7 +191,7 @@ def test_one_charge_and_multiplicity_for_all(calculators):
     assert float(given(state)["energy"]) == pytest.approx(expected, abs=1e-10, rel=0)
 
 
-@pytest.mark.skipif(not DECLARED, reason="TorchSim 0.4 and 0.5 only")
+@pytest.mark.skipif(not DECLARED, reason="TorchSim 0.4.2 and 0.5 only")
 def test_charges_of_declared_fields(calculators):
     batch = [structures()[name] for name in ("water", "CO2", "ethanol")]
     for atoms, charge in zip(batch[:2], (1, 0), strict=True):
@@ -207,7 +207,7 @@ def test_charges_of_declared_fields(calculators):
     assert alone == pytest.approx(expected[0], abs=1e-10, rel=0)
 
 
-@pytest.mark.skipif(DECLARED, reason="these fields of TorchSim 0.4 and 0.5 are not lost")
+@pytest.mark.skipif(DECLARED, reason="these fields of TorchSim 0.4.2 and 0.5 are not lost")
 def test_charges_that_would_be_lost_are_refused(calculators):
     state = state_of(structures()["water"])
     state.charge, state.spin = torch.tensor([1]), torch.tensor([2])

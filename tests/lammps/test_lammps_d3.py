@@ -9,8 +9,8 @@ import pytest
 from ase.build import bulk, molecule
 from ase.calculators.mixing import SumCalculator
 from ase.io import read
-from ase.io.lammpsdata import write_lammps_data
 from model_tools import make_potential
+from simulation import write_data
 
 from pet_mlip import PETCalculator
 from pet_mlip.errors import UserError
@@ -53,6 +53,27 @@ def silica():
     return atoms
 
 
+def save_rest(path):
+    """Write a model that learned labels without D3."""
+    potential = make_potential()
+    potential.subtracted = "d3(PBE, d3bj)"
+    save_model(path, potential, dtype="float64")
+
+
+def run(folder, deck):
+    """Run LAMMPS as users do."""
+    (folder / "in.d3").write_text(deck)
+    command = [Path(sys.executable).parent / "pet-mlip", "lammps", "run", "-in", "in.d3"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def energy_of(folder, deck):
+    """The energy that a deck ends with."""
+    done = run(folder, deck)
+    assert done.returncode == 0, done.stdout[-2000:]
+    return float((folder / "energy.txt").read_text().split()[1])
+
+
 @pytest.mark.parametrize("make", [two_molecules, silica])
 def test_lammps_and_ase_agree(tmp_path, make):
     save_model(tmp_path / "model.pt", make_potential(), dtype="float64")
@@ -62,14 +83,8 @@ def test_lammps_and_ase_agree(tmp_path, make):
     atoms.calc = SumCalculator([pet, dftd3.DFTD3(method="PBE", damping="d3bj")])
     dispersion = atoms.get_potential_energy() - alone
     elements = sorted(set(atoms.get_chemical_symbols()))
-    write_lammps_data(
-        tmp_path / "a.data", atoms, specorder=elements, masses=True, atom_style="atomic"
-    )
-    (tmp_path / "in.d3").write_text(DECK.format(elements=" ".join(elements)))
-    command = [Path(sys.executable).parent / "pet-mlip", "lammps", "run", "-in", "in.d3"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-2000:]
-    energy = float((tmp_path / "energy.txt").read_text().split()[1])
+    write_data(tmp_path, atoms, elements)
+    energy = energy_of(tmp_path, DECK.format(elements=" ".join(elements)))
     found = read(tmp_path / "forces.dump", format="lammps-dump-text")
     # The two programs differ in cutoffs and in constants of D3 itself.
     assert energy - alone == pytest.approx(dispersion, rel=2e-3)
@@ -81,13 +96,9 @@ def test_an_attached_model_adds_it_once(tmp_path, monkeypatch):
     from pet_mlip.lammps.library import import_class
 
     monkeypatch.chdir(tmp_path)
-    potential = make_potential()
-    potential.subtracted = "d3(PBE, d3bj)"
-    save_model(tmp_path / "model.pt", potential, dtype="float64")
+    save_rest(tmp_path / "model.pt")
     atoms = silica()
-    write_lammps_data(
-        tmp_path / "a.data", atoms, specorder=["O", "Si"], masses=True, atom_style="atomic"
-    )
+    write_data(tmp_path, atoms, ["O", "Si"])
     setup = "units metal\natom_style atomic\nread_data a.data\nneigh_modify one 20000 page 200000\n"
     style = "pair_style dispersion/d3 bj pbe 31.75 21.17\npair_coeff * * O Si\n"
     expected = PETCalculator(tmp_path / "model.pt").get_potential_energy(atoms)
@@ -116,20 +127,12 @@ def test_an_attached_model_adds_it_once(tmp_path, monkeypatch):
 
 
 def test_a_model_that_learned_labels_without_it_needs_it(tmp_path):
-    potential = make_potential()
-    potential.subtracted = "d3(PBE, d3bj)"
-    save_model(tmp_path / "model.pt", potential, dtype="float64")
+    save_rest(tmp_path / "model.pt")
     atoms = silica()
     elements = sorted(set(atoms.get_chemical_symbols()))
-    write_lammps_data(
-        tmp_path / "a.data", atoms, specorder=elements, masses=True, atom_style="atomic"
-    )
-    command = [Path(sys.executable).parent / "pet-mlip", "lammps", "run", "-in", "in.d3"]
+    write_data(tmp_path, atoms, elements)
     deck = DECK.format(elements=" ".join(elements))
-    (tmp_path / "in.d3").write_text(deck)
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-2000:]
-    energy = float((tmp_path / "energy.txt").read_text().split()[1])
+    energy = energy_of(tmp_path, deck)
     calculator = PETCalculator(tmp_path / "model.pt")
     added = calculator.get_potential_energy(atoms)
     added -= PETCalculator(tmp_path / "model.pt", d3=False).get_potential_energy(atoms)
@@ -137,8 +140,7 @@ def test_a_model_that_learned_labels_without_it_needs_it(tmp_path):
     alone = deck.replace("hybrid/overlay pet dispersion/d3 bj pbe 31.75 21.17", "pet")
     alone = alone.replace("* * pet model", "* * model")
     lines = [line for line in alone.splitlines() if not line.startswith("pair_coeff * * disp")]
-    (tmp_path / "in.d3").write_text("\n".join(lines) + "\n")
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = run(tmp_path, "\n".join(lines) + "\n")
     assert done.returncode != 0
     said = " ".join((done.stdout + done.stderr).split())
     assert "learned labels without d3(PBE, d3bj), which has to be added" in said
@@ -147,8 +149,7 @@ def test_a_model_that_learned_labels_without_it_needs_it(tmp_path):
     twice = deck.replace(style, f"{style} {style}").replace(
         coefficients.format(""), "\n".join(coefficients.format(f"{k} ") for k in (1, 2))
     )
-    (tmp_path / "in.d3").write_text(twice)
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = run(tmp_path, twice)
     assert done.returncode != 0
     said = " ".join((done.stdout + done.stderr).split())
     assert "which two dispersion/d3 would add twice" in said
