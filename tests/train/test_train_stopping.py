@@ -45,7 +45,7 @@ def test_max_time_includes_validations(
     config = tiny_config(data, epochs=None, max_time=6, validate_every=every, batch_size=3)
     start = time.monotonic()
     run_training(config, tmp_path)
-    assert time.monotonic() - start < 8
+    assert time.monotonic() - start < 12  # a slow machine's reading and writing
     last = MetricsTable(tmp_path / "metrics.csv").rows()[-1]
     assert 3 < last["elapsed"] <= 6.1
     assert math.isfinite(last["val_loss"])
@@ -89,13 +89,13 @@ def test_signals_are_acted_on_within_a_validation(
             signal_after(0.3, number)
             return validate(self)
 
-        slow_validation(patch, 0.5)
+        slow_validation(patch, 20.0)
         patch.setattr(TrainingModule, "validate", signalled)
         start = time.monotonic()
         with pytest.raises(TrainingInterrupted) as caught:
             run_training(config, tmp_path / "parts")
         assert caught.value.signal == number
-        assert time.monotonic() - start < 3
+        assert time.monotonic() - start < 15
     progress = read_checkpoint(tmp_path / "parts" / "last.ckpt")["progress"]
     assert (progress["epoch"], progress["batch"]) == (1, 0)
     assert progress["pending"]["epoch"] == 1
