@@ -3,10 +3,11 @@
     python -m benchmarks.committees configs/acac.yaml --data DIR --time 00:06:00 -o committees
 
 Trains four models that differ in their seed, one after the other (what is finished in the folder is
-not trained again), and prints for each test set, of the first model and of the committee: the rank
-correlation (Spearman) of uncertainties and errors, of structures' energies, of structures' root
-mean square forces, and of forces on atoms; the part of energies and of force components within one
-standard deviation; and the root mean square error of forces.
+not trained again), and with ``--equal`` one more, for as long as all of these together. Prints for
+each test set, of the first model, of the committee, and of that one: the rank correlation
+(Spearman) of uncertainties and errors, of structures' energies, of structures' root mean square
+forces, and of forces on atoms; the part of energies and of force components within one standard
+deviation; and the root mean square error of forces.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ def main(
     time: Annotated[str, typer.Option(help="training.max_time of each.")] = "00:06:00",
     output: Annotated[Path, typer.Option("--output", "-o")] = Path("committees"),
     members: Annotated[int, typer.Option(min=2, help="Models of the committee.")] = 4,
+    equal: Annotated[
+        bool, typer.Option("--equal", help="Train one model for the time of all of them, too.")
+    ] = False,
     every: Annotated[int, typer.Option(min=1, help="Of so many test structures one.")] = 1,
     overrides: Annotated[list[str] | None, typer.Option("--set")] = None,
 ) -> None:
@@ -45,21 +49,31 @@ def main(
     check_no_file(output)
     given = [f"data.root={data}", f"training.max_time={time}", *(overrides or [])]
     chosen = load_config(config, given)
-    paths = []
-    for seed in range(members):
-        folder = output / f"seed{seed}"
-        if not (folder / "report" / "errors.json").is_file():
-            run_training(load_config(config, [*given, f"training.seed={seed}"]), folder)
-        paths.append(folder / "model.pt")
+    paths = [
+        trained(load_config(config, [*given, f"training.seed={seed}"]), output / f"seed{seed}")
+        for seed in range(members)
+    ]
     contestants = {
         "one model": PETCalculator(paths[0]),
         f"committee of {members}": PETCalculator(paths),
     }
+    if equal:
+        longer = chosen.model_copy(deep=True)
+        assert longer.training.max_time is not None
+        longer.training.max_time *= members
+        contestants["one, as long"] = PETCalculator(trained(longer, output / "equal"))
     print(f"{'set':12}{'':16}" + "".join(f"{name:>22}" for name in COLUMNS))
     for name, structures in read_tests(chosen).items():
         for title, calculator in contestants.items():
             numbers = compare(calculator, structures[::every])
             print(f"{name:12}{title:16}" + "".join(f"{value:22.3g}" for value in numbers))
+
+
+def trained(config: Config, folder: Path) -> Path:
+    """Train in a folder, unless that is done, and return the exported model."""
+    if not (folder / "report" / "errors.json").is_file():
+        run_training(config, folder)
+    return folder / "model.pt"
 
 
 def read_tests(config: Config) -> dict[str, list[Structure]]:
