@@ -52,8 +52,6 @@ LARGEST_BATCH = 32
 """With ``batch_size: auto``, in structures."""
 INITIAL_SHARE = 0.1
 """Most that the energies' part of an untrained model's loss is of the forces' part."""
-STARTED_ENERGY_WEIGHT = 10.0
-"""With ``init_from``, whose energies are nearly right."""
 SMALLEST_ENERGY_WEIGHT = 0.1
 """Below which energies would no longer be learned well in the end."""
 
@@ -261,9 +259,7 @@ def default_energy_weight(config: Config, data: DataSets) -> float:
     a new network does, is at most `INITIAL_SHARE` of the forces' part, with a weight of
     `SMALLEST_ENERGY_WEIGHT` at least. What starts from another model knows more.
     """
-    if config.training.init_from is not None:
-        return STARTED_ENERGY_WEIGHT
-    if config.training.loss.forces == 0:
+    if config.training.init_from is not None or config.training.loss.forces == 0:
         return LARGEST_ENERGY_WEIGHT
     spread = composition_baseline(config, data).scatter
     scale = force_scale(data.training.structures)

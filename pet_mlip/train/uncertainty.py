@@ -12,8 +12,8 @@ among the atoms of a structure is taken for unknown, and an atom's uncertainty s
 environment (benchmarks/README.md has both). The second sum is taken over random directions v of all
 atoms, since v^T (dF/dr) needs no derivative of each feature: it is a difference of features. To C
 comes a ridge; it and the sizes alpha of the two variances, F^T C^-1 F of energies and g^T C^-1 g of
-forces with g = dF/dx, are those under which the errors of the validation set are likeliest (see
-`pet_mlip.network.uncertainty` for the source).
+forces with g = dF/dx, are those under which the errors of the validation set are likeliest, but for
+outliers (see `pet_mlip.network.uncertainty` for the source).
 """
 
 from __future__ import annotations
@@ -48,9 +48,14 @@ CHECKS = 8
 """Force components of a validation structure that are compared with their variances."""
 LEAST = 10
 """Structures that are looked at, however large they are: the atoms of one are much alike."""
-FIXED = 1e-4
-"""Of the median length of the vectors that variances are made of: shorter ones are zero by the
-symmetry of a structure, as are the forces that they belong to, and say nothing of a size."""
+ZERO = 1e-4
+"""Of the length that a tenth of the vectors exceed which variances are made of: shorter ones, and
+what they belong to, are zero by the symmetry of a structure and say nothing of a size."""
+ZERO_FORCES = 1e-2
+"""The same for forces, which in crystals that are nearly perfect are the noise of their labels."""
+OUTLIER = 3.0
+"""Errors count as no more than so many times the standard deviation that 68 % lie within, so that
+an isolated atom or a wrong label among the structures does not decide on everybody's size."""
 ROUNDOFF = 1e-6
 """Of features and their derivatives in float32, relative."""
 NOISE = 1e-2
@@ -193,7 +198,7 @@ def fit_uncertainty(
     probed = _choose(_with_labels(checked, "forces"), amount.probed, generator)
     energies, forces = fit.errors(probed, CHECKS)
     others, _ = fit.errors(_without(checked, probed), 0)
-    energies, forces = _moving(_join([energies, others])), _moving(forces)
+    energies, forces = _moving(_join([energies, others]), ZERO), _moving(forces, ZERO_FORCES)
     n_labels = len(energies.values), len(forces.values)
     if max(n_labels) < 2:
         raise UserError(
@@ -203,19 +208,19 @@ def fit_uncertainty(
     if len(chosen) == 0:
         raise UserError("The training set has no energies or forces, which fix the weights.")
     curvature = fit.curvature(chosen, _weight(energies, energies.n_atoms), _weight(forces, None))
-    decisive = forces if len(forces.values) >= 2 else energies
+    judges = [errors for errors in (energies, forces) if len(errors.values) >= 2]
     candidates = [(r, _factor(curvature, r)) for r in RIDGES]
     known = [
-        (_surprise(decisive, factor), r, factor)
+        (sum(_surprise(errors, factor) for errors in judges), r, factor)
         for r, factor in candidates
-        if len(factor) and _is_resolved(decisive, factor)
+        if len(factor) and _is_resolved(judges[-1], factor)
     ]
     if not known:
         raise UserError(
             "Uncertainties could not be found from these data: round-off would rule them."
         )
     _, ridge, factor = min(known, key=lambda candidate: candidate[0])
-    size = _size(decisive, factor)
+    size = _size(judges[-1], factor)
     of_energy = _size(energies, factor) if len(energies.values) >= 2 else size
     of_forces = _size(forces, factor) if len(forces.values) >= 2 else size
     n_members = config.training.uncertainty_members
@@ -417,12 +422,12 @@ def _without(dataset: AtomsDataset, other: AtomsDataset) -> AtomsDataset:
     return AtomsDataset(structures, dataset.cutoff)
 
 
-def _moving(errors: Comparison) -> Comparison:
-    """Leave out those whose variance is zero by symmetry."""
+def _moving(errors: Comparison, shortest: float) -> Comparison:
+    """Leave out those whose variance is zero by symmetry, or nearly; see `ZERO`."""
     if len(errors.values) == 0:
         return errors
     length = errors.vectors.norm(dim=1)
-    return Comparison(*(part[length > FIXED * length.median()] for part in errors))
+    return Comparison(*(part[length > shortest * length.quantile(0.9)] for part in errors))
 
 
 def _weight(errors: Comparison, divisor: Tensor | None) -> float:
@@ -458,14 +463,17 @@ def _is_resolved(errors: Comparison, factor: Tensor) -> bool:
 
 
 def _size(errors: Comparison, factor: Tensor) -> float:
-    """The alpha under which the errors are likeliest."""
-    return float((errors.values.square() / _squares(errors, factor)).mean().sqrt())
+    """The alpha under which the errors are likeliest, but for outliers; see `OUTLIER`."""
+    ratio = errors.values.abs() / _squares(errors, factor).sqrt()
+    largest = OUTLIER * float(ratio.quantile(0.683))
+    return float(ratio.clamp(max=largest).square().mean().sqrt())
 
 
 def _surprise(errors: Comparison, factor: Tensor) -> float:
-    """Minus the mean log likelihood with that alpha, but for a constant."""
+    """Minus twice the log likelihood with that alpha, but for a constant."""
     squares = _squares(errors, factor)
-    return float((errors.values.square() / squares).mean().log() + squares.log().mean())
+    mean = (errors.values.square() / squares).mean().log() + squares.log().mean()
+    return len(squares) * float(mean)
 
 
 def _within(errors: Comparison, factor: Tensor, size: float) -> list[float | None]:

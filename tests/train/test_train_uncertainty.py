@@ -82,6 +82,19 @@ def fit(
     return fit_uncertainty(potential, config, training_set, validation)
 
 
+def force_sigma(potential: Potential, found: Fitted, data: AtomsDataset) -> float:
+    """Root mean square uncertainty of forces in some structures."""
+    knowing = deepcopy(potential)
+    knowing.uncertainty.set(found.whitening, found.members, found.mean)
+    squares = []
+    for structure in data.structures[:5]:
+        batch = batch_from_atoms([structure.to_atoms()], potential.cutoff)
+        *_, deviations = ExportedModel(knowing)(*batch.graph, uncertainty=2)
+        index = batch.graph.edge_index
+        squares.append(force_uncertainty(deviations, index, structure.n_atoms).square().mean())
+    return float(torch.stack(squares).mean().sqrt())
+
+
 def test_slopes_are_forces_along_a_direction(potential: Potential, data: Path) -> None:
     """v^T dF/dr times the last weights is v^T dE/dr."""
     generator = torch.Generator().manual_seed(0)
@@ -173,6 +186,40 @@ def test_what_symmetry_fixes_says_nothing(potential: Potential, data: Path) -> N
     for part in ("whitening", "members"):
         ratio = getattr(found, part).norm() / getattr(expected, part).norm()
         assert 0.2 < ratio < 5.0
+
+
+def test_nearly_perfect_crystals_say_nothing(potential: Potential, data: Path) -> None:
+    """Their forces are small by symmetry, and the noise of their labels is not."""
+    validation = dataset(potential, 20, 20, BOTH, 0.1)
+    noise = np.random.default_rng(0)
+    crystals = []
+    for number, name in enumerate(["Al", "Cu"] * 3):
+        atoms = bulk(name, cubic=True)
+        atoms.rattle(1e-4, seed=number)
+        batch = batch_from_atoms([atoms], potential.cutoff)
+        forces = predict(potential, batch.graph, batch.structure, 1).forces.numpy()
+        forces = forces + 1e-3 * noise.normal(size=forces.shape)
+        atoms.calc = SinglePointCalculator(atoms, forces=forces)
+        crystals.append(structure_from_atoms(atoms))
+    more = AtomsDataset([*validation.structures, *crystals], potential.cutoff)
+    training, config = dataset(potential, 24, 24, BOTH, 0.1), tiny_config(data)
+    found = fit_uncertainty(potential, config, training, more)
+    expected = fit_uncertainty(potential, config, training, validation)
+    before, after = (force_sigma(potential, one, validation) for one in (expected, found))
+    assert 0.5 < after / before < 2.0
+
+
+def test_a_wrong_label_does_not_decide_on_all(potential: Potential, data: Path) -> None:
+    validation = dataset(potential, 40, 60, BOTH, 0.1)
+    training, config = dataset(potential, 24, 24, BOTH, 0.1), tiny_config(data)
+    expected = fit_uncertainty(potential, config, training, validation)
+    wrong = deepcopy(validation.structures[0])
+    wrong.energy += 100.0
+    wrong.forces = wrong.forces + 100.0
+    others = AtomsDataset([wrong, *validation.structures[1:]], potential.cutoff)
+    found = fit_uncertainty(potential, config, training, others)
+    before, after = (force_sigma(potential, one, validation) for one in (expected, found))
+    assert 0.5 < after / before < 2.0
 
 
 def test_what_is_not_labelled_fixes_nothing(potential: Potential, data: Path) -> None:
