@@ -24,6 +24,7 @@ from benchmarks.command import check_no_file, make_app, run_app
 from pet_mlip import PETCalculator
 from pet_mlip.config import Config, load_config
 from pet_mlip.data.structure import Structure
+from pet_mlip.errors import UserError
 from pet_mlip.train import run_training
 from pet_mlip.train.setup import load_files
 
@@ -48,7 +49,12 @@ def main(
     """Train, and compare."""
     check_no_file(output)
     given = [f"data.root={data}", f"training.max_time={time}", *(overrides or [])]
-    chosen = load_config(config, given)
+    chosen, longer = load_config(config, given), None
+    if equal:
+        if chosen.training.max_time is None:
+            raise UserError("--equal needs training.max_time: leave out --set training.max_time.")
+        seconds = members * chosen.training.max_time
+        longer = load_config(config, [*given, f"training.max_time={seconds}"])
     paths = [
         trained(load_config(config, [*given, f"training.seed={seed}"]), output / f"seed{seed}")
         for seed in range(members)
@@ -57,11 +63,9 @@ def main(
         "one model": PETCalculator(paths[0]),
         f"committee of {members}": PETCalculator(paths),
     }
-    if equal:
-        longer = chosen.model_copy(deep=True)
-        assert longer.training.max_time is not None
-        longer.training.max_time *= members
-        contestants["one, as long"] = PETCalculator(trained(longer, output / "equal"))
+    if longer is not None:
+        folder = output / f"one_{longer.training.max_time:g}s"
+        contestants["one, as long"] = PETCalculator(trained(longer, folder))
     print(f"{'set':12}{'':16}" + "".join(f"{name:>22}" for name in COLUMNS))
     for name, structures in read_tests(chosen).items():
         for title, calculator in contestants.items():

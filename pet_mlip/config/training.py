@@ -52,7 +52,8 @@ class LossConfig(Section):
         "auto",
         description="Weight of the energy per atom (0: energies are not trained on). auto: 1, or "
         "less where energies differ so much between structures that they would rule the first "
-        "epochs, in which forces are what teaches (crystals, many elements); 1 with init_from.",
+        "epochs, in which forces are what teaches (crystals, many elements); always 1 with "
+        "init_from.",
     )
     forces: Float = Field(
         1.0, ge=0, description="Weight of the force components (0: forces are not trained on)."

@@ -12,8 +12,8 @@ among the atoms of a structure is taken for unknown, and an atom's uncertainty s
 environment (benchmarks/README.md has both). The second sum is taken over random directions v of all
 atoms, since v^T (dF/dr) needs no derivative of each feature: it is a difference of features. To C
 comes a ridge; it and the sizes alpha of the two variances, F^T C^-1 F of energies and g^T C^-1 g of
-forces with g = dF/dx, are those under which the errors of the validation set are likeliest, but for
-outliers (see `pet_mlip.network.uncertainty` for the source).
+forces with g = dF/dx, are those under which the errors of the validation set are likeliest (see
+`pet_mlip.network.uncertainty` for the source); outliers among them count less for the sizes.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ CHECKS = 8
 LEAST = 10
 """Structures that are looked at, however large they are: the atoms of one are much alike."""
 ZERO = 1e-4
-"""Of the length that a tenth of the vectors exceed which variances are made of: shorter ones, and
-what they belong to, are zero by the symmetry of a structure and say nothing of a size."""
+"""Of the root mean square length of the vectors behind the variances: shorter ones, and the
+energies that they belong to, are zero by symmetry and say nothing of a size."""
 ZERO_FORCES = 1e-2
-"""The same for forces, which in crystals that are nearly perfect are the noise of their labels."""
+"""The same for forces: in nearly perfect crystals their errors are the noise of their labels."""
 OUTLIER = 3.0
 """Errors count as no more than so many times the standard deviation that 68 % lie within, so that
 an isolated atom or a wrong label among the structures does not decide on everybody's size."""
@@ -198,12 +198,14 @@ def fit_uncertainty(
     probed = _choose(_with_labels(checked, "forces"), amount.probed, generator)
     energies, forces = fit.errors(probed, CHECKS)
     others, _ = fit.errors(_without(checked, probed), 0)
-    energies, forces = _moving(_join([energies, others]), ZERO), _moving(forces, ZERO_FORCES)
+    floor = ROUNDOFF * float(fit.mean.norm(dim=1).max())
+    energies = _moving(_join([energies, others]), ZERO, floor)
+    forces = _moving(forces, ZERO_FORCES, floor)
     n_labels = len(energies.values), len(forces.values)
     if max(n_labels) < 2:
         raise UserError(
-            "The validation set has fewer than two energies or forces, whose errors decide how "
-            "large uncertainties are."
+            "The validation set has fewer than two energies or forces that symmetry leaves open, "
+            "whose errors decide how large uncertainties are."
         )
     if len(chosen) == 0:
         raise UserError("The training set has no energies or forces, which fix the weights.")
@@ -422,12 +424,19 @@ def _without(dataset: AtomsDataset, other: AtomsDataset) -> AtomsDataset:
     return AtomsDataset(structures, dataset.cutoff)
 
 
-def _moving(errors: Comparison, shortest: float) -> Comparison:
-    """Leave out those whose variance is zero by symmetry, or nearly; see `ZERO`."""
+def _moving(errors: Comparison, shortest: float, floor: float) -> Comparison:
+    """Leave out those whose variance is zero by symmetry, or nearly.
+
+    Args:
+        errors: With R vectors.
+        shortest: Length, over the root mean square of all, below which they are.
+        floor: Length in eV or eV/Å that is round-off, where all of them are zero.
+    """
     if len(errors.values) == 0:
         return errors
     length = errors.vectors.norm(dim=1)
-    return Comparison(*(part[length > shortest * length.quantile(0.9)] for part in errors))
+    least = max(shortest * float(length.square().mean().sqrt()), floor)
+    return Comparison(*(part[length > least] for part in errors))
 
 
 def _weight(errors: Comparison, divisor: Tensor | None) -> float:
@@ -466,7 +475,9 @@ def _size(errors: Comparison, factor: Tensor) -> float:
     """The alpha under which the errors are likeliest, but for outliers; see `OUTLIER`."""
     ratio = errors.values.abs() / _squares(errors, factor).sqrt()
     largest = OUTLIER * float(ratio.quantile(0.683))
-    return float(ratio.clamp(max=largest).square().mean().sqrt())
+    if largest > 0.0:  # not if most of the labels are the model's own
+        ratio = ratio.clamp(max=largest)
+    return float(ratio.square().mean().sqrt())
 
 
 def _surprise(errors: Comparison, factor: Tensor) -> float:

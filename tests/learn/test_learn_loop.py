@@ -112,27 +112,33 @@ def test_a_finished_learning_is_neither_repeated_nor_overwritten(methanol, tmp_p
 
 
 def n_files(folder):
-    return sum(path.is_file() for path in folder.rglob("*"))
+    """Count the files of a learning that is running: folders may vanish meanwhile."""
+    return sum(len(files) for *_, files in os.walk(folder))
 
 
 def killed_and_resumed(folder, out, n_kills, seed):
-    """Run a learning that is killed so often, all its processes left as they are, and resume it.
+    """Run a learning that is killed so often, and resume it.
 
     Each kill comes a moment after a random number of the finished learning's files are there: by
     progress, not by time, so that a slow machine tests the same.
     """
     rng = random.Random(seed)
     words = [*COMMAND, str(folder / "learn.yaml"), "-o", str(out)]
-    moments = sorted(rng.sample(range(2, n_files(folder / "out")), n_kills))
-    for k, moment in enumerate(moments):
-        before = n_files(out)
-        process = subprocess.Popen([*words, *(["--resume"] if k else [])], stderr=subprocess.PIPE)
-        while process.poll() is None and n_files(out) < max(moment, before + 1):
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.3))
-        process.kill()
-        _, err = process.communicate()
-        assert process.returncode in (-signal.SIGKILL, 2), err  # 2: it was faster, at the end
+    said = out.with_name("said.txt")
+    for moment in sorted(rng.sample(range(2, n_files(folder / "out")), n_kills)):
+        resume = ["--resume"] if (out / "config.yaml").exists() else []
+        before, deadline = n_files(out), time.monotonic() + 300
+        with open(said, "w") as file, subprocess.Popen([*words, *resume], stderr=file) as process:
+            try:
+                while process.poll() is None and n_files(out) < max(moment, before + 1):
+                    assert time.monotonic() < deadline, said.read_text()
+                    time.sleep(0.01)
+                time.sleep(rng.uniform(0, 0.3))
+            finally:
+                process.kill()
+        # 2: it was faster, at the end.
+        assert process.returncode in (-signal.SIGKILL, 2), said.read_text()
+    assert (out / "config.yaml").exists()
     done = subprocess.run([*words, "--resume"], capture_output=True, text=True)
     assert done.returncode == 2, done.stderr  # random networks do not pass
 

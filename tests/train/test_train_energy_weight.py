@@ -49,6 +49,14 @@ def test_similar_energies_have_the_largest_weight(tmp_path):
     assert default_energy_weight(config(tmp_path), data(spread=0.01)) == 1.0
 
 
+def test_what_starts_from_other_weights_knows_the_differences(tmp_path):
+    chosen = config(tmp_path)
+    assert default_energy_weight(chosen, data(spread=3.0)) < 1.0
+    training = chosen.training.model_copy(update={"init_from": "a.ckpt"})
+    started = chosen.model_copy(update={"training": training})
+    assert default_energy_weight(started, data(spread=3.0)) == 1.0
+
+
 @pytest.mark.parametrize("spread, force", [(0.5, 1.0), (0.5, 1.5), (0.2, 0.5)])
 def test_different_energies_never_rule_the_first_epochs(tmp_path, spread, force):
     chosen = config(tmp_path)
