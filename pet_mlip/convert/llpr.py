@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pet_mlip.convert.archive import StoredTensor
 from pet_mlip.convert.targets import Target
+from pet_mlip.network.uncertainty import Posterior
 
 MEMBERS = 8
 """Drawn for the uncertainty of forces; metatrain's own ensembles have a hundred or so."""
@@ -26,8 +27,8 @@ LEFT_OUT = "Its uncertainty estimate (LLPR) is left out, since it was never fitt
 
 def read_uncertainty(
     wrapper: dict[str, Any], target: Target, size: int, n_species: int
-) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Read what `LastLayerUncertainty.set` takes; None if nothing was fitted.
+) -> Posterior | None:
+    """Read what is known of the last weights; None if nothing was fitted.
 
     Args:
         wrapper: The checkpoint around that of the model.
@@ -53,7 +54,9 @@ def read_uncertainty(
     draw = torch.Generator().manual_seed(0)
     drawn = torch.randn(MEMBERS, size, generator=draw, dtype=torch.float64)
     mean = torch.zeros(n_species, size, dtype=torch.float64)
-    return whitening, drawn @ whitening, mean
+    # The distance from the training data counts as what it is there, however far.
+    typical = torch.full((n_species,), torch.inf, dtype=torch.float64)
+    return Posterior(whitening, drawn @ whitening, mean, typical)
 
 
 def _factor(state: dict[str, StoredTensor], name: str) -> Tensor | None:

@@ -133,7 +133,7 @@ def _convert(path: Path, checkpoint: dict[str, Any], head: str | None) -> Conver
         n_species = len(potential.species)
         uncertainty = read_uncertainty(wrapper, target, potential.pet.last_size, n_species)
         if uncertainty is not None:
-            potential.uncertainty.set(*uncertainty)
+            potential.uncertainty.set(uncertainty)
         notes.insert(0, LEFT_OUT if uncertainty is None else KEPT)
     source = {
         "file": path.name,

@@ -131,7 +131,6 @@ class Potential(nn.Module):
         radial = self.radial_features(inputs.distance)
         size = self._block_size(radial, 0)
         harmonics = self.harmonics(inputs.vectors, inputs.distance, radial.dtype, size)
-        no_members = weights.new_zeros(0, 0)
         found: NetworkOutput = self.pet(
             inputs,
             radial,
@@ -143,7 +142,7 @@ class Potential(nn.Module):
             0,
             size,
             compute_last,
-            no_members,
+            self.uncertainty.posterior(False),
         )
         n_frames = count_frames(frames, inputs.reach.atoms[0])
         energies = self._add_baseline(found.energies, inputs)
@@ -247,7 +246,6 @@ class Potential(nn.Module):
     ) -> NetworkOutput:
         """Evaluate the network, without baselines; see `evaluate`."""
         block_size = self._block_size(radial, chunk_size)
-        members = self.uncertainty.members
         found: NetworkOutput = self.pet(
             inputs,
             radial,
@@ -259,7 +257,7 @@ class Potential(nn.Module):
             chunk_size,
             block_size,
             uncertainty > 0,
-            members if uncertainty > 1 else members[:0],
+            self.uncertainty.posterior(uncertainty > 1),
         )
         return found
 

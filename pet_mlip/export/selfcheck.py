@@ -9,6 +9,7 @@ from pet_mlip.engine.derivatives import forces_from_edge_gradient
 from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
 from pet_mlip.graph.graph import Graph, Topology, electronic_state, reverse_edges
+from pet_mlip.network.uncertainty import growth, offsets
 
 if TYPE_CHECKING:
     from pet_mlip.export.archive import LoadedModel
@@ -102,16 +103,18 @@ def check_exported(eager: Potential, exported: "LoadedModel") -> None:
 
 
 def _uncertainties(eager: Potential, last: Tensor, species: Tensor) -> tuple[Tensor, float]:
-    """Vectors a_i of atoms, and how many times larger than their sums the terms are that round.
+    """Vectors g_i a_i of atoms, and how many times larger than round-off their error may be.
 
-    What the training data fix only weakly is a small difference of large products.
+    What the training data fix only weakly is a small difference of large products, and it counts
+    twice where g_i grows with it.
     """
     if not eager.uncertainty.known():
         return last, 1.0
-    vectors = eager.uncertainty(last, species)
-    features = (last - eager.uncertainty.mean[species]).abs()
-    terms = features @ eager.uncertainty.whitening.abs().t()
-    return vectors, _largest(terms) / max(_largest(vectors), 1e-30)
+    posterior = eager.uncertainty.posterior(False)
+    offset = offsets(posterior, last, species)
+    terms = (last - posterior.mean[species]).abs() @ posterior.whitening.abs().t()
+    vectors = growth(posterior, offset, species) * offset
+    return vectors, 2.0 * _largest(terms) / max(_largest(offset), 1e-30)
 
 
 def _largest(values: Tensor) -> float:

@@ -27,6 +27,7 @@ from pet_mlip.network.layer import EmbeddingMaps, GNNLayer, LayerSaved
 from pet_mlip.network.readout import Readout
 from pet_mlip.network.results import ResultReadouts
 from pet_mlip.network.transformer import TransformerLayer
+from pet_mlip.network.uncertainty import Posterior, growth, offsets
 
 
 class Trace(NamedTuple):
@@ -106,7 +107,7 @@ class PET(nn.Module):
         kept_tokens: int,
         block_size: int,
         compute_last: bool,
-        members: Tensor,
+        posterior: Posterior,
     ) -> NetworkOutput:
         """Evaluate atoms, and gradients of sums over them.
 
@@ -122,8 +123,8 @@ class PET(nn.Module):
                 for the gradient; 0 for all.
             block_size: Tokens evaluated at once.
             compute_last: Whether to return last features.
-            members: Vectors whose products with the last features, summed over all atoms, are
-                differentiated too, (K, D) float64.
+            posterior: Its members' products with the last features, times the atoms' factors of
+                growth and summed over all atoms, are differentiated too; this needs last features.
         """
         blocks = make_blocks(inputs, frames, plain, block_size, self.width, radial.dtype)
         n_kept, pieces_kept = 0, 0
@@ -169,12 +170,18 @@ class PET(nn.Module):
                 block_size,
             )
             results = add_by_name(results, of_layer)
+        of_atoms = torch.cat(last, dim=1)
+        members = posterior.members
+        factor = weights.unsqueeze(1)
+        if members.shape[0] > 0:
+            species = inputs.species[: of_atoms.shape[0]]
+            factor = growth(posterior, offsets(posterior, of_atoms, species), species)
         gradients: list[GeometryGradient] = []
         for k in range(1 + members.shape[0]):
             if k > 0:
                 gradient = zero_gradient(inputs, radial, harmonics, frames)
                 grad_nodes, grad_edges = self.last_vjp(
-                    members[k - 1], trace, switch, block_size, gradient.switch
+                    factor * members[k - 1], trace, centre, switch, block_size, gradient.switch
                 )
             if compute_gradient:
                 self.backpropagate(
@@ -189,7 +196,7 @@ class PET(nn.Module):
                     gradient,
                 )
             gradients.append(to_geometry(gradient, inputs))
-        return NetworkOutput(energies, results, torch.cat(last, dim=1), gradients)
+        return NetworkOutput(energies, results, of_atoms, gradients)
 
     def run_layers(
         self,
@@ -455,25 +462,33 @@ class PET(nn.Module):
         return into
 
     def last_vjp(
-        self, grad: Tensor, trace: Trace, switch: Tensor, piece: int, grad_switch: Tensor
+        self,
+        grad: Tensor,
+        trace: Trace,
+        centre: Tensor,
+        switch: Tensor,
+        piece: int,
+        grad_switch: Tensor,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Compute the gradients over what readouts read from that over all last features.
 
         Args:
-            grad: The same for all atoms, (D,) float64.
+            grad: (N, D) float64.
             trace: What the forward pass kept.
+            centre: Of the edges that are read, (E,) int64.
             switch: Cutoff function of the edges that are read, float64.
             piece: Edges evaluated at once.
             grad_switch: The gradient over the cutoff function is added to its first rows.
         """
         grad_nodes: list[Tensor] = []
         grad_edges: list[Tensor] = []
-        of_readouts = grad.chunk(len(self.readouts))
+        of_readouts = grad.chunk(len(self.readouts), dim=1)
         for k, readout in enumerate(self.readouts):
             of_nodes, of_edges = readout.last_vjp(  # type: ignore[operator]
                 of_readouts[k],
                 trace.read_nodes[k],
                 trace.read_edges[k],
+                centre,
                 switch,
                 piece,
                 grad_switch,

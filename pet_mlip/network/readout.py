@@ -108,6 +108,7 @@ class Readout(nn.Module):
         grad: Tensor,
         nodes: Tensor,
         edges: Tensor,
+        centre: Tensor,
         switch: Tensor,
         piece: int,
         grad_switch: Tensor,
@@ -115,19 +116,21 @@ class Readout(nn.Module):
         """Return the gradients over nodes and edges from that over the last features.
 
         Args:
-            grad: The same for all atoms, (2 H,) float64.
+            grad: (N, 2 H) float64.
             nodes: As in `forward`.
             edges: As in `forward`.
+            centre: As in `forward`.
             switch: As in `forward`.
             piece: As in `forward`.
             grad_switch: As in `forward`.
         """
-        of_node, of_edge = grad.to(nodes.dtype).unsqueeze(0).chunk(2, dim=1)
+        of_node, of_edges = grad.to(nodes.dtype).chunk(2, dim=1)
         _, saved = self.node_head(nodes)
-        grad_nodes = self.node_head.last_vjp(of_node.expand(nodes.shape[0], -1), saved)
+        grad_nodes = self.node_head.last_vjp(of_node, saved)
         grad_edges: list[Tensor] = [edges[:0]]
         for start in range(0, edges.shape[0], piece):
             end = min(start + piece, edges.shape[0])
+            of_edge = of_edges.index_select(0, centre[start:end])
             _, saved = self.edge_head(edges[start:end])
             grad_switch[start:end] += (self.edge_head.last_features(saved) * of_edge).sum(dim=1)
             f = switch[start:end].to(nodes.dtype).unsqueeze(1)

@@ -12,14 +12,16 @@ import torch
 from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
 from pet_mlip.files import replacing
+from pet_mlip.network.uncertainty import Posterior
 from pet_mlip.weights import CHECKPOINT, find_weights, or_shipped
 
 KIND = "pet_mlip checkpoint"
-FORMAT_VERSION = 7
+FORMAT_VERSION = 8
 """2: the average over frames is taken in the embedding, and parameters have other names. 3: the
 pairs of `closest_pairs` have another cost, and there are results beside the energy. 4: there is the
 neighbour density, few channels see directions, and frames have a switch of their own. 5: there is
-one ensemble. 6: its frames have a margin. 7: labels may lack a part of the energy."""
+one ensemble. 6: its frames have a margin. 7: labels may lack a part of the energy. 8: uncertainties
+grow faster far from the training data."""
 OLDEST_VERSION = 6
 """That is read."""
 
@@ -71,6 +73,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if content["format_version"] < 7 and "potential" in content:
         # The last of these versions kept it there.
         content["potential"]["subtracted"] = content["summary"].get("subtracted")
+    if content["format_version"] < 8 and "uncertainty" in content:
+        mean = content["uncertainty"]["mean"]
+        content["uncertainty"]["typical"] = torch.full_like(mean[:, 0], torch.inf)
+    content["format_version"] = FORMAT_VERSION  # which is what it is now
     return content
 
 
@@ -107,5 +113,5 @@ def restore_potential(content: dict[str, Any], which: str) -> Potential:
     potential.set_dtype(getattr(torch, content["dtype"]))
     potential.load_state_dict(content[which])
     if which == "average" and "uncertainty" in content:
-        potential.uncertainty.set(**content["uncertainty"])
+        potential.uncertainty.set(Posterior(**content["uncertainty"]))
     return potential.eval()

@@ -11,9 +11,11 @@ squared errors of forces over w. That of energies would have F F^T: but then how
 among the atoms of a structure is taken for unknown, and an atom's uncertainty says nothing of its
 environment (benchmarks/README.md has both). The second sum is taken over random directions v of all
 atoms, since v^T (dF/dr) needs no derivative of each feature: it is a difference of features. To C
-comes a ridge; it and the sizes alpha of the two variances, F^T C^-1 F of energies and g^T C^-1 g of
-forces with g = dF/dx, are those under which the errors of the validation set are likeliest (see
-`pet_mlip.network.uncertainty` for the source); outliers among them count less for the sizes.
+comes the ridge under which the errors of the validation set are likeliest, if the variances are
+F^T C^-1 F of energies and (dF/dx)^T C^-1 (dF/dx) of forces but for their sizes. The sizes alpha are
+found last, in the same way, for the variances as the model states them: with atoms that count the
+more the farther they are from the training data (`pet_mlip.network.uncertainty` has the formula
+and the source). Outliers among the errors count less for the sizes.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from pet_mlip.engine.derivatives import predict
 from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
 from pet_mlip.graph.graph import Graph
+from pet_mlip.network.uncertainty import Posterior
 from pet_mlip.train.checkpoint import read_checkpoint, restore_potential, write_checkpoint
 from pet_mlip.train.memory import MemoryBudget
 from pet_mlip.train.output import LOG
@@ -56,6 +59,8 @@ ZERO_FORCES = 1e-2
 OUTLIER = 3.0
 """Errors count as no more than so many times the standard deviation that 68 % lie within, so that
 an isolated atom or a wrong label among the structures does not decide on everybody's size."""
+LEAST_TYPICAL = 1e-2
+"""Of the mean square length over all atoms: that of an element is not taken for less."""
 ROUNDOFF = 1e-6
 """Of features and their derivatives in float32, relative."""
 NOISE = 1e-2
@@ -93,11 +98,9 @@ class Amount(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """What `LastLayerUncertainty.set` takes, and how it was found."""
+    """What was found, and how."""
 
-    whitening: Tensor
-    members: Tensor
-    mean: Tensor
+    posterior: Posterior
     facts: dict[str, Any]
     """Plain JSON types."""
 
@@ -111,6 +114,10 @@ class Comparison(NamedTuple):
     """F or g of each, (R, D) float64."""
     n_atoms: Tensor
     """Of the structure of each, (R,) int64."""
+
+    def where(self, chosen: Tensor) -> Comparison:
+        """Return those of a mask (R,)."""
+        return Comparison(*(part[chosen] for part in self))
 
 
 def add_uncertainty(
@@ -139,7 +146,7 @@ def add_uncertainty(
         batch = float(config.training.batch_size)
         amount = Amount.after(content["summary"]["steps"] * batch * float(training.sizes.mean()))
     found = fit_uncertainty(potential, config, training, validation, amount)
-    potential.uncertainty.set(found.whitening, found.members, found.mean)
+    potential.uncertainty.set(found.posterior)
     content["uncertainty"] = potential.uncertainty.content()
     content["summary"]["uncertainty"] = found.facts
     write_checkpoint(checkpoint, content)
@@ -196,13 +203,13 @@ def fit_uncertainty(
     fit.find_mean(chosen)
     checked = _choose(_with_labels(validation, "energy", "forces"), amount.validation, generator)
     probed = _choose(_with_labels(checked, "forces"), amount.probed, generator)
-    energies, forces = fit.errors(probed, CHECKS)
-    others, _ = fit.errors(_without(checked, probed), 0)
+    others = _without(checked, probed)
+    energies, forces = fit.errors(probed, others)
     floor = ROUNDOFF * float(fit.mean.norm(dim=1).max())
-    energies = _moving(_join([energies, others]), ZERO, floor)
-    forces = _moving(forces, ZERO_FORCES, floor)
-    n_labels = len(energies.values), len(forces.values)
-    if max(n_labels) < 2:
+    open_energies = _is_open(energies, ZERO, floor)
+    open_forces = _is_open(forces, ZERO_FORCES, floor)
+    energies, forces = energies.where(open_energies), forces.where(open_forces)
+    if max(len(energies.values), len(forces.values)) < 2:
         raise UserError(
             "The validation set has fewer than two energies or forces that symmetry leaves open, "
             "whose errors decide how large uncertainties are."
@@ -210,41 +217,39 @@ def fit_uncertainty(
     if len(chosen) == 0:
         raise UserError("The training set has no energies or forces, which fix the weights.")
     curvature = fit.curvature(chosen, _weight(energies, energies.n_atoms), _weight(forces, None))
-    judges = [errors for errors in (energies, forces) if len(errors.values) >= 2]
-    candidates = [(r, _factor(curvature, r)) for r in RIDGES]
-    known = [
-        (sum(_surprise(errors, factor) for errors in judges), r, factor)
-        for r, factor in candidates
-        if len(factor) and _is_resolved(judges[-1], factor)
-    ]
-    if not known:
-        raise UserError(
-            "Uncertainties could not be found from these data: round-off would rule them."
-        )
-    _, ridge, factor = min(known, key=lambda candidate: candidate[0])
-    size = _size(judges[-1], factor)
-    of_energy = _size(energies, factor) if len(energies.values) >= 2 else size
-    of_forces = _size(forces, factor) if len(forces.values) >= 2 else size
-    n_members = config.training.uncertainty_members
-    drawn = torch.randn(n_members, len(factor), generator=generator, dtype=torch.float64)
+    ridge, factor = _likeliest(curvature, [e for e in (energies, forces) if len(e.values) >= 2])
     # C = L L^T: L^-1 F has the length that the variance is the square of, and so has L^-T x the
     # covariance C^-1 for a normal x.
-    members = torch.linalg.solve_triangular(factor.t(), drawn.t(), upper=True).t()
     unit = torch.eye(len(factor), dtype=torch.float64)
-    whitening = of_energy * torch.linalg.solve_triangular(factor, unit, upper=False)
+    whitening = torch.linalg.solve_triangular(factor, unit, upper=False)
+    drawn = torch.randn(
+        config.training.uncertainty_members, len(factor), generator=generator, dtype=torch.float64
+    )
+    members = torch.linalg.solve_triangular(factor.t(), drawn.t(), upper=True).t()
+    fit.find_typical(chosen, whitening)
+    energies, forces = fit.errors(probed, others)
+    energies, forces = energies.where(open_energies), forces.where(open_forces)
+    sizes = [_size(e, factor) if len(e.values) >= 2 else None for e in (energies, forces)]
+    known = [size for size in sizes if size is not None]
+    of_energy, of_forces = (known[0] if size is None else size for size in sizes)
     facts = {
         "ridge": ridge,
-        "energy_labels": n_labels[0],
-        "force_labels": n_labels[1],
+        "energy_labels": len(energies.values),
+        "force_labels": len(forces.values),
         "energy_within": _within(energies, factor, of_energy),
         "force_within": _within(forces, factor, of_forces),
     }
     # The features in units of the network.
     scale = float(potential.scale)
-    found = Fitted(scale * whitening, scale * of_forces * members, fit.mean.cpu() / scale, facts)
-    if not all(bool(torch.isfinite(part).all()) for part in found[:3]):
+    posterior = Posterior(
+        scale * of_energy * whitening,
+        scale * of_forces * members,
+        fit.mean.cpu() / scale,
+        of_energy**2 * fit.typical.cpu(),
+    )
+    if not all(bool(torch.isfinite(part).all()) for part in posterior[:3]):
         raise UserError("Uncertainties could not be found from these data: they are not finite.")
-    return found
+    return Fitted(posterior, facts)
 
 
 class _Fit:
@@ -266,6 +271,10 @@ class _Fit:
             len(potential.species), potential.pet.last_size, dtype=torch.float64, device=device
         )
         """Of the last features of each element's atoms in eV."""
+        self.whitening = self.mean.new_zeros(self.mean.shape[1], self.mean.shape[1])
+        self.typical = torch.full_like(self.mean[:, 0], torch.inf)
+        """Of the squared lengths of what `whitening` makes of the features of each element's atoms,
+        of no unit; infinite before they are known."""
 
     def batches(self, dataset: AtomsDataset) -> Iterator[Batch]:
         return batches(self.memory, dataset, self.config, self.device)
@@ -280,61 +289,91 @@ class _Fit:
         """
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for batch in self.batches(dataset):
-            atoms = self.of_atoms(batch.graph) / batch.n_atoms[batch.structure].unsqueeze(1)
+            atoms = self.of_atoms(batch, batch.graph) / batch.n_atoms[batch.structure].unsqueeze(1)
             atoms = atoms[~torch.isnan(batch.energy)[batch.structure]]
             total = total + of_energy * (atoms.t() @ atoms)
             labelled = ~torch.isnan(batch.forces)
             for _ in range(PROBES if of_force > 0 and bool(labelled.any()) else 0):
                 # The mean of v v^T is one: a direction stands for the sum over all components.
-                forces = self.slopes(batch, self.normal(len(batch.graph.species)) * labelled)
+                direction = self.normal(len(batch.graph.species)) * labelled
+                forces = self.slopes(batch, direction, torch.ones_like(direction[:, :1]))
                 total = total + of_force / PROBES * (forces.t() @ forces)
         return total.cpu()
 
-    def errors(self, dataset: AtomsDataset, checks: int) -> tuple[Comparison, Comparison]:
-        """Find those of the energies, and of so many force components of each structure."""
+    def errors(self, probed: AtomsDataset, others: AtomsDataset) -> tuple[Comparison, Comparison]:
+        """Find those of all energies, and of `CHECKS` force components of each probed structure.
+
+        Every call looks at the same ones.
+        """
+        self.generator.manual_seed(self.config.training.seed)
         nothing = Comparison(
             self.mean.new_zeros(0),
             self.mean.new_zeros(0, self.mean.shape[1]),
             torch.zeros(0, dtype=torch.int64, device=self.device),
         )
         energies, forces = [nothing], [nothing]
-        for batch in self.batches(dataset):
-            found = predict(
-                self.potential,
-                batch.graph,
-                batch.structure,
-                batch.n_structures,
-                chunk_size=self.memory.chunk_size,
-            )
-            assert found.forces is not None
-            labelled = ~torch.isnan(batch.energy)
-            of_batch = self.features(batch, batch.graph)
-            of_energy = (found.energy - batch.energy)[labelled]
-            energies.append(Comparison(of_energy, of_batch[labelled], batch.n_atoms[labelled]))
-            error = found.forces - batch.forces
-            for _ in range(checks):
-                direction = self.one_component(batch)
-                # F = -dE/dr, and the slopes are those of E.
-                values = torch.zeros_like(found.energy)
-                values = values.index_add(0, batch.structure, -(error * direction).nansum(dim=1))
-                moved = (direction != 0) & ~torch.isnan(error)
-                known = torch.zeros_like(labelled)
-                known = known.index_fill(0, batch.structure[moved.any(1)], True)
-                slopes = self.slopes(batch, direction)
-                forces.append(Comparison(values[known], slopes[known], batch.n_atoms[known]))
+        for dataset, checks in ((probed, CHECKS), (others, 0)):
+            for batch in self.batches(dataset):
+                found = predict(
+                    self.potential,
+                    batch.graph,
+                    batch.structure,
+                    batch.n_structures,
+                    chunk_size=self.memory.chunk_size,
+                )
+                assert found.forces is not None
+                labelled = ~torch.isnan(batch.energy)
+                of_atoms = self.of_atoms(batch, batch.graph)
+                weights = self.growth(batch, of_atoms)
+                of_batch = self.sum(batch, weights * of_atoms)[labelled]
+                of_energy = (found.energy - batch.energy)[labelled]
+                energies.append(Comparison(of_energy, of_batch, batch.n_atoms[labelled]))
+                error = found.forces - batch.forces
+                for _ in range(checks):
+                    direction = self.one_component(batch)
+                    # F = -dE/dr, and the slopes are those of E.
+                    values = torch.zeros_like(found.energy)
+                    values = values.index_add(0, batch.structure, -(error * direction).nansum(1))
+                    moved = (direction != 0) & ~torch.isnan(error)
+                    known = torch.zeros_like(labelled)
+                    known = known.index_fill(0, batch.structure[moved.any(1)], True)
+                    slopes = self.slopes(batch, direction, weights)[known]
+                    forces.append(Comparison(values[known], slopes, batch.n_atoms[known]))
         return _join(energies), _join(forces)
 
     def find_mean(self, dataset: AtomsDataset) -> None:
         """Take the means of the last features over the atoms of each element."""
         total, count = torch.zeros_like(self.mean), torch.zeros_like(self.mean[:, :1])
         for batch in self.batches(dataset):
-            found = self.of_atoms(batch.graph)
-            species = self.potential.preparation.species_index[batch.graph.species]
-            total = total.index_add(0, species, found)
-            count = count.index_add(0, species, torch.ones_like(found[:, :1]))
+            species = self.species(batch)
+            total = total.index_add(0, species, self.of_atoms(batch, batch.graph))
+            count = count.index_add(0, species, torch.ones_like(total[species, :1]))
         self.mean = total / count.clamp(min=1.0)
 
-    def of_atoms(self, graph: Graph) -> Tensor:
+    def find_typical(self, dataset: AtomsDataset, whitening: Tensor) -> None:
+        """Take the mean squares of the lengths over the atoms of each element.
+
+        Args:
+            dataset: Training structures.
+            whitening: What makes these lengths of features, (D, D).
+        """
+        self.whitening = whitening.to(self.device)
+        total, count = torch.zeros_like(self.mean[:, 0]), torch.zeros_like(self.mean[:, 0])
+        for batch in self.batches(dataset):
+            of_atoms = self.of_atoms(batch, batch.graph) @ self.whitening.t()
+            total = total.index_add(0, self.species(batch), of_atoms.square().sum(dim=1))
+            count = count.index_add(0, self.species(batch), torch.ones_like(of_atoms[:, 0]))
+        of_all = total.sum() / count.sum()
+        typical = torch.where(count > 0, total / count, of_all)
+        # Where an element has the same environment everywhere, others are not infinitely far.
+        self.typical = typical.clamp(min=float(LEAST_TYPICAL * of_all))
+        self.typical[self.typical == 0] = torch.inf
+
+    def species(self, batch: Batch) -> Tensor:
+        """Return which of the potential's elements each atom is, (N,)."""
+        return self.potential.preparation.species_index[batch.graph.species]
+
+    def of_atoms(self, batch: Batch, graph: Graph) -> Tensor:
         """Compute the atoms' f in eV, measured from the mean, (N, D)."""
         with torch.no_grad():
             inputs = self.potential.preparation(graph)
@@ -342,23 +381,33 @@ class _Fit:
             found = self.potential.evaluate(
                 [], inputs, nothing, False, self.memory.chunk_size, uncertainty=1
             )
-        return self.potential.scale * found.last - self.mean[inputs.species]
+        return self.potential.scale * found.last - self.mean[self.species(batch)]
 
-    def features(self, batch: Batch, graph: Graph) -> Tensor:
-        """Compute F of the structures, (S, D)."""
-        found = self.of_atoms(graph)
-        total = found.new_zeros(batch.n_structures, found.shape[1])
-        return total.index_add(0, batch.structure, found)
+    def growth(self, batch: Batch, of_atoms: Tensor) -> Tensor:
+        """Compute how much more the atoms count than the last weights' variance says, (N, 1)."""
+        squares = (of_atoms @ self.whitening.t()).square().sum(dim=1)
+        return (1.0 + squares / self.typical[self.species(batch)]).sqrt().unsqueeze(1)
 
-    def slopes(self, batch: Batch, direction: Tensor) -> Tensor:
-        """Compute v^T dF/dr of the structures along directions v of their atoms (N, 3), (S, D)."""
+    def sum(self, batch: Batch, of_atoms: Tensor) -> Tensor:
+        """Add up over the atoms of each structure, (S, D)."""
+        total = of_atoms.new_zeros(batch.n_structures, of_atoms.shape[1])
+        return total.index_add(0, batch.structure, of_atoms)
+
+    def slopes(self, batch: Batch, direction: Tensor, weights: Tensor) -> Tensor:
+        """Compute v^T dF/dr of the structures along directions v of their atoms (N, 3), (S, D).
+
+        Args:
+            batch: The structures.
+            direction: v, (N, 3).
+            weights: How much the features of each atom count in F, constants, (N, 1).
+        """
         centre, neighbor = batch.graph.edge_index
         change = STEP * (direction[neighbor] - direction[centre])
         ahead, behind = (
-            self.features(batch, batch.graph._replace(edge_vectors=vectors))
+            self.of_atoms(batch, batch.graph._replace(edge_vectors=vectors))
             for vectors in (batch.graph.edge_vectors + change, batch.graph.edge_vectors - change)
         )
-        return (ahead - behind) / (2 * STEP)
+        return self.sum(batch, weights * (ahead - behind)) / (2 * STEP)
 
     def normal(self, n_atoms: int) -> Tensor:
         """Draw independent normal components, (N, 3)."""
@@ -424,19 +473,17 @@ def _without(dataset: AtomsDataset, other: AtomsDataset) -> AtomsDataset:
     return AtomsDataset(structures, dataset.cutoff)
 
 
-def _moving(errors: Comparison, shortest: float, floor: float) -> Comparison:
-    """Leave out those whose variance is zero by symmetry, or nearly.
+def _is_open(errors: Comparison, shortest: float, floor: float) -> Tensor:
+    """Tell whose variance is not zero by symmetry, or nearly, (R,) bool.
 
     Args:
         errors: With R vectors.
         shortest: Length, over the root mean square of all, below which they are.
         floor: Length in eV or eV/Å that is round-off, where all of them are zero.
     """
-    if len(errors.values) == 0:
-        return errors
     length = errors.vectors.norm(dim=1)
-    least = max(shortest * float(length.square().mean().sqrt()), floor)
-    return Comparison(*(part[length > least] for part in errors))
+    least = shortest * float(length.square().mean().sqrt()) if len(length) > 0 else 0.0
+    return length > max(least, floor)
 
 
 def _weight(errors: Comparison, divisor: Tensor | None) -> float:
@@ -453,6 +500,26 @@ def _factor(curvature: Tensor, ridge: float) -> Tensor:
     unit = torch.eye(len(curvature), dtype=curvature.dtype)
     factor, failed = torch.linalg.cholesky_ex(curvature + ridge * mean * unit)
     return factor[:0] if bool(failed) else factor
+
+
+def _likeliest(curvature: Tensor, judges: list[Comparison]) -> tuple[float, Tensor]:
+    """Find the ridge under which some errors are likeliest, and L of C + ridge = L L^T.
+
+    Raises:
+        UserError: There is none.
+    """
+    candidates = [(ridge, _factor(curvature, ridge)) for ridge in RIDGES]
+    known = [
+        (sum(_surprise(errors, factor) for errors in judges), ridge, factor)
+        for ridge, factor in candidates
+        if len(factor) and _is_resolved(judges[-1], factor)
+    ]
+    if not known:
+        raise UserError(
+            "Uncertainties could not be found from these data: round-off would rule them."
+        )
+    _, ridge, factor = min(known, key=lambda candidate: candidate[0])
+    return ridge, factor
 
 
 def _squares(errors: Comparison, factor: Tensor) -> Tensor:

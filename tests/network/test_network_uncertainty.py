@@ -3,10 +3,11 @@
 import pytest
 import torch
 from model_tools import ENSEMBLES, FEATURIZERS, assert_same, graph_of, make_potential, structures
-from uncertainty_tools import last_weights, zero_mean
+from uncertainty_tools import last_weights, never, with_uncertainty, zero_mean
 
 from pet_mlip.export.module import ExportedModel
 from pet_mlip.export.selfcheck import cluster_topology, random_cluster
+from pet_mlip.network.uncertainty import Posterior, growth, offsets
 
 
 def without_biases(potential):
@@ -25,7 +26,7 @@ def potential(request):
     weights = last_weights(potential)
     unit = torch.eye(len(weights), dtype=torch.float64)
     members = torch.stack([weights, -2.0 * weights])
-    potential.uncertainty.set(unit, members, zero_mean(potential))
+    potential.uncertainty.set(Posterior(unit, members, zero_mean(potential), never(potential)))
     return potential
 
 
@@ -41,6 +42,30 @@ def test_members_are_differentiated_as_the_energy_is(potential, name, chunk_size
     assert_same(deviations[1], -2.0 * gradient, 2 * bound)
 
 
+@pytest.mark.parametrize("chunk_size", [0, 20])
+def test_atoms_far_from_the_data_count_more(chunk_size):
+    """The deviations are the gradients of sum_i g_i m^T f_i with constant factors g_i."""
+    potential = with_uncertainty(make_potential(num_gnn_layers=2), members=2)
+    graph = graph_of(structures()["ethanol"])
+    vectors = graph.edge_vectors.clone().requires_grad_(True)
+    last = potential.record(graph._replace(edge_vectors=vectors), None, True).last
+    species = potential.preparation.species_index[graph.species]
+    posterior = potential.uncertainty.posterior(True)
+    offset = offsets(posterior, last.detach(), species)
+    factor = growth(posterior, offset, species)
+    squares = offset.square().sum(dim=1) / posterior.typical[species]
+    assert squares.max() > 1.5 * squares.min() > 0
+    assert_same(factor[:, 0] ** 2, 1.0 + squares, 1e-12)
+    found = ExportedModel(potential)(*graph, chunk_size=chunk_size, uncertainty=2)
+    *_, of_atoms, deviations = found
+    assert_same(of_atoms, factor * offset, 1e-11)
+    for member, deviation in zip(posterior.members, deviations, strict=True):
+        (expected,) = torch.autograd.grad(
+            (factor * (last @ member)[:, None]).sum(), vectors, retain_graph=True
+        )
+        assert_same(deviation, expected, 1e-11 * max(1.0, float(expected.abs().max())))
+
+
 def test_members_have_no_repulsion():
     """It is the same whatever the network says."""
     squeezed = structures()["water"]
@@ -49,7 +74,9 @@ def test_members_have_no_repulsion():
     potential = without_biases(make_potential(zbl=True))
     weights = last_weights(potential)
     unit = torch.eye(len(weights))
-    potential.uncertainty.set(unit, weights[None], zero_mean(potential))
+    potential.uncertainty.set(
+        Posterior(unit, weights[None], zero_mean(potential), never(potential))
+    )
     _, gradient, _, _, _, deviations = ExportedModel(potential)(*graph, uncertainty=2)
     _, without, *_ = ExportedModel(without_biases(make_potential()))(*graph)
     assert_same(deviations[0], without, 1e-11)

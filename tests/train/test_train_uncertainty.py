@@ -30,9 +30,17 @@ from pet_mlip.errors import UserError
 from pet_mlip.export import read_metadata
 from pet_mlip.export.module import ExportedModel
 from pet_mlip.graph.hypers import PETHypers
+from pet_mlip.network.uncertainty import growth, offsets
 from pet_mlip.train import run_training
-from pet_mlip.train.checkpoint import load_checkpoint, read_checkpoint
-from pet_mlip.train.uncertainty import LEAST, Amount, Fitted, _Fit, fit_uncertainty
+from pet_mlip.train.checkpoint import load_checkpoint, read_checkpoint, write_checkpoint
+from pet_mlip.train.uncertainty import (
+    LEAST,
+    LEAST_TYPICAL,
+    Amount,
+    Fitted,
+    _Fit,
+    fit_uncertainty,
+)
 
 BOTH = ("energy", "forces")
 
@@ -85,7 +93,7 @@ def fit(
 def force_sigma(potential: Potential, found: Fitted, data: AtomsDataset) -> float:
     """Root mean square uncertainty of forces in some structures."""
     knowing = deepcopy(potential)
-    knowing.uncertainty.set(found.whitening, found.members, found.mean)
+    knowing.uncertainty.set(found.posterior)
     squares = []
     for structure in data.structures[:5]:
         batch = batch_from_atoms([structure.to_atoms()], potential.cutoff)
@@ -106,15 +114,18 @@ def test_slopes_are_forces_along_a_direction(potential: Potential, data: Path) -
         0, batch.structure, -(prediction.forces * direction).sum(dim=1)
     )
     weights = last_weights(potential) / potential.scale
-    torch.testing.assert_close(found.slopes(batch, direction) @ weights, work, rtol=1e-4, atol=1e-5)
+    slopes = found.slopes(batch, direction, torch.ones_like(direction[:, :1]))
+    torch.testing.assert_close(slopes @ weights, work, rtol=1e-4, atol=1e-5)
 
 
 def test_members_have_the_covariance_that_variances_are_made_of(
     potential: Potential, data: Path
 ) -> None:
     found = fit(potential, data, uncertainty_members=20_000)
-    of_members = found.members.t() @ found.members / len(found.members)
-    of_energy = found.whitening.t() @ found.whitening
+    of_members = (
+        found.posterior.members.t() @ found.posterior.members / len(found.posterior.members)
+    )
+    of_energy = found.posterior.whitening.t() @ found.posterior.whitening
     ratio = of_members.trace() / of_energy.trace()
     expected = ratio * of_energy
     bound = 0.05 * float(expected.diagonal().max())
@@ -132,14 +143,17 @@ def test_sizes_are_those_of_the_errors(
             assert count >= 50 and 0.5 < within[0] < 0.9 and within[1] > 0.85
         else:
             assert count == 0 and within == [None, None]
-    assert torch.isfinite(found.whitening).all() and torch.isfinite(found.members).all()
+    assert (
+        torch.isfinite(found.posterior.whitening).all()
+        and torch.isfinite(found.posterior.members).all()
+    )
 
 
 def test_the_model_says_what_was_fitted(potential: Potential, data: Path) -> None:
     """Energies of the validation set lie within the model's own sigma as often as was found."""
-    found = fit(potential, data)
+    found = fit(potential, data, uncertainty_members=200)
     knowing = deepcopy(potential)
-    knowing.uncertainty.set(found.whitening, found.members, found.mean)
+    knowing.uncertainty.set(found.posterior)
     inside, squares = [], []
     for structure in dataset(potential, 60, 60, BOTH, 0.1).structures:
         batch = batch_from_atoms([structure.to_atoms()], potential.cutoff)
@@ -152,15 +166,70 @@ def test_the_model_says_what_was_fitted(potential: Potential, data: Path) -> Non
         sigma = force_uncertainty(deviations, batch.graph.edge_index, structure.n_atoms)
         squares.append((forces.numpy() - structure.forces) / sigma.numpy()[:, None])
     assert np.mean(inside) == pytest.approx(found.facts["energy_within"][0], abs=1e-9)
-    # Components of one atom share their sigma here, and eight members know a variance to a third.
+    # Components of one atom share their sigma here.
     within = float((np.abs(np.concatenate(squares)) < 1.0).mean())
     assert within == pytest.approx(found.facts["force_within"][0], abs=0.1)
+
+
+def test_far_from_the_data_uncertainties_grow_faster_than_features(
+    potential: Potential, data: Path
+) -> None:
+    """By the last weights' variance alone they would be as long as the features' distance."""
+    posterior = fit(potential, data).posterior
+    training = dataset(potential, 24, 24, BOTH, 0.1)
+    lengths, species, found = [], [], []
+    for structure in training.structures:
+        batch = batch_from_atoms([structure.to_atoms()], potential.cutoff)
+        last = potential.record(batch.graph, None, True).last
+        species.append(potential.preparation.species_index[batch.graph.species])
+        lengths.append(offsets(posterior, last, species[-1]).norm(dim=1))
+        found.append(growth(posterior, offsets(posterior, last, species[-1]), species[-1])[:, 0])
+    squares = torch.cat(lengths) ** 2
+    for k in torch.cat(species).unique():
+        chosen = torch.cat(species) == k
+        # Among the training data themselves the variance is twice that of the weights, on average.
+        expected = max(float(squares[chosen].mean()), LEAST_TYPICAL * float(squares.mean()))
+        assert float(posterior.typical[k]) == pytest.approx(expected, rel=1e-6)
+    factors = 1.0 + squares / posterior.typical[torch.cat(species)]
+    torch.testing.assert_close(torch.cat(found) ** 2, factors)
+
+
+def test_uncertainties_found_anew_are_kept_by_a_checkpoint_of_before(
+    data: Path, trained: Path, tmp_path: Path
+) -> None:
+    """Before format 8 they grew as the features do, and so they do until they are found anew."""
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    content = read_checkpoint(folder / "best.ckpt")
+    expected = content["uncertainty"]["typical"]
+    assert torch.isfinite(expected).all() and bool((expected > 0).all())
+    del content["uncertainty"]["typical"]
+    write_checkpoint(folder / "best.ckpt", {**content, "format_version": 7})
+    old, *_ = load_checkpoint(folder / "best.ckpt")
+    assert torch.isinf(old.uncertainty.typical).all()
+    app(["uncertainty", str(folder)], standalone_mode=False)
+    new, *_ = load_checkpoint(folder / "best.ckpt")
+    assert torch.isfinite(new.uncertainty.typical).all()
+
+
+def test_an_element_with_one_environment_is_not_infinitely_far(
+    potential: Potential, data: Path
+) -> None:
+    training = dataset(potential, 24, 24, BOTH, 0.1)
+    alone = Atoms("Cu")
+    alone.calc = SinglePointCalculator(alone, energy=-2.0)
+    without = [s for s in training.structures if 29 not in s.species.tolist()]
+    more = AtomsDataset([*without, structure_from_atoms(alone)], potential.cutoff)
+    validation = dataset(potential, 30, 30, BOTH, 0.1)
+    posterior = fit_uncertainty(potential, tiny_config(data), more, validation).posterior
+    *others, of_copper = posterior.typical.tolist()
+    assert all(np.isfinite(others)) and 0 < of_copper <= LEAST_TYPICAL * max(others)
 
 
 def test_larger_errors_are_larger_uncertainties(potential: Potential, data: Path) -> None:
     once, twice = fit(potential, data, size=0.1), fit(potential, data, size=0.2)
     for part in ("whitening", "members"):
-        ratio = getattr(twice, part).norm() / getattr(once, part).norm()
+        ratio = getattr(twice.posterior, part).norm() / getattr(once.posterior, part).norm()
         assert ratio == pytest.approx(2.0, rel=1e-3)
 
 
@@ -184,7 +253,7 @@ def test_what_symmetry_fixes_says_nothing(potential: Potential, data: Path) -> N
     found = fit_uncertainty(potential, config, training, AtomsDataset(more, potential.cutoff))
     expected = fit_uncertainty(potential, config, training, validation)
     for part in ("whitening", "members"):
-        ratio = getattr(found, part).norm() / getattr(expected, part).norm()
+        ratio = getattr(found.posterior, part).norm() / getattr(expected.posterior, part).norm()
         assert 0.2 < ratio < 5.0
 
 
@@ -249,9 +318,9 @@ def test_what_is_not_labelled_fixes_nothing(potential: Potential, data: Path) ->
         fit_uncertainty(potential, tiny_config(data), training, validation)
         for training in (dataset(potential, 24, 24, labels, 0.1) for labels in (("energy",), BOTH))
     )
-    assert not torch.equal(few.members, many.members)
+    assert not torch.equal(few.posterior.members, many.posterior.members)
     # Forces of the same structures leave less room for the last weights.
-    unscaled = [part.whitening / part.whitening.norm() for part in (few, many)]
+    unscaled = [part.posterior.whitening / part.posterior.whitening.norm() for part in (few, many)]
     assert (unscaled[0] - unscaled[1]).norm() > 0.01
 
 
@@ -265,7 +334,7 @@ def test_little_is_looked_at_after_a_short_training(potential: Potential, data: 
     assert few.facts["force_labels"] < few.facts["energy_labels"] * 8
     assert few.facts["energy_labels"] < every.facts["energy_labels"]
     for part in ("whitening", "members"):
-        ratio = getattr(few, part).norm() / getattr(every, part).norm()
+        ratio = getattr(few.posterior, part).norm() / getattr(every.posterior, part).norm()
         assert 0.1 < ratio < 10.0
 
 
@@ -415,4 +484,6 @@ def test_fewer_data_than_features(potential: Potential, data: Path) -> None:
     """C is singular then, to round-off even with the smallest ridges."""
     training, validation = (dataset(potential, n, n, ("energy",), 0.1) for n in (1, 30))
     found = fit_uncertainty(potential, tiny_config(data), training, validation)
-    assert torch.isfinite(found.whitening).all() and found.whitening.norm() > 0.0
+    assert (
+        torch.isfinite(found.posterior.whitening).all() and found.posterior.whitening.norm() > 0.0
+    )
