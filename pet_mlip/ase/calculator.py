@@ -397,8 +397,9 @@ class PETCalculator(Calculator):
         """Compute a vector for each atom that tells environments of one element apart.
 
         They are the last features, measured by what the training data say of them: the length of an
-        atom's vector is the uncertainty of its energy, that of a difference the uncertainty of the
-        difference of two energies. They are invariant, and smooth.
+        atom's vector is the uncertainty of its energy as far as the last weights are uncertain,
+        that of a difference the uncertainty of the difference of two energies. They are invariant,
+        and smooth.
 
         Args:
             structures: Any mixture of molecules and crystals.
@@ -414,9 +415,10 @@ class PETCalculator(Calculator):
         found: list[Floats] = []
         with self._lock:
             for group in split(structures, max_atoms):
-                for output in self._outputs_of(group, ["energies_uncertainty"], len(found)):
+                outputs = self._outputs_of(group, ["energies_uncertainty"], len(found))
+                for atoms, output in zip(group, outputs, strict=True):
                     assert output.uncertainty is not None
-                    found.append(output.uncertainty.vectors)
+                    found.append(self._model.features(atoms.numbers, output.uncertainty))
         return found
 
     def get_hessian(self, atoms: Atoms, indices: Sequence[int] | None = None) -> Floats:

@@ -63,6 +63,10 @@ class Committee:
             deviation,
         )
 
+    def features(self, numbers: Ints, uncertainty: Uncertainty) -> Floats:
+        """Tell how far atoms are from the training data: as far as the models disagree."""
+        return uncertainty.vectors
+
     def in_float64(self) -> Committee:
         """Return a committee of the same models that evaluates them in float64."""
         return Committee([engine.in_float64() for engine in self.engines])

@@ -136,6 +136,11 @@ class Engine:
             energies.cpu().numpy(), n_frames.cpu().numpy(), forces, virials, others, deviation
         )
 
+    def features(self, numbers: Ints, uncertainty: Uncertainty) -> Floats:
+        """Tell how far atoms are from the training data, by uncertainties that grow faster."""
+        species = torch.from_numpy(np.array(numbers, dtype=np.int64))
+        return self.model.features(torch.from_numpy(uncertainty.vectors), species).numpy()
+
     def in_float64(self) -> Engine:
         """Return an engine of the same model that evaluates the network in float64."""
         return Engine(self.model.in_float64(), self.chunk_size)

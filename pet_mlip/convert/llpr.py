@@ -54,7 +54,7 @@ def read_uncertainty(
     draw = torch.Generator().manual_seed(0)
     drawn = torch.randn(MEMBERS, size, generator=draw, dtype=torch.float64)
     mean = torch.zeros(n_species, size, dtype=torch.float64)
-    # The distance from the training data counts as what it is there, however far.
+    # Metatrain's variance is that of the last weights alone: nothing grows.
     typical = torch.full((n_species,), torch.inf, dtype=torch.float64)
     return Posterior(whitening, drawn @ whitening, mean, typical)
 

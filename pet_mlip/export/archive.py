@@ -36,6 +36,7 @@ from pet_mlip.export.module import ExportedModel
 from pet_mlip.export.selfcheck import check_exported
 from pet_mlip.files import check_replaceable, check_writable, replacing
 from pet_mlip.graph.graph import Topology
+from pet_mlip.network.uncertainty import shrink
 from pet_mlip.version import __version__
 from pet_mlip.weights import MODEL, find_weights
 
@@ -88,6 +89,19 @@ class LoadedModel:
                 reverse,
                 uncertainty,
             )
+
+    def features(self, vectors: Tensor, species: Tensor) -> Tensor:
+        """Return how far atoms are from the training data in eV, (N, D), without growth.
+
+        Args:
+            vectors: Those whose norms are uncertainties of atomic energies, (N, D).
+            species: Atomic numbers, (N,) int64.
+        """
+        known = self.module.potential.uncertainty
+        if not hasattr(known, "typical"):
+            return vectors  # of a file that was written before anything grew
+        own = self.module.potential.preparation.species_index[species.to(self.device)].cpu()
+        return shrink(known.typical.cpu(), vectors, own)
 
     def evaluate_domain(
         self,

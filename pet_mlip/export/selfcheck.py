@@ -9,7 +9,7 @@ from pet_mlip.engine.derivatives import forces_from_edge_gradient
 from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
 from pet_mlip.graph.graph import Graph, Topology, electronic_state, reverse_edges
-from pet_mlip.network.uncertainty import growth, offsets
+from pet_mlip.network.uncertainty import offsets
 
 if TYPE_CHECKING:
     from pet_mlip.export.archive import LoadedModel
@@ -113,8 +113,7 @@ def _uncertainties(eager: Potential, last: Tensor, species: Tensor) -> tuple[Ten
     posterior = eager.uncertainty.posterior(False)
     offset = offsets(posterior, last, species)
     terms = (last - posterior.mean[species]).abs() @ posterior.whitening.abs().t()
-    vectors = growth(posterior, offset, species) * offset
-    return vectors, 2.0 * _largest(terms) / max(_largest(offset), 1e-30)
+    return eager.uncertainty(last, species), 2.0 * _largest(terms) / max(_largest(offset), 1e-30)
 
 
 def _largest(values: Tensor) -> float:

@@ -172,10 +172,11 @@ class PET(nn.Module):
             results = add_by_name(results, of_layer)
         of_atoms = torch.cat(last, dim=1)
         members = posterior.members
-        factor = weights.unsqueeze(1)
+        factor = torch.ones_like(weights).unsqueeze(1)
         if members.shape[0] > 0:
             species = inputs.species[: of_atoms.shape[0]]
-            factor = growth(posterior, offsets(posterior, of_atoms, species), species)
+            offset = offsets(posterior, of_atoms, species)
+            factor = growth(posterior.typical, offset, species)
         gradients: list[GeometryGradient] = []
         for k in range(1 + members.shape[0]):
             if k > 0:

@@ -9,13 +9,14 @@ A^T A = alpha^2 C^-1 is how far an atom's environment lies from the training dat
 
 That the weights are uncertain is an error of first order in this distance. Far away what the other
 layers make of an environment is wrong too, which is one of second order, and nothing in C knows of
-it. So the distance counts the more the longer it is, against the mean square t of the training
-atoms of the element (benchmarks/README.md has what that gives):
+it. So the distance counts the more the longer it is,
 
-    sigma^2(E) = |sum_i g_i a_i|^2 ,    g_i^2 = 1 + |a_i|^2 / t_i .
+    sigma^2(E) = |sum_i g_i a_i|^2 ,    g_i^2 = 1 + |a_i|^2 / t_i ,
 
-Members drawn from the posterior give the uncertainty of what is differentiated, with g_i as
-constants. Last features are invariant, and so is all this.
+with t = <|a|^4> / <|a|^2> over the validation atoms of the element, for which both parts of the
+variance are as large on average (benchmarks/README.md has what this gives). Members drawn from the
+posterior give the uncertainty of what is differentiated, with g_i as constants. Last features are
+invariant, and so is all this.
 """
 
 from typing import NamedTuple
@@ -49,10 +50,24 @@ def offsets(posterior: Posterior, last: Tensor, species: Tensor) -> Tensor:
     return (last - posterior.mean.index_select(0, species)) @ posterior.whitening.t()
 
 
-def growth(posterior: Posterior, offset: Tensor, species: Tensor) -> Tensor:
-    """Return the factors g_i of atoms with a_i (N, D), (N, 1)."""
+def growth(typical: Tensor, offset: Tensor, species: Tensor) -> Tensor:
+    """Return the factors g_i of atoms, (N, 1).
+
+    Args:
+        typical: t of each element, (S,).
+        offset: a_i, (N, D).
+        species: Which of the elements each atom is, (N,) int64.
+    """
     square = offset.square().sum(dim=1)
-    return (1.0 + square / posterior.typical.index_select(0, species)).sqrt().unsqueeze(1)
+    return (1.0 + square / typical.index_select(0, species)).sqrt().unsqueeze(1)
+
+
+def shrink(typical: Tensor, vectors: Tensor, species: Tensor) -> Tensor:
+    """Return a_i of g_i a_i, (N, D), the rest as for `growth`."""
+    # |g a|^2 = |a|^2 + |a|^4 / t, solved for |a|^2 such that t may be infinite.
+    square = vectors.square().sum(dim=1)
+    root = (1.0 + 4.0 * square / typical.index_select(0, species)).sqrt()
+    return vectors * (2.0 / (1.0 + root)).sqrt().unsqueeze(1)
 
 
 class LastLayerUncertainty(nn.Module):
@@ -112,4 +127,4 @@ class LastLayerUncertainty(nn.Module):
         """
         posterior = self.posterior(False)
         offset = offsets(posterior, last, species)
-        return growth(posterior, offset, species) * offset
+        return growth(self.typical, offset, species) * offset

@@ -37,7 +37,7 @@ from pet_mlip.engine.derivatives import predict
 from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
 from pet_mlip.graph.graph import Graph
-from pet_mlip.network.uncertainty import Posterior
+from pet_mlip.network.uncertainty import Posterior, growth
 from pet_mlip.train.checkpoint import read_checkpoint, restore_potential, write_checkpoint
 from pet_mlip.train.memory import MemoryBudget
 from pet_mlip.train.output import LOG
@@ -60,7 +60,7 @@ OUTLIER = 3.0
 """Errors count as no more than so many times the standard deviation that 68 % lie within, so that
 an isolated atom or a wrong label among the structures does not decide on everybody's size."""
 LEAST_TYPICAL = 1e-2
-"""Of the mean square length over all atoms: that of an element is not taken for less."""
+"""Of the squared length t of all atoms together: that of an element with less is round-off."""
 ROUNDOFF = 1e-6
 """Of features and their derivatives in float32, relative."""
 NOISE = 1e-2
@@ -111,13 +111,45 @@ class Comparison(NamedTuple):
     values: Tensor
     """(R,) float64."""
     vectors: Tensor
-    """F or g of each, (R, D) float64."""
+    """F or dF/dx of each, (R, D) float64."""
     n_atoms: Tensor
     """Of the structure of each, (R,) int64."""
 
     def where(self, chosen: Tensor) -> Comparison:
         """Return those of a mask (R,)."""
         return Comparison(*(part[chosen] for part in self))
+
+
+class Errors(NamedTuple):
+    """Errors on validation data, and what each atom contributes to the vectors of a comparison."""
+
+    values: Tensor
+    """(R,) float64."""
+    n_atoms: Tensor
+    """Of the structure of each, (R,) int64."""
+    parts: Tensor
+    """f or df/dx of atoms, (P, D)."""
+    atom: Tensor
+    """Place of each part's atom in `Validation.features`, (P,) int64."""
+    row: Tensor
+    """Which of the errors each part belongs to, (P,) int64."""
+
+    def compare(self, weights: Tensor) -> Comparison:
+        """Add up what atoms contribute, times their weights (A, 1)."""
+        total = weights.new_zeros(len(self.values), self.parts.shape[1])
+        parts = weights[self.atom] * self.parts
+        return Comparison(self.values, total.index_add(0, self.row, parts), self.n_atoms)
+
+
+class Validation(NamedTuple):
+    """What was found of the validation set, on the CPU."""
+
+    features: Tensor
+    """Last features f of A atoms, (A, D) float64."""
+    species: Tensor
+    """Their elements, as the potential numbers them, (A,) int64."""
+    energies: Errors
+    forces: Errors
 
 
 def add_uncertainty(
@@ -203,9 +235,10 @@ def fit_uncertainty(
     fit.find_mean(chosen)
     checked = _choose(_with_labels(validation, "energy", "forces"), amount.validation, generator)
     probed = _choose(_with_labels(checked, "forces"), amount.probed, generator)
-    others = _without(checked, probed)
-    energies, forces = fit.errors(probed, others)
+    found = fit.errors(probed, _without(checked, probed))
     floor = ROUNDOFF * float(fit.mean.norm(dim=1).max())
+    alike = torch.ones_like(found.features[:, :1])
+    energies, forces = found.energies.compare(alike), found.forces.compare(alike)
     open_energies = _is_open(energies, ZERO, floor)
     open_forces = _is_open(forces, ZERO_FORCES, floor)
     energies, forces = energies.where(open_energies), forces.where(open_forces)
@@ -226,9 +259,13 @@ def fit_uncertainty(
         config.training.uncertainty_members, len(factor), generator=generator, dtype=torch.float64
     )
     members = torch.linalg.solve_triangular(factor.t(), drawn.t(), upper=True).t()
-    fit.find_typical(chosen, whitening)
-    energies, forces = fit.errors(probed, others)
-    energies, forces = energies.where(open_energies), forces.where(open_forces)
+    offsets = found.features @ whitening.t()
+    if float(found.features.norm(dim=1).max()) <= floor:
+        offsets = torch.zeros_like(offsets)  # all are round-off
+    typical = _typical(offsets, found.species, len(potential.species))
+    weights = growth(typical, offsets, found.species)
+    energies = found.energies.compare(weights).where(open_energies)
+    forces = found.forces.compare(weights).where(open_forces)
     sizes = [_size(e, factor) if len(e.values) >= 2 else None for e in (energies, forces)]
     known = [size for size in sizes if size is not None]
     of_energy, of_forces = (known[0] if size is None else size for size in sizes)
@@ -245,9 +282,11 @@ def fit_uncertainty(
         scale * of_energy * whitening,
         scale * of_forces * members,
         fit.mean.cpu() / scale,
-        of_energy**2 * fit.typical.cpu(),
+        # With all labels the model's own there is nothing that could grow.
+        of_energy**2 * typical if of_energy > 0.0 else torch.full_like(typical, torch.inf),
     )
-    if not all(bool(torch.isfinite(part).all()) for part in posterior[:3]):
+    finite = all(bool(torch.isfinite(part).all()) for part in posterior[:3])
+    if not (finite and bool((posterior.typical > 0.0).all())):
         raise UserError("Uncertainties could not be found from these data: they are not finite.")
     return Fitted(posterior, facts)
 
@@ -271,10 +310,6 @@ class _Fit:
             len(potential.species), potential.pet.last_size, dtype=torch.float64, device=device
         )
         """Of the last features of each element's atoms in eV."""
-        self.whitening = self.mean.new_zeros(self.mean.shape[1], self.mean.shape[1])
-        self.typical = torch.full_like(self.mean[:, 0], torch.inf)
-        """Of the squared lengths of what `whitening` makes of the features of each element's atoms,
-        of no unit; infinite before they are known."""
 
     def batches(self, dataset: AtomsDataset) -> Iterator[Batch]:
         return batches(self.memory, dataset, self.config, self.device)
@@ -296,22 +331,14 @@ class _Fit:
             for _ in range(PROBES if of_force > 0 and bool(labelled.any()) else 0):
                 # The mean of v v^T is one: a direction stands for the sum over all components.
                 direction = self.normal(len(batch.graph.species)) * labelled
-                forces = self.slopes(batch, direction, torch.ones_like(direction[:, :1]))
+                forces = self.sum(batch, self.slopes(batch, direction))
                 total = total + of_force / PROBES * (forces.t() @ forces)
         return total.cpu()
 
-    def errors(self, probed: AtomsDataset, others: AtomsDataset) -> tuple[Comparison, Comparison]:
-        """Find those of all energies, and of `CHECKS` force components of each probed structure.
-
-        Every call looks at the same ones.
-        """
-        self.generator.manual_seed(self.config.training.seed)
-        nothing = Comparison(
-            self.mean.new_zeros(0),
-            self.mean.new_zeros(0, self.mean.shape[1]),
-            torch.zeros(0, dtype=torch.int64, device=self.device),
-        )
-        energies, forces = [nothing], [nothing]
+    def errors(self, probed: AtomsDataset, others: AtomsDataset) -> Validation:
+        """Find those of all energies, and of `CHECKS` force components of each probed structure."""
+        features, species = [self.mean[:0].cpu()], [torch.zeros(0, dtype=torch.int64)]
+        energies, forces = _Collected(self.mean.shape[1]), _Collected(self.mean.shape[1])
         for dataset, checks in ((probed, CHECKS), (others, 0)):
             for batch in self.batches(dataset):
                 found = predict(
@@ -322,12 +349,11 @@ class _Fit:
                     chunk_size=self.memory.chunk_size,
                 )
                 assert found.forces is not None
+                first = sum(len(part) for part in features)
+                features.append(self.of_atoms(batch, batch.graph).cpu())
+                species.append(self.species(batch).cpu())
                 labelled = ~torch.isnan(batch.energy)
-                of_atoms = self.of_atoms(batch, batch.graph)
-                weights = self.growth(batch, of_atoms)
-                of_batch = self.sum(batch, weights * of_atoms)[labelled]
-                of_energy = (found.energy - batch.energy)[labelled]
-                energies.append(Comparison(of_energy, of_batch, batch.n_atoms[labelled]))
+                energies.add(batch, found.energy - batch.energy, labelled, features[-1], first)
                 error = found.forces - batch.forces
                 for _ in range(checks):
                     direction = self.one_component(batch)
@@ -337,9 +363,12 @@ class _Fit:
                     moved = (direction != 0) & ~torch.isnan(error)
                     known = torch.zeros_like(labelled)
                     known = known.index_fill(0, batch.structure[moved.any(1)], True)
-                    slopes = self.slopes(batch, direction, weights)[known]
-                    forces.append(Comparison(values[known], slopes, batch.n_atoms[known]))
-        return _join(energies), _join(forces)
+                    # They are many; their round-off is below that of a float32 network's features.
+                    slopes = self.slopes(batch, direction).to(torch.float32)
+                    forces.add(batch, values, known, slopes.cpu(), first)
+        return Validation(
+            torch.cat(features), torch.cat(species), energies.errors(), forces.errors()
+        )
 
     def find_mean(self, dataset: AtomsDataset) -> None:
         """Take the means of the last features over the atoms of each element."""
@@ -349,25 +378,6 @@ class _Fit:
             total = total.index_add(0, species, self.of_atoms(batch, batch.graph))
             count = count.index_add(0, species, torch.ones_like(total[species, :1]))
         self.mean = total / count.clamp(min=1.0)
-
-    def find_typical(self, dataset: AtomsDataset, whitening: Tensor) -> None:
-        """Take the mean squares of the lengths over the atoms of each element.
-
-        Args:
-            dataset: Training structures.
-            whitening: What makes these lengths of features, (D, D).
-        """
-        self.whitening = whitening.to(self.device)
-        total, count = torch.zeros_like(self.mean[:, 0]), torch.zeros_like(self.mean[:, 0])
-        for batch in self.batches(dataset):
-            of_atoms = self.of_atoms(batch, batch.graph) @ self.whitening.t()
-            total = total.index_add(0, self.species(batch), of_atoms.square().sum(dim=1))
-            count = count.index_add(0, self.species(batch), torch.ones_like(of_atoms[:, 0]))
-        of_all = total.sum() / count.sum()
-        typical = torch.where(count > 0, total / count, of_all)
-        # Where an element has the same environment everywhere, others are not infinitely far.
-        self.typical = typical.clamp(min=float(LEAST_TYPICAL * of_all))
-        self.typical[self.typical == 0] = torch.inf
 
     def species(self, batch: Batch) -> Tensor:
         """Return which of the potential's elements each atom is, (N,)."""
@@ -383,31 +393,20 @@ class _Fit:
             )
         return self.potential.scale * found.last - self.mean[self.species(batch)]
 
-    def growth(self, batch: Batch, of_atoms: Tensor) -> Tensor:
-        """Compute how much more the atoms count than the last weights' variance says, (N, 1)."""
-        squares = (of_atoms @ self.whitening.t()).square().sum(dim=1)
-        return (1.0 + squares / self.typical[self.species(batch)]).sqrt().unsqueeze(1)
-
     def sum(self, batch: Batch, of_atoms: Tensor) -> Tensor:
         """Add up over the atoms of each structure, (S, D)."""
         total = of_atoms.new_zeros(batch.n_structures, of_atoms.shape[1])
         return total.index_add(0, batch.structure, of_atoms)
 
-    def slopes(self, batch: Batch, direction: Tensor, weights: Tensor) -> Tensor:
-        """Compute v^T dF/dr of the structures along directions v of their atoms (N, 3), (S, D).
-
-        Args:
-            batch: The structures.
-            direction: v, (N, 3).
-            weights: How much the features of each atom count in F, constants, (N, 1).
-        """
+    def slopes(self, batch: Batch, direction: Tensor) -> Tensor:
+        """Compute v^T df/dr of the atoms along directions v of all of them (N, 3), (N, D)."""
         centre, neighbor = batch.graph.edge_index
         change = STEP * (direction[neighbor] - direction[centre])
         ahead, behind = (
             self.of_atoms(batch, batch.graph._replace(edge_vectors=vectors))
             for vectors in (batch.graph.edge_vectors + change, batch.graph.edge_vectors - change)
         )
-        return self.sum(batch, weights * (ahead - behind)) / (2 * STEP)
+        return (ahead - behind) / (2 * STEP)
 
     def normal(self, n_atoms: int) -> Tensor:
         """Draw independent normal components, (N, 3)."""
@@ -426,6 +425,46 @@ class _Fit:
         )
         direction[atom, axis] = 1.0
         return direction
+
+
+class _Collected:
+    """The errors of batch after batch."""
+
+    def __init__(self, size: int) -> None:
+        self.n_errors = 0
+        whole = torch.zeros(0, dtype=torch.int64)
+        self.columns: list[tuple[Tensor, ...]] = [
+            (torch.zeros(0, dtype=torch.float64), whole, torch.zeros(0, size), whole, whole)
+        ]
+
+    def add(self, batch: Batch, values: Tensor, known: Tensor, parts: Tensor, first: int) -> None:
+        """Add those of the structures of a mask.
+
+        Args:
+            batch: The structures.
+            values: Error of each, (S,).
+            known: The mask, (S,) bool.
+            parts: What each atom contributes, (N, D) on the CPU.
+            first: Place of the batch's first atom among all.
+        """
+        known, structure = known.cpu(), batch.structure.cpu()
+        row = self.n_errors + known.cumsum(0) - 1
+        # Most atoms of a large cell are too far from the one that moves.
+        atom = (known[structure] & (parts != 0).any(dim=1)).nonzero().squeeze(1)
+        self.n_errors += int(known.sum())
+        self.columns.append(
+            (
+                values.cpu()[known],
+                batch.n_atoms.cpu()[known],
+                parts[atom],
+                first + atom,
+                row[structure[atom]],
+            )
+        )
+
+    def errors(self) -> Errors:
+        """Return them all."""
+        return Errors(*(torch.cat(column) for column in zip(*self.columns, strict=True)))
 
 
 def _check_species(potential: Potential, *datasets: AtomsDataset) -> None:
@@ -471,6 +510,27 @@ def _without(dataset: AtomsDataset, other: AtomsDataset) -> AtomsDataset:
     known = {id(structure) for structure in other.structures}
     structures = [structure for structure in dataset.structures if id(structure) not in known]
     return AtomsDataset(structures, dataset.cutoff)
+
+
+def _typical(offsets: Tensor, species: Tensor, n_species: int) -> Tensor:
+    """Find t = <|a|^4> / <|a|^2> of each element, (S,); infinite if all atoms are alike.
+
+    It is that of all atoms together for an element without atoms, and for one whose environments
+    are all the same: others are not infinitely far from them.
+
+    Args:
+        offsets: a of atoms, (A, D).
+        species: Their elements, (A,).
+        n_species: Of the potential.
+    """
+    squares = offsets.square().sum(dim=1)
+    total = squares.new_zeros(n_species).index_add(0, species, squares)
+    of_squares = squares.new_zeros(n_species).index_add(0, species, squares.square())
+    if not bool(total.sum() > 0):
+        return torch.full_like(total, torch.inf)
+    of_all = of_squares.sum() / total.sum()
+    typical = of_squares / total.clamp(min=torch.finfo(total.dtype).tiny)
+    return torch.where(typical > LEAST_TYPICAL * of_all, typical, of_all)
 
 
 def _is_open(errors: Comparison, shortest: float, floor: float) -> Tensor:
@@ -560,7 +620,3 @@ def _within(errors: Comparison, factor: Tensor, size: float) -> list[float | Non
         return [None, None]
     ratio = errors.values.abs() / (size * _squares(errors, factor).sqrt())
     return [float((ratio < k).double().mean()) for k in (1, 2)]
-
-
-def _join(parts: list[Comparison]) -> Comparison:
-    return Comparison(*(torch.cat(column).cpu() for column in zip(*parts, strict=True)))

@@ -63,6 +63,19 @@ def test_copies_of_what_is_known_are_never_chosen(calculator):
     assert set(farthest_structures(calculator, known, [*copies, *new], 2)) == {3, 4}
 
 
+def test_features_are_what_the_last_layer_knows_without_growth(calculator):
+    """Far atoms would be the farther from each other, the farther they are from the data."""
+    atoms, vectors = structures(1, 3)[0], []
+    for output in calculator._outputs_of([atoms], ["energies_uncertainty"], 0):
+        vectors.append(output.uncertainty.vectors)
+    (features,) = calculator.compute_features([atoms])
+    grown, plain = (np.linalg.norm(part, axis=1) for part in (vectors[0], features))
+    module = calculator._model.model.module.potential
+    typical = module.uncertainty.typical[module.preparation.species_index[atoms.numbers]].numpy()
+    assert np.allclose(grown, plain * np.sqrt(1 + plain**2 / typical), rtol=1e-10)
+    assert np.all(grown > 1.05 * plain)
+
+
 def test_another_element_is_the_farthest_of_all(calculator):
     known = [a for a in structures(9, 0) if 6 not in a.numbers]
     candidates = structures(3, 1)

@@ -7,7 +7,7 @@ from uncertainty_tools import last_weights, never, with_uncertainty, zero_mean
 
 from pet_mlip.export.module import ExportedModel
 from pet_mlip.export.selfcheck import cluster_topology, random_cluster
-from pet_mlip.network.uncertainty import Posterior, growth, offsets
+from pet_mlip.network.uncertainty import Posterior, growth, offsets, shrink
 
 
 def without_biases(potential):
@@ -52,13 +52,16 @@ def test_atoms_far_from_the_data_count_more(chunk_size):
     species = potential.preparation.species_index[graph.species]
     posterior = potential.uncertainty.posterior(True)
     offset = offsets(posterior, last.detach(), species)
-    factor = growth(posterior, offset, species)
+    factor = growth(posterior.typical, offset, species)
     squares = offset.square().sum(dim=1) / posterior.typical[species]
     assert squares.max() > 1.5 * squares.min() > 0
     assert_same(factor[:, 0] ** 2, 1.0 + squares, 1e-12)
     found = ExportedModel(potential)(*graph, chunk_size=chunk_size, uncertainty=2)
     *_, of_atoms, deviations = found
     assert_same(of_atoms, factor * offset, 1e-11)
+    for typical in (posterior.typical, never(potential)):
+        grown = growth(typical, offset, species) * offset
+        assert_same(shrink(typical, grown, species), offset, 1e-12)
     for member, deviation in zip(posterior.members, deviations, strict=True):
         (expected,) = torch.autograd.grad(
             (factor * (last @ member)[:, None]).sum(), vectors, retain_graph=True
