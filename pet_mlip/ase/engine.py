@@ -26,7 +26,7 @@ class Uncertainty(NamedTuple):
     """Standard deviations of what a model says about N atoms."""
 
     vectors: Floats
-    """a_i in eV, (N, D): the norm of a sum over atoms is the uncertainty of their energy."""
+    """g_i a_i in eV, (N, D): the norm of a sum over atoms is the uncertainty of their energy."""
     forces: Floats | None
     """Of a component of each atom's force in eV/Å, the same in all directions, (N,)."""
 

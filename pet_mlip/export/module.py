@@ -193,9 +193,9 @@ class ExportedModel(nn.Module):
             eV, (3, 3); atomic virials of the same sign, (N, 3, 3) or (0, 3, 3); centroid virials
             W_j of the opposite sign, that of r (x) F, (N, 3, 3) or (0, 3, 3); all float64; the
             number of frames of each evaluated atom, int64; other results of the domain's own atoms
-            by name, as in `forward`; a_i of these atoms, (atoms_within[0], D); and by how much the
-            forces of K members deviate, (K, N, 3) in eV/Å, to be summed over domains before they
-            are squared.
+            by name, as in `forward`; g_i a_i of these atoms, (atoms_within[0], D); and by how much
+            the forces of K members deviate, (K, N, 3) in eV/Å, to be summed over domains before
+            they are squared.
 
         Raises:
             RuntimeError: Autograd is off, centroid virials are asked for with images, or the model
@@ -266,7 +266,7 @@ class ExportedModel(nn.Module):
             )
 
     def vectors(self, found: Evaluation, species: Tensor, uncertainty: int) -> Tensor:
-        """Compute the vectors a_i whose norms are uncertainties; nothing if not asked for."""
+        """Compute the vectors g_i a_i whose norms are uncertainties; nothing if not asked for."""
         last = found.last
         if uncertainty == 0:
             return last

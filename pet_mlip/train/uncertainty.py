@@ -14,7 +14,7 @@ atoms, since v^T (dF/dr) needs no derivative of each feature: it is a difference
 comes the ridge under which the errors of the validation set are likeliest, if the variances are
 F^T C^-1 F of energies and (dF/dx)^T C^-1 (dF/dx) of forces but for their sizes. The sizes alpha are
 found last, in the same way, for the variances as the model states them: with atoms that count the
-more the farther they are from the training data (`pet_mlip.network.uncertainty` has the formula
+more, the farther they are from the training data (`pet_mlip.network.uncertainty` has the formula
 and the source). Outliers among the errors count less for the sizes.
 """
 
@@ -66,7 +66,9 @@ ROUNDOFF = 1e-6
 NOISE = 1e-2
 """The largest part of an uncertainty that may be round-off."""
 RIDGES = tuple(10.0**k for k in range(-12, 2))
-"""Over the mean eigenvalue of the curvature."""
+"""Over the mean eigenvalue of the curvature, from the smallest on."""
+ALIKE = 4.0
+"""Twice the logarithm of a likelihood ratio that does not tell two ridges apart."""
 
 
 class Amount(NamedTuple):
@@ -565,6 +567,9 @@ def _factor(curvature: Tensor, ridge: float) -> Tensor:
 def _likeliest(curvature: Tensor, judges: list[Comparison]) -> tuple[float, Tensor]:
     """Find the ridge under which some errors are likeliest, and L of C + ridge = L L^T.
 
+    Of ridges that they do not tell apart it is the smallest, which supposes the least about what
+    the training data leave open: far from them a larger one would be too sure.
+
     Raises:
         UserError: There is none.
     """
@@ -578,8 +583,8 @@ def _likeliest(curvature: Tensor, judges: list[Comparison]) -> tuple[float, Tens
         raise UserError(
             "Uncertainties could not be found from these data: round-off would rule them."
         )
-    _, ridge, factor = min(known, key=lambda candidate: candidate[0])
-    return ridge, factor
+    best = min(surprise for surprise, _, _ in known)
+    return next((ridge, factor) for found, ridge, factor in known if found <= best + ALIKE)
 
 
 def _squares(errors: Comparison, factor: Tensor) -> Tensor:
