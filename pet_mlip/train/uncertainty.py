@@ -239,11 +239,8 @@ def fit_uncertainty(
     probed = _choose(_with_labels(checked, "forces"), amount.probed, generator)
     found = fit.errors(probed, _without(checked, probed))
     floor = ROUNDOFF * float(fit.mean.norm(dim=1).max())
-    alike = torch.ones_like(found.features[:, :1])
-    energies, forces = found.energies.compare(alike), found.forces.compare(alike)
-    open_energies = _is_open(energies, ZERO, floor)
-    open_forces = _is_open(forces, ZERO_FORCES, floor)
-    energies, forces = energies.where(open_energies), forces.where(open_forces)
+    judges = _Judges(found, floor)
+    energies, forces = judges.compare(torch.ones_like(found.features[:, :1]))
     if max(len(energies.values), len(forces.values)) < 2:
         raise UserError(
             "The validation set has fewer than two energies or forces that symmetry leaves open, "
@@ -265,19 +262,8 @@ def fit_uncertainty(
     if float(found.features.norm(dim=1).max()) <= floor:
         offsets = torch.zeros_like(offsets)  # all are round-off
     typical = _typical(offsets, found.species, len(potential.species))
-    weights = growth(typical, offsets, found.species)
-    energies = found.energies.compare(weights).where(open_energies)
-    forces = found.forces.compare(weights).where(open_forces)
-    sizes = [_size(e, factor) if len(e.values) >= 2 else None for e in (energies, forces)]
-    known = [size for size in sizes if size is not None]
-    of_energy, of_forces = (known[0] if size is None else size for size in sizes)
-    facts = {
-        "ridge": ridge,
-        "energy_labels": len(energies.values),
-        "force_labels": len(forces.values),
-        "energy_within": _within(energies, factor, of_energy),
-        "force_within": _within(forces, factor, of_forces),
-    }
+    energies, forces = judges.compare(growth(typical, offsets, found.species))
+    of_energy, of_forces, facts = _sizes(energies, forces, factor)
     # The features in units of the network.
     scale = float(potential.scale)
     posterior = Posterior(
@@ -290,7 +276,7 @@ def fit_uncertainty(
     finite = all(bool(torch.isfinite(part).all()) for part in posterior[:3])
     if not (finite and bool((posterior.typical > 0.0).all())):
         raise UserError("Uncertainties could not be found from these data: they are not finite.")
-    return Fitted(posterior, facts)
+    return Fitted(posterior, {"ridge": ridge, **facts})
 
 
 class _Fit:
@@ -338,7 +324,10 @@ class _Fit:
         return total.cpu()
 
     def errors(self, probed: AtomsDataset, others: AtomsDataset) -> Validation:
-        """Find those of all energies, and of `CHECKS` force components of each probed structure."""
+        """Find those of all energies, and of `CHECKS` force components of each probed structure.
+
+        The parts of forces take `CHECKS` times as many numbers as the probed atoms have features.
+        """
         features, species = [self.mean[:0].cpu()], [torch.zeros(0, dtype=torch.int64)]
         energies, forces = _Collected(self.mean.shape[1]), _Collected(self.mean.shape[1])
         for dataset, checks in ((probed, CHECKS), (others, 0)):
@@ -562,6 +551,47 @@ def _factor(curvature: Tensor, ridge: float) -> Tensor:
     unit = torch.eye(len(curvature), dtype=curvature.dtype)
     factor, failed = torch.linalg.cholesky_ex(curvature + ridge * mean * unit)
     return factor[:0] if bool(failed) else factor
+
+
+class _Judges:
+    """The errors that symmetry leaves open, and that say something of sizes.
+
+    Args:
+        found: All of them.
+        floor: Length of features that is round-off.
+    """
+
+    def __init__(self, found: Validation, floor: float) -> None:
+        self.energies, self.forces = found.energies, found.forces
+        alike = torch.ones_like(found.features[:, :1])
+        self.open_energies = _is_open(found.energies.compare(alike), ZERO, floor)
+        self.open_forces = _is_open(found.forces.compare(alike), ZERO_FORCES, floor)
+
+    def compare(self, weights: Tensor) -> tuple[Comparison, Comparison]:
+        """Compare energies and forces, with weights (A, 1) of the atoms."""
+        return (
+            self.energies.compare(weights).where(self.open_energies),
+            self.forces.compare(weights).where(self.open_forces),
+        )
+
+
+def _sizes(
+    energies: Comparison, forces: Comparison, factor: Tensor
+) -> tuple[float, float, dict[str, Any]]:
+    """Find the alphas of energies and of forces, and tell how well they fit.
+
+    What has no errors takes the other's.
+    """
+    sizes = [_size(e, factor) if len(e.values) >= 2 else None for e in (energies, forces)]
+    known = [size for size in sizes if size is not None]
+    of_energy, of_forces = (known[0] if size is None else size for size in sizes)
+    facts = {
+        "energy_labels": len(energies.values),
+        "force_labels": len(forces.values),
+        "energy_within": _within(energies, factor, of_energy),
+        "force_within": _within(forces, factor, of_forces),
+    }
+    return of_energy, of_forces, facts
 
 
 def _likeliest(curvature: Tensor, judges: list[Comparison]) -> tuple[float, Tensor]:
