@@ -62,7 +62,7 @@ CLAIMS = [
     Claim("README.md", "0.001 / -0.001 meV/atom/ps", "make demo"),
     Claim(
         "README.md",
-        "70 / 118 / 268, 37 / 61 / 121, 114 / 175 / 317 meV/Å",
+        "70 / 118 / 268, 32 / 53 / 105, 114 / 175 / 317 meV/Å",
         "python -m benchmarks.learning --sets 3bpa --contestants ours,ours_start,mace --minutes 5 "
         "--structures 50",
     ),
@@ -129,7 +129,7 @@ CLAIMS = [
     Claim("docs/learning.md", "has 30 meV/Å", "make demo"),
     Claim(
         "docs/finetuning.md",
-        "0.45 to 0.66 of the errors",
+        "0.39 to 0.56 of the errors",
         "python -m benchmarks.learning --data DIR --sets acac,3bpa "
         "--contestants ours,ours_start --minutes 5 --structures 50",
     ),
