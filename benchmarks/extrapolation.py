@@ -26,10 +26,9 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from benchmarks.command import make_app, run_app
-from benchmarks.committees import rank
+from benchmarks.committees import NAMES, rank
 from pet_mlip import PETCalculator
 
-NAMES = ("energy", "forces", "energy_uncertainty", "forces_uncertainty")
 COLUMNS = (
     *("forces, meV/Å", "their uncertainty", "within 1 and 2 sigma", "rank"),
     *("energy, meV", "its uncertainty", "within 1 and 2 sigma"),

@@ -312,7 +312,7 @@ class _Fit:
         """
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for batch in self.batches(dataset):
-            atoms = self.of_atoms(batch, batch.graph) / batch.n_atoms[batch.structure].unsqueeze(1)
+            atoms = self.of_atoms(batch.graph) / batch.n_atoms[batch.structure].unsqueeze(1)
             atoms = atoms[~torch.isnan(batch.energy)[batch.structure]]
             total = total + of_energy * (atoms.t() @ atoms)
             labelled = ~torch.isnan(batch.forces)
@@ -341,7 +341,7 @@ class _Fit:
                 )
                 assert found.forces is not None
                 first = sum(len(part) for part in features)
-                features.append(self.of_atoms(batch, batch.graph).cpu())
+                features.append(self.of_atoms(batch.graph).cpu())
                 species.append(self.species(batch).cpu())
                 labelled = ~torch.isnan(batch.energy)
                 energies.add(batch, found.energy - batch.energy, labelled, features[-1], first)
@@ -366,7 +366,7 @@ class _Fit:
         total, count = torch.zeros_like(self.mean), torch.zeros_like(self.mean[:, :1])
         for batch in self.batches(dataset):
             species = self.species(batch)
-            total = total.index_add(0, species, self.of_atoms(batch, batch.graph))
+            total = total.index_add(0, species, self.of_atoms(batch.graph))
             count = count.index_add(0, species, torch.ones_like(total[species, :1]))
         self.mean = total / count.clamp(min=1.0)
 
@@ -374,7 +374,7 @@ class _Fit:
         """Return which of the potential's elements each atom is, (N,)."""
         return self.potential.preparation.species_index[batch.graph.species]
 
-    def of_atoms(self, batch: Batch, graph: Graph) -> Tensor:
+    def of_atoms(self, graph: Graph) -> Tensor:
         """Compute the atoms' f in eV, measured from the mean, (N, D)."""
         with torch.no_grad():
             inputs = self.potential.preparation(graph)
@@ -382,7 +382,7 @@ class _Fit:
             found = self.potential.evaluate(
                 [], inputs, nothing, False, self.memory.chunk_size, uncertainty=1
             )
-        return self.potential.scale * found.last - self.mean[self.species(batch)]
+        return self.potential.scale * found.last - self.mean[inputs.species]
 
     def sum(self, batch: Batch, of_atoms: Tensor) -> Tensor:
         """Add up over the atoms of each structure, (S, D)."""
@@ -394,7 +394,7 @@ class _Fit:
         centre, neighbor = batch.graph.edge_index
         change = STEP * (direction[neighbor] - direction[centre])
         ahead, behind = (
-            self.of_atoms(batch, batch.graph._replace(edge_vectors=vectors))
+            self.of_atoms(batch.graph._replace(edge_vectors=vectors))
             for vectors in (batch.graph.edge_vectors + change, batch.graph.edge_vectors - change)
         )
         return (ahead - behind) / (2 * STEP)
