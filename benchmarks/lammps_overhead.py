@@ -20,11 +20,10 @@ import torch
 from ase.build import bulk
 from ase.io.lammpsdata import write_lammps_data
 
-from pet_mlip.ase.neighbours import SkinNeighbours
+from pet_mlip.ase.neighbours import find_graph
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.engine.potential import Potential
 from pet_mlip.export import load_model, save_model
-from pet_mlip.graph.graph import Topology
 from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.lammps import lammps
 
@@ -67,18 +66,15 @@ def compare(folder: Path, n_atoms: int, ensemble: str, chunk: int, repeats: int)
     lmp.commands_string(DECK.format(folder=folder, skin=SKIN, chunk=chunk))
 
     model = load_model(folder / "model.pt", device="cpu")
-    edges = SkinNeighbours(model.metadata.cutoff, SKIN, model.device)(atoms)
-    species = torch.tensor(atoms.numbers, dtype=torch.int64)
-    reach = [len(atoms)] * model.metadata.interaction_range
-    topology = Topology(species, edges.pairs, edges.reverse, reach)
+    graph = find_graph(atoms, model.metadata.cutoff + SKIN, model.device)
     # Each edge ends at an image of its own.
     positions = torch.tensor(atoms.positions)
-    points = torch.cat([positions, positions[edges.pairs[0]] + edges.vectors])
-    ends = len(atoms) + torch.arange(len(edges.vectors))
+    points = torch.cat([positions, positions[graph.edge_index[0]] + graph.edge_vectors])
+    ends = len(atoms) + torch.arange(len(graph.edge_vectors))
 
     def calls() -> None:
         for _ in range(STEPS + 1):  # a run evaluates its first configuration too
-            model.drive(points, ends, topology, chunk_size=chunk)
+            model.drive(points, ends, graph, chunk_size=chunk)
 
     calls()
     pairs = [(timed(lambda: lmp.command(f"run {STEPS}")), timed(calls)) for _ in range(repeats)]

@@ -6,6 +6,7 @@ from ase.build import bulk, molecule
 from torch import Tensor
 
 from pet_mlip.data.batch import batch_from_atoms
+from pet_mlip.data.neighbours import neighbour_list
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.engine.derivatives import Prediction, predict
 from pet_mlip.engine.potential import Potential
@@ -97,9 +98,36 @@ def empty_graph(species: list[int]) -> Graph:
         torch.tensor(species, dtype=torch.int64),
         torch.zeros(2, 0, dtype=torch.int64),
         torch.zeros(0, 3, dtype=torch.float64),
-        torch.zeros(0, 3, dtype=torch.int64),
+        torch.zeros(0, dtype=torch.int64),
         electronic_state(len(species)),
+        [len(species)],
     )
+
+
+def shifts_of(atoms: Atoms, cutoff: float = CUTOFF) -> Tensor:
+    """Cell shifts of the edges of `graph_of`, (E, 3)."""
+    return torch.from_numpy(neighbour_list(atoms.positions, atoms.cell, atoms.pbc, cutoff)[1])
+
+
+def edges_of(graph: Graph) -> dict[str, Tensor]:
+    """The graph as arguments of an exported module."""
+    names = ("species", "edge_index", "edge_vectors", "electronic", "reverse")
+    no_shifts = torch.zeros(0, 3, dtype=torch.int64)
+    return {name: getattr(graph, name) for name in names} | {"edge_shifts": no_shifts}
+
+
+def lists_of(graph: Graph) -> tuple[Tensor, Tensor, Tensor, list[int]]:
+    """What an exported module is driven with, besides points."""
+    return graph.species, graph.edge_index, graph.reverse, graph.atoms_within
+
+
+def assert_same_graph(found: Graph, expected: Graph) -> None:
+    """Equal to the last bit."""
+    for ours, theirs in zip(found, expected, strict=True):
+        if isinstance(ours, list):
+            assert ours == theirs
+        else:
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
 def assert_same(found: Tensor, expected: Tensor, bound: float = 1e-12) -> None:

@@ -22,7 +22,7 @@ from pet_mlip.ase.neighbours import SkinNeighbours
 from pet_mlip.engine.derivatives import predict
 from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
-from pet_mlip.graph.graph import Graph, electronic_state
+from pet_mlip.graph.graph import Graph
 
 EAGER_TOKENS = 30_000
 """Attention tokens up to which the reference is the eager model, which takes 0.1 MB for each."""
@@ -49,14 +49,7 @@ class EagerCalculator(Calculator):
 
     def graph(self, atoms: Atoms) -> Graph:
         """Atoms and edges."""
-        edges = self._neighbours(atoms)
-        return Graph(
-            torch.tensor(np.asarray(atoms.numbers, np.int64)).to(self.device),
-            edges.pairs,
-            edges.vectors,
-            edges.shifts,
-            electronic_state(len(atoms)).to(self.device),
-        )
+        return self._neighbours(atoms)
 
     def mean_frames(self, atoms: Atoms) -> float:
         """Frames per atom."""

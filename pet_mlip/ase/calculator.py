@@ -17,6 +17,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 
 from pet_mlip.ase.checks import (
     COINCIDENT,
+    NEUTRAL,
     State,
     check_atoms,
     check_indices,
@@ -25,10 +26,10 @@ from pet_mlip.ase.checks import (
     explain_not_finite,
 )
 from pet_mlip.ase.committee import Committee
-from pet_mlip.ase.engine import Engine, Ints, Output, join, split
+from pet_mlip.ase.engine import Engine, Output, join, split
 from pet_mlip.ase.hessian import REACH, Floats, compute_hessian
 from pet_mlip.ase.loading import Model, open_models
-from pet_mlip.ase.neighbours import Edges, SkinNeighbours, sorted_edges
+from pet_mlip.ase.neighbours import SkinNeighbours, find_graph
 from pet_mlip.ase.results import (
     OF_ATOMS,
     STRESSES,
@@ -45,6 +46,7 @@ from pet_mlip.ase.symmetrize.structure import Cost, StructureAverage
 from pet_mlip.ase.uncertainties import UNCERTAINTIES, Uncertainties, why_none
 from pet_mlip.data.dispersion import D3
 from pet_mlip.errors import UserError
+from pet_mlip.graph.graph import Graph
 
 LOG = logging.getLogger("pet_mlip")
 
@@ -226,12 +228,11 @@ class PETCalculator(Calculator):
         self._state = self._electronic_state(atoms)
         self._announce_cost(atoms)
         start = time.perf_counter()
-        edges = self._neighbours(atoms)
+        graph = self._neighbours(atoms, self._state)
         found = time.perf_counter()
-        electronic = self._per_atom([self._state], [atoms])
         # Energy and forces of one call belong to the same random orientation.
         gradient = needs_gradient(properties) or isinstance(self.engine, RandomRotation)
-        output = self._evaluate(atoms.numbers, edges, electronic, gradient, properties)
+        output = self._evaluate(graph, gradient, properties)
         done = time.perf_counter()
         self.results.update(self._results(atoms, output))
         self.uncertainties.warn(output)
@@ -239,7 +240,7 @@ class PETCalculator(Calculator):
             "n_frames": output.n_frames,
             "mean_frames": float(output.n_frames.mean()) if len(atoms) else 0.0,
             "max_frames": int(output.n_frames.max(initial=0)),
-            "n_edges": edges.pairs.shape[1],
+            "n_edges": graph.edge_index.shape[1],
             "neighbour_builds": self._neighbours.n_builds,
             "time_neighbours": found - start,
             "time_model": done - found,
@@ -250,19 +251,12 @@ class PETCalculator(Calculator):
         results = collect(atoms, output, self.declared, name)
         return results if self.d3 is None else add_d3(results, self.d3(atoms))
 
-    def _evaluate(
-        self,
-        numbers: Ints,
-        edges: Edges,
-        electronic: Ints | None,
-        gradient: bool,
-        properties: Sequence[str],
-    ) -> Output:
+    def _evaluate(self, graph: Graph, gradient: bool, properties: Sequence[str]) -> Output:
         """Run the engine, with those uncertainties that are asked for."""
         level = self.uncertainties.level(properties)
         if level == 0:
-            return self.engine(numbers, edges, electronic, gradient)
-        return self._model(numbers, edges, electronic, gradient, level)
+            return self.engine(graph, gradient)
+        return self._model(graph, gradient, level)
 
     @property
     def device(self) -> torch.device:
@@ -289,19 +283,12 @@ class PETCalculator(Calculator):
                 changes.append("info")
         return changes
 
-    def _electronic_state(self, atoms: Atoms, where: str = "the structure") -> State | None:
+    def _electronic_state(self, atoms: Atoms, where: str = "the structure") -> State:
+        """Read charge and spin multiplicity, for models that depend on them."""
         hypers = self.metadata.hypers
         if not hypers.get("system_conditioning", False):
-            return None
+            return NEUTRAL
         return electronic_state(atoms, hypers, where)
-
-    @staticmethod
-    def _per_atom(states: Sequence[State | None], structures: Sequence[Atoms]) -> Ints | None:
-        """Charge and multiplicity of each atom's structure, (N, 2), if the model knows them."""
-        known = [state for state in states if state is not None]
-        if not known:
-            return None
-        return np.repeat(np.array(known, dtype=np.int64), [len(a) for a in structures], axis=0)
 
     def cost(self, atoms: Atoms) -> Cost:
         """Tell what evaluating a structure will cost, in evaluations of the unsymmetrized model.
@@ -318,14 +305,12 @@ class PETCalculator(Calculator):
             return Cost(count * len(atoms), count, float(count))
         if not isinstance(engine, StructureAverage):
             return Cost(len(atoms), 1, 1.0)
-        edges = self._edges_within_cutoff(atoms)
-        electronic = self._per_atom([self._electronic_state(atoms)], [atoms])
-        return engine.cost(atoms.numbers, edges, electronic)
+        return engine.cost(self._graph_of(atoms))
 
-    def _edges_within_cutoff(self, atoms: Atoms) -> Edges:
-        """A new list without a skin, on the model's device."""
-        cutoff = self.metadata.cutoff
-        return sorted_edges(atoms.positions, atoms.cell.array, atoms.pbc, cutoff, self.device)
+    def _graph_of(self, atoms: Atoms, where: str = "the structure", reach: float = 0.0) -> Graph:
+        """Find the neighbours anew, without a skin, within the cutoff and ``reach`` more."""
+        state = self._electronic_state(atoms, where)
+        return find_graph(atoms, self.metadata.cutoff + reach, self.device, state)
 
     def _announce_cost(self, atoms: Atoms) -> None:
         """Say once, before it is paid, what the structure average costs."""
@@ -444,16 +429,13 @@ class PETCalculator(Calculator):
         check_atoms(atoms, self.metadata.species)
         chosen = check_indices(indices, len(atoms))
         with self._lock:
-            reach = self.metadata.cutoff + REACH
-            device = self._model.model.device
-            edges = sorted_edges(atoms.positions, atoms.cell.array, atoms.pbc, reach, device)
-            if bool((edges.vectors.norm(dim=1) < COINCIDENT).any()):
+            graph = self._graph_of(atoms, reach=REACH)
+            if bool((graph.edge_vectors.norm(dim=1) < COINCIDENT).any()):
                 raise explain_not_finite(atoms, "the structure")
-            electronic = self._per_atom([self._electronic_state(atoms)], [atoms])
             engine: Any = self._model.in_float64()
             if isinstance(engine, Engine):
                 engine = self.symmetrization.engine(engine)
-            found = compute_hessian(engine, atoms.numbers, edges, electronic, chosen)
+            found = compute_hessian(engine, graph, chosen)
             if self.d3 is not None:
                 rows = (3 * chosen[:, None] + np.arange(3)).ravel()
                 found = found + self.d3.hessian(atoms)[np.ix_(rows, rows)]
@@ -478,12 +460,8 @@ class PETCalculator(Calculator):
         names = [f"structure {first + k}" for k in range(len(group))]
         for atoms, name in zip(group, names, strict=True):
             check_atoms(atoms, self.metadata.species, name)
-        edges = [self._edges_within_cutoff(atoms) for atoms in group]
-        numbers, joined = join([a.numbers for a in group], edges)
-        states = [self._electronic_state(a, name) for a, name in zip(group, names, strict=True)]
-        electronic = self._per_atom(states, group)
-        gradient = needs_gradient(properties)
-        output = self._evaluate(numbers, joined, electronic, gradient, properties)
+        graphs = [self._graph_of(a, name) for a, name in zip(group, names, strict=True)]
+        output = self._evaluate(join(graphs), needs_gradient(properties), properties)
         if len(group) > 1 and not output.is_finite():
             # Products of many atoms' rows carry one structure's nan to all: find whose it is.
             for k, atoms in enumerate(group):

@@ -17,6 +17,7 @@ from pet_mlip.errors import UserError
 
 State = tuple[int, int]
 """Total charge and spin multiplicity."""
+NEUTRAL: State = (0, 1)
 STATE_KEYS = {"charge": ("charge",), "spin multiplicity": ("spin_multiplicity", "spin")}
 
 # Closer than this, two atoms are one atom given twice.
@@ -51,7 +52,7 @@ def check_atoms(atoms: Atoms, species: Sequence[int], where: str = "the structur
 
 
 def electronic_state(atoms: Atoms, hypers: Mapping[str, Any], where: str) -> State:
-    """Charge and spin multiplicity 2S + 1 in ``atoms.info``; 0 and 1 where there are none.
+    """Charge and spin multiplicity 2S + 1 in ``atoms.info``; `NEUTRAL` where there are none.
 
     Args:
         atoms: The structure.
@@ -63,7 +64,7 @@ def electronic_state(atoms: Atoms, hypers: Mapping[str, Any], where: str) -> Sta
     """
     largest_charge, largest_spin = hypers["max_charge"], hypers["max_spin_multiplicity"]
     limits = {"charge": (-largest_charge, largest_charge), "spin multiplicity": (1, largest_spin)}
-    state = {"charge": 0, "spin multiplicity": 1}
+    state = dict(zip(STATE_KEYS, NEUTRAL, strict=True))
     for quantity, keys in STATE_KEYS.items():
         key = next((key for key in keys if atoms.info.get(key) is not None), None)
         if key is None:

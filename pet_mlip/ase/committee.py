@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from pet_mlip.ase.engine import Engine, Floats, Ints, Output, Uncertainty
-from pet_mlip.ase.neighbours import Edges
 from pet_mlip.errors import UserError
 from pet_mlip.export import LoadedModel, Metadata
+from pet_mlip.graph.graph import Graph
 
 
 class Committee:
@@ -32,17 +32,10 @@ class Committee:
         """The first one, on whose device neighbours are found."""
         return self.engines[0].model
 
-    def __call__(
-        self,
-        numbers: Ints,
-        edges: Edges,
-        electronic: Ints | None,
-        gradient: bool,
-        uncertainty: int = 0,
-    ) -> Output:
+    def __call__(self, graph: Graph, gradient: bool, uncertainty: int = 0) -> Output:
         """Evaluate a graph; arguments as for `Engine`."""
         of_forces = uncertainty > 1
-        found = [e(numbers, edges, electronic, gradient or of_forces) for e in self.engines]
+        found = [e(graph, gradient or of_forces) for e in self.engines]
         energies = np.stack([output.energies for output in found])
         forces = _stacked([output.forces for output in found])
         virials = _stacked([output.virials for output in found])

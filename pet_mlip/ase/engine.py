@@ -12,11 +12,11 @@ from ase import Atoms
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pet_mlip.ase.neighbours import Edges
 from pet_mlip.engine.allocator import keep_freed_memory
 from pet_mlip.engine.derivatives import forces_from_edge_gradient
 from pet_mlip.errors import UserError
 from pet_mlip.export import LoadedModel
+from pet_mlip.graph.graph import Graph
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -69,7 +69,7 @@ class Output(NamedTuple):
 
 
 class Engine:
-    """An exported model as a function of arrays.
+    """An exported model as a function of graphs on its device.
 
     Args:
         model: What `pet_mlip.export.load_model` returned.
@@ -82,46 +82,25 @@ class Engine:
         if model.device.type == "cpu":
             keep_freed_memory()
 
-    def __call__(
-        self,
-        numbers: Ints,
-        edges: Edges,
-        electronic: Ints | None,
-        gradient: bool,
-        uncertainty: int = 0,
-    ) -> Output:
+    def __call__(self, graph: Graph, gradient: bool, uncertainty: int = 0) -> Output:
         """Evaluate a graph.
 
         Args:
-            numbers: Atomic numbers, (N,).
-            edges: Its directed edges, on the model's device.
-            electronic: Charge and spin multiplicity, (N, 2); None for neutral singlets.
+            graph: Atoms and edges.
             gradient: Whether to compute forces and virials.
             uncertainty: 1 for that of energies, 2 for that of forces too.
         """
-        index, shifts, vectors, reverse = edges
+        index, n_atoms = graph.edge_index, graph.species.shape[0]
         # Tensors made in a caller's inference mode could not be differentiated.
         with torch.inference_mode(False), torch.no_grad():
-            # Some structures carry int32 numbers or read-only arrays: both are copied here.
-            species = torch.from_numpy(np.array(numbers, dtype=np.int64)).to(self.model.device)
-            state = None if electronic is None else torch.tensor(electronic).to(self.model.device)
             energies, edge_gradient, n_frames, results, atom_vectors, deviations = self.model(
-                species,
-                index,
-                vectors,
-                shifts,
-                state,
-                None,
-                gradient or uncertainty > 1,
-                self.chunk_size,
-                reverse,
-                uncertainty,
+                graph, None, gradient or uncertainty > 1, self.chunk_size, uncertainty
             )
             forces, virials = None, None
             if gradient:
-                forces = forces_from_edge_gradient(edge_gradient, index, len(numbers)).cpu().numpy()
+                forces = forces_from_edge_gradient(edge_gradient, index, n_atoms).cpu().numpy()
                 virials = (
-                    virials_from_edge_gradient(edge_gradient, vectors, index, len(numbers))
+                    virials_from_edge_gradient(edge_gradient, graph.edge_vectors, index, n_atoms)
                     .cpu()
                     .numpy()
                 )
@@ -130,7 +109,7 @@ class Engine:
             if uncertainty > 0:
                 of_forces = None
                 if uncertainty > 1:
-                    of_forces = force_uncertainty(deviations, index, len(numbers)).cpu().numpy()
+                    of_forces = force_uncertainty(deviations, index, n_atoms).cpu().numpy()
                 deviation = Uncertainty(atom_vectors.cpu().numpy(), of_forces)
         return Output(
             energies.cpu().numpy(), n_frames.cpu().numpy(), forces, virials, others, deviation
@@ -192,18 +171,20 @@ def split(structures: Iterable[Atoms], max_atoms: int) -> Iterator[list[Atoms]]:
         yield group
 
 
-def join(numbers: Sequence[Ints], edges: Sequence[Edges]) -> tuple[Ints, Edges]:
+def join(graphs: Sequence[Graph]) -> Graph:
     """Several structures as one graph, their atom indices offset."""
-    offsets = np.cumsum([0, *(len(z) for z in numbers[:-1])]).tolist()
-    firsts = np.cumsum([0, *(e.reverse.shape[0] for e in edges[:-1])]).tolist()
+    sizes = [graph.species.shape[0] for graph in graphs]
+    offsets = np.cumsum([0, *sizes[:-1]]).tolist()
+    firsts = np.cumsum([0, *(graph.reverse.shape[0] for graph in graphs[:-1])]).tolist()
     with torch.inference_mode(False), torch.no_grad():
-        joined = Edges(
-            torch.cat([e.pairs + k for e, k in zip(edges, offsets, strict=True)], dim=1),
-            torch.cat([e.shifts for e in edges]),
-            torch.cat([e.vectors for e in edges]),
-            torch.cat([e.reverse + k for e, k in zip(edges, firsts, strict=True)]),
+        return Graph(
+            torch.cat([graph.species for graph in graphs]),
+            torch.cat([g.edge_index + k for g, k in zip(graphs, offsets, strict=True)], dim=1),
+            torch.cat([graph.edge_vectors for graph in graphs]),
+            torch.cat([g.reverse + k for g, k in zip(graphs, firsts, strict=True)]),
+            torch.cat([graph.electronic for graph in graphs]),
+            [sum(sizes)],
         )
-    return np.concatenate(numbers), joined
 
 
 def virials_from_edge_gradient(

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from pet_mlip.ase.engine import Ints, Output, join
-from pet_mlip.ase.neighbours import Edges
 from pet_mlip.errors import UserError
+from pet_mlip.graph.graph import Graph
 
 Floats = NDArray[np.float64]
-Forces = Callable[[Ints, Edges, Ints | None, bool], Output]
+Forces = Callable[[Graph, bool], Output]
 
 STEP = 1e-5
 """Displacements in Å: their squares and round-off over them are equally small."""
@@ -35,24 +35,20 @@ MAX_ATOMS = 2000
 """Evaluated at once, of all copies, about."""
 
 
-def compute_hessian(
-    forces: Forces, numbers: Ints, edges: Edges, electronic: Ints | None, indices: Ints
-) -> Floats:
+def compute_hessian(forces: Forces, graph: Graph, indices: Ints) -> Floats:
     """Compute d2E/dr_a dr_b of some atoms in eV/Å^2, (3n, 3n), symmetric.
 
     H_ab = -(F_b(r_a + h) - F_b(r_a - h)) / 2h, and the mean of H and its transpose.
 
     Args:
         forces: An engine in float64.
-        numbers: Atomic numbers, (N,).
-        edges: Within the cutoff and `REACH` more.
-        electronic: Charge and spin multiplicity, (N, 2), or None.
+        graph: A structure with edges within the cutoff and `REACH` more.
         indices: The n atoms whose rows and columns are computed.
 
     Raises:
         UserError: The energy is so steep that the derivative depends on the displacement.
     """
-    n_atoms, size = len(numbers), 3 * len(indices)
+    n_atoms, size = graph.species.shape[0], 3 * len(indices)
     per_batch = max(1, MAX_ATOMS // (2 * max(n_atoms, 1)))
     found = np.empty((size, size))
     for start in range(0, size, per_batch):
@@ -61,24 +57,16 @@ def compute_hessian(
         for row in rows:
             moved = np.zeros((n_atoms, 3))
             moved[indices[row // 3], row % 3] = STEP
-            copies += [_displaced(edges, moved), _displaced(edges, -moved)]
-        of_copies = _forces_of(forces, numbers, copies, electronic)
-        of_copies = of_copies.reshape(len(rows), 2, n_atoms, 3)[:, :, indices]
+            copies += [_displaced(graph, moved), _displaced(graph, -moved)]
+        of_copies = _forces_of(forces, copies).reshape(len(rows), 2, n_atoms, 3)[:, :, indices]
         difference = (of_copies[:, 1] - of_copies[:, 0]) / (2 * STEP)
         found[start : start + len(rows)] = difference.reshape(len(rows), size)
     found = 0.5 * (found + found.T)
-    check_steps(forces, numbers, edges, electronic, indices, found)
+    check_steps(forces, graph, indices, found)
     return found
 
 
-def check_steps(
-    forces: Forces,
-    numbers: Ints,
-    edges: Edges,
-    electronic: Ints | None,
-    indices: Ints,
-    hessian: Floats,
-) -> None:
+def check_steps(forces: Forces, graph: Graph, indices: Ints, hessian: Floats) -> None:
     """Compare a Hessian with differences of another size along one direction, of all its atoms.
 
     Raises:
@@ -87,11 +75,11 @@ def check_steps(
     """
     if len(hessian) == 0:
         return
-    moved = np.zeros((len(numbers), 3))
+    moved = np.zeros((graph.species.shape[0], 3))
     moved[indices] = np.random.default_rng(0).uniform(-1.0, 1.0, size=(len(indices), 3))
     direction = moved[indices].ravel()
-    copies = [_displaced(edges, sign * CHECK * STEP * moved) for sign in (1, -1)]
-    of_copies = _forces_of(forces, numbers, copies, electronic)[:, indices]
+    copies = [_displaced(graph, sign * CHECK * STEP * moved) for sign in (1, -1)]
+    of_copies = _forces_of(forces, copies)[:, indices]
     expected = (of_copies[1] - of_copies[0]).ravel() / (2 * CHECK * STEP)
     difference = np.abs(hessian @ direction - expected).max()
     if difference > LARGEST_DIFFERENCE * max(np.abs(hessian).max(), SMALL):
@@ -103,20 +91,17 @@ def check_steps(
         )
 
 
-def _forces_of(
-    forces: Forces, numbers: Ints, copies: list[Edges], electronic: Ints | None
-) -> Floats:
+def _forces_of(forces: Forces, copies: list[Graph]) -> Floats:
     """The forces in each of the copies, (copies, N, 3)."""
-    joined_numbers, joined = join([numbers] * len(copies), copies)
-    state = None if electronic is None else np.tile(electronic, (len(copies), 1))
-    output = forces(joined_numbers, joined, state, True)
+    output = forces(join(copies), True)
     assert output.forces is not None
-    return output.forces.reshape(len(copies), len(numbers), 3)
+    return output.forces.reshape(len(copies), -1, 3)
 
 
-def _displaced(edges: Edges, moved: Floats) -> Edges:
-    """The edges after displacements of the atoms (N, 3), and of all their images."""
+def _displaced(graph: Graph, moved: Floats) -> Graph:
+    """The graph after displacements of the atoms (N, 3), and of all their images."""
     with torch.inference_mode(False), torch.no_grad():
-        shifts = torch.from_numpy(moved).to(edges.vectors.device)
-        change = shifts.index_select(0, edges.pairs[1]) - shifts.index_select(0, edges.pairs[0])
-        return edges._replace(vectors=edges.vectors + change)
+        by_atom = torch.from_numpy(moved).to(graph.edge_vectors.device)
+        centre, neighbour = graph.edge_index
+        change = by_atom.index_select(0, neighbour) - by_atom.index_select(0, centre)
+        return graph._replace(edge_vectors=graph.edge_vectors + change)

@@ -10,25 +10,13 @@ from ase import Atoms
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pet_mlip.ase.checks import NEUTRAL, State
 from pet_mlip.ase.finders import find_candidates
 from pet_mlip.data.neighbours import complete_cell
-from pet_mlip.graph.graph import find_reverse
+from pet_mlip.graph.graph import Graph, electronic_state, find_reverse
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-
-class Edges(NamedTuple):
-    """Directed edges of one structure, on the device of the model that they are for."""
-
-    pairs: Tensor
-    """Centre i and neighbour j, (2, E) int64."""
-    shifts: Tensor
-    """Cell shifts S, (E, 3) int64."""
-    vectors: Tensor
-    """r_j - r_i + S @ cell in Å, (E, 3) float64."""
-    reverse: Tensor
-    """Edge (j, i, -S) of each edge, (E,) int64; edges are ordered by centre."""
 
 
 class Crossing(NamedTuple):
@@ -47,9 +35,8 @@ class _Reference(NamedTuple):
     pbc: NDArray[np.bool_]
     positions: Floats
     cell: Floats
-    pairs: Tensor
-    shifts: Tensor
-    reverse: Tensor
+    state: State
+    graph: Graph
     crossing: Crossing
 
 
@@ -74,16 +61,22 @@ class SkinNeighbours:
         self.n_builds = 0
         self._reference: _Reference | None = None
 
-    def __call__(self, atoms: Atoms) -> Edges:
-        """The edges of the structure, those within the cutoff and possibly some beyond."""
+    def __call__(self, atoms: Atoms, state: State = NEUTRAL) -> Graph:
+        """Find the edges of the structure within the cutoff, and possibly some beyond.
+
+        Args:
+            atoms: The structure.
+            state: Its charge and spin multiplicity.
+        """
         reference = self._reference
+        if reference is None or not self._is_valid(reference, atoms, state):
+            return self._build(atoms, state)
         # What is kept must be of use to callers in inference mode and outside it.
         with torch.inference_mode(False), torch.no_grad():
-            if reference is None or not self._is_valid(reference, atoms):
-                reference = self._build(atoms)
             positions, cell = to_device(atoms.positions, atoms.cell.array, self.device)
-            vectors = edge_vectors(positions, cell, reference.pairs, reference.crossing)
-        return Edges(reference.pairs, reference.shifts, vectors, reference.reverse)
+            pairs = reference.graph.edge_index
+            vectors = edge_vectors(positions, cell, pairs, reference.crossing)
+        return reference.graph._replace(edge_vectors=vectors)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_reference": None}
@@ -93,27 +86,26 @@ class SkinNeighbours:
         if not torch.cuda.is_available():
             self.device = torch.device("cpu")
 
-    def _build(self, atoms: Atoms) -> _Reference:
-        positions, cell = atoms.positions.copy(), atoms.cell.array.copy()
-        edges = sorted_edges(positions, cell, atoms.pbc, self.cutoff + self.skin, self.device)
+    def _build(self, atoms: Atoms, state: State) -> Graph:
+        graph, crossing = find_edges(atoms, self.cutoff + self.skin, self.device, state)
         self.n_builds += 1
-        reference = _Reference(
-            atoms.numbers.copy(),
-            atoms.pbc.copy(),
-            positions,
-            cell,
-            edges.pairs,
-            edges.shifts,
-            edges.reverse,
-            crossing_edges(edges.shifts),
-        )
-        self._reference = reference if self.skin > 0 else None
-        return reference
+        self._reference = None
+        if self.skin > 0:
+            self._reference = _Reference(
+                atoms.numbers.copy(),
+                atoms.pbc.copy(),
+                atoms.positions.copy(),
+                atoms.cell.array.copy(),
+                state,
+                graph,
+                crossing,
+            )
+        return graph
 
-    def _is_valid(self, reference: _Reference, atoms: Atoms) -> bool:
+    def _is_valid(self, reference: _Reference, atoms: Atoms, state: State) -> bool:
         if len(atoms) == 0 or not np.array_equal(reference.numbers, atoms.numbers):
             return False
-        if not np.array_equal(reference.pbc, atoms.pbc):
+        if state != reference.state or not np.array_equal(reference.pbc, atoms.pbc):
             return False
         strain = deformation(reference.cell, atoms.cell.array, atoms.pbc)
         # A pair at v became v @ strain plus the difference of two displacements: what was beyond
@@ -133,24 +125,49 @@ def deformation(old: Floats, new: Floats, pbc: NDArray[np.bool_]) -> Floats:
     return np.asarray(strain, dtype=np.float64)
 
 
-def sorted_edges(
-    positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutoff: float, device: torch.device
-) -> Edges:
-    """The neighbour list ordered by centre, neighbour and shift, whatever order it was found in.
+def find_graph(atoms: Atoms, cutoff: float, device: torch.device, state: State = NEUTRAL) -> Graph:
+    """Find the neighbours of a structure, ordered by centre, neighbour and shift.
 
-    Arguments and errors are those of `pet_mlip.data.neighbours.neighbour_list`.
+    Args:
+        atoms: The structure.
+        cutoff: In Å.
+        device: Of the graph.
+        state: Charge and spin multiplicity of the structure.
+
+    Raises:
+        UserError: As `pet_mlip.data.neighbours.neighbour_list` does.
     """
+    return find_edges(atoms, cutoff, device, state)[0]
+
+
+def find_edges(
+    atoms: Atoms, cutoff: float, device: torch.device, state: State
+) -> tuple[Graph, Crossing]:
+    """Find a graph, and which of its edges cross the cell; see `find_graph`."""
+    n_atoms = len(atoms)
     with torch.inference_mode(False), torch.no_grad():
-        pairs, shifts = find_candidates(positions, cell, pbc, cutoff, device)
-        moved, box = to_device(positions, cell, device)
-        vectors = edge_vectors(moved, box, pairs, crossing_edges(shifts))
+        pairs, shifts = find_candidates(
+            atoms.positions, atoms.cell.array, atoms.pbc, cutoff, device
+        )
+        positions, cell = to_device(atoms.positions, atoms.cell.array, device)
+        vectors = edge_vectors(positions, cell, pairs, crossing_edges(shifts))
         order = torch.nonzero((vectors * vectors).sum(dim=1) < cutoff * cutoff).squeeze(1)
-        pair = pairs[0] * len(positions) + pairs[1]
+        # Finders differ in the order of what they find.
+        pair = pairs[0] * n_atoms + pairs[1]
         for key in (shifts[:, 2], shifts[:, 1], shifts[:, 0], pair):
             order = order[torch.argsort(key[order], stable=True)]
         pairs, shifts = pairs[:, order], shifts[order]
-        reverse = find_reverse(pairs, shifts, len(positions))
-        return Edges(pairs, shifts, vectors[order], reverse)
+        # Some structures carry int32 numbers or read-only arrays: both are copied here.
+        species = torch.from_numpy(np.array(atoms.numbers, dtype=np.int64)).to(device)
+        graph = Graph(
+            species,
+            pairs,
+            vectors[order],
+            find_reverse(pairs, shifts, n_atoms),
+            electronic_state(n_atoms, *state).to(device),
+            [n_atoms],
+        )
+        return graph, crossing_edges(shifts)
 
 
 def to_device(positions: Floats, cell: Floats, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from pet_mlip.data.labels import structure_from_atoms
 from pet_mlip.data.neighbours import edge_vectors, neighbour_list
 from pet_mlip.data.structure import Structure
-from pet_mlip.graph.graph import Graph
+from pet_mlip.graph.graph import Graph, find_reverse, map_tensors
 
 Floats = NDArray[np.float64]
 
@@ -45,6 +45,8 @@ class Sample:
     """(2, E)."""
     shifts: NDArray[np.integer]
     """(E, 3)."""
+    reverse: NDArray[np.integer]
+    """Number of the reverse of each edge, (E,)."""
     index: int = 0
     """Place of the structure in the data set."""
     padding: bool = False
@@ -99,8 +101,9 @@ class Batch:
             self.graph.species[atoms],
             self.graph.edge_index[:, edges] - first_atom,
             self.graph.edge_vectors[edges],
-            self.graph.edge_shifts[edges],
+            self.graph.reverse[edges] - edges.start,
             self.graph.electronic[atoms],
+            [last_atom - first_atom],
         )
         return replace(
             self,
@@ -129,7 +132,7 @@ class Batch:
         return self._map(Tensor.pin_memory)
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
-        moved: dict[str, Any] = {"graph": Graph(*map(move, self.graph))}
+        moved: dict[str, Any] = {"graph": map_tensors(self.graph, move)}
         for item in fields(self):
             value = getattr(self, item.name)
             if isinstance(value, Tensor):
@@ -190,7 +193,9 @@ def make_sample(structure: Structure, cutoff: float) -> Sample:
     edge_index, shifts, _ = neighbour_list(
         structure.positions, structure.cell, structure.pbc, cutoff
     )
-    return Sample(structure, edge_index, shifts)
+    pairs = torch.from_numpy(edge_index)
+    reverse = find_reverse(pairs, torch.from_numpy(shifts), structure.n_atoms)
+    return Sample(structure, edge_index, shifts, reverse.numpy())
 
 
 def batch_from_atoms(atoms: Sequence[Atoms], cutoff: float) -> Batch:
@@ -267,13 +272,18 @@ def _collate_graphs(samples: Sequence[Sample], counts: NDArray[np.int64]) -> Gra
         edge_vectors(s.structure.positions, s.structure.cell, s.edge_index, s.shifts)
         for s in samples
     ]
-    shifts = [sample.shifts.astype(np.int64) for sample in samples]
+    n_edges = np.array([len(sample.reverse) for sample in samples], dtype=np.int64)
+    reverse = [
+        sample.reverse.astype(np.int64) + first
+        for sample, first in zip(samples, np.cumsum(n_edges) - n_edges, strict=True)
+    ]
     states = [(s.structure.charge, s.structure.spin_multiplicity) for s in samples]
     electronic = np.repeat(np.array(states, dtype=np.int64).reshape(-1, 2), counts, axis=0)
     return Graph(
         torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *species])),
         torch.from_numpy(np.concatenate([np.zeros((2, 0), np.int64), *edges], axis=1)),
         _concatenate(vectors),
-        torch.from_numpy(np.concatenate([np.zeros((0, 3), np.int64), *shifts])),
+        torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *reverse])),
         torch.from_numpy(electronic),
+        [int(counts.sum())],
     )

@@ -15,7 +15,8 @@ from pet_mlip.data.structure import Structure
 
 log = logging.getLogger(__name__)
 
-EdgeList = tuple[NDArray[np.integer], NDArray[np.integer]]
+EdgeList = tuple[NDArray[np.integer], NDArray[np.integer], NDArray[np.integer]]
+"""Edges (2, E), their shifts (E, 3) and their reverse edges (E,)."""
 
 # With fewer atoms than this per process, starting them takes longer than the neighbour lists do.
 ATOMS_PER_PROCESS = 50_000
@@ -150,9 +151,9 @@ class _EdgeLists(Dataset[EdgeList]):
 
 
 def compact_edges(structure: Structure, cutoff: float) -> EdgeList:
-    """Neighbour list (2, E), (E, 3) in the smallest integers that hold it."""
+    """The neighbour list in the smallest integers that hold it."""
     sample = make_sample(structure, cutoff)
-    return _smallest(sample.edge_index), _smallest(sample.shifts)
+    return _smallest(sample.edge_index), _smallest(sample.shifts), _smallest(sample.reverse)
 
 
 def _smallest(values: NDArray[np.integer]) -> NDArray[np.integer]:

@@ -14,7 +14,7 @@ from pet_mlip.ecse.training import Mode, training_frames
 from pet_mlip.errors import UserError
 from pet_mlip.graph.cutoff import cutoff_switch
 from pet_mlip.graph.environment import Environment, build_environment
-from pet_mlip.graph.graph import Graph, edges_within, pad_edges, select_edges
+from pet_mlip.graph.graph import Graph, pad_edges
 
 
 class Backbone(Protocol):
@@ -132,14 +132,16 @@ class Symmetrized(nn.Module):
 
     def neighbourhood(self, graph: Graph) -> Neighbourhood:
         """Gather the padded environments of the graph's edges within the cutoff."""
-        n_atoms = graph.species.shape[0]
-        inner = select_edges(graph, edges_within(graph, self.cutoff))
-        distance = torch.linalg.vector_norm(inner.edge_vectors, dim=-1)
+        length = torch.linalg.vector_norm(graph.edge_vectors.detach(), dim=-1)
+        inside = torch.nonzero(length < self.cutoff).squeeze(1)
+        centre, neighbour = graph.edge_index[:, inside]
+        vectors = graph.edge_vectors[inside]
+        distance = torch.linalg.vector_norm(vectors, dim=-1)
         cutoff = torch.full_like(distance, self.cutoff)
         switch = cutoff_switch(distance, cutoff, self.cutoff_width, self.cutoff_function)
-        padding = pad_edges(inner.edge_index[0], n_atoms)
-        species = graph.species[inner.edge_index[1]][padding.edge]
-        environment = build_environment(inner.edge_vectors, distance, switch, padding)
+        padding = pad_edges(centre, graph.species.shape[0])
+        species = graph.species[neighbour][padding.edge]
+        environment = build_environment(vectors, distance, switch, padding)
         return Neighbourhood(environment, species, graph.species)
 
     def layer_frames(self, graph: Graph) -> Frames:

@@ -35,7 +35,7 @@ from pet_mlip.export.metadata import (
 from pet_mlip.export.module import ExportedModel
 from pet_mlip.export.selfcheck import check_exported
 from pet_mlip.files import check_replaceable, check_writable, replacing
-from pet_mlip.graph.graph import Topology
+from pet_mlip.graph.graph import Graph
 from pet_mlip.network.uncertainty import shrink
 from pet_mlip.version import __version__
 from pet_mlip.weights import MODEL, find_weights
@@ -61,32 +61,28 @@ class LoadedModel:
 
     def __call__(
         self,
-        species: Tensor,
-        edge_index: Tensor,
-        edge_vectors: Tensor,
-        edge_shifts: Tensor,
-        electronic: Tensor | None = None,
+        graph: Graph,
         weights: Tensor | None = None,
         compute_gradient: bool = True,
         chunk_size: int = 0,
-        reverse: Tensor | None = None,
         uncertainty: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor], Tensor, Tensor]:
         """Evaluate a graph, as `pet_mlip.export.module.ExportedModel.forward` does."""
         with self._evaluation():
+            vectors = graph.edge_vectors
             # Tensors made in inference mode can never be differentiated; their copies can.
-            if edge_vectors.is_inference():
-                edge_vectors = edge_vectors.clone()
+            if vectors.is_inference():
+                vectors = vectors.clone()
             return self.module(
-                species,
-                edge_index,
-                edge_vectors,
-                edge_shifts,
-                electronic,
+                graph.species,
+                graph.edge_index,
+                vectors,
+                graph.edge_index.new_zeros(0, 3),  # shifts, of which the reverse edges tell enough
+                graph.electronic,
                 weights,
                 compute_gradient,
                 chunk_size,
-                reverse,
+                graph.reverse,
                 uncertainty,
             )
 
@@ -105,24 +101,30 @@ class LoadedModel:
 
     def evaluate_domain(
         self,
-        edge_vectors: Tensor,
-        edge_distances: Tensor,
-        topology: Topology,
-        electronic: Tensor | None = None,
+        graph: Graph,
+        distances: Tensor,
         compute_gradient: bool = True,
         chunk_size: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Evaluate some atoms, as `pet_mlip.export.module.ExportedModel.evaluate_domain` does."""
         with self._evaluation():
             return self.module.evaluate_domain(
-                edge_vectors, edge_distances, *topology, electronic, compute_gradient, chunk_size
+                graph.edge_vectors,
+                distances,
+                graph.species,
+                graph.edge_index,
+                graph.reverse,
+                graph.atoms_within,
+                graph.electronic,
+                compute_gradient,
+                chunk_size,
             )
 
     def drive(
         self,
         points: Tensor,
         ends: Tensor,
-        topology: Topology,
+        graph: Graph,
         atomic_virials: bool = False,
         centroid_virials: bool = False,
         chunk_size: int = 0,
@@ -130,12 +132,18 @@ class LoadedModel:
         spin_multiplicity: int = 1,
         uncertainty: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, dict[str, Tensor], Tensor, Tensor]:
-        """Evaluate a domain, as `pet_mlip.export.module.ExportedModel.drive` does."""
+        """Evaluate a domain, as `pet_mlip.export.module.ExportedModel.drive` does.
+
+        Vectors, charge and spin are those of the other arguments, not of the graph.
+        """
         with self._evaluation():
             return self.module.drive(
                 points,
                 ends,
-                *topology,
+                graph.species,
+                graph.edge_index,
+                graph.reverse,
+                graph.atoms_within,
                 atomic_virials,
                 centroid_virials,
                 chunk_size,

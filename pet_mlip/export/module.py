@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from pet_mlip.engine.derivatives import forces_from_edge_gradient
 from pet_mlip.engine.potential import Evaluation, Potential
-from pet_mlip.graph.graph import Graph, Topology, electronic_state
+from pet_mlip.graph.graph import Graph, electronic_state, sort_edges
 
 
 class ExportedModel(nn.Module):
@@ -43,7 +43,7 @@ class ExportedModel(nn.Module):
             edge_index: Centre and neighbour of each directed edge, (2, E) int64.
             edge_vectors: r_j - r_i + shift @ cell in Å, (E, 3), evaluated in float64; edges beyond
                 the cutoff are allowed.
-            edge_shifts: Cell shifts, (E, 3) int64.
+            edge_shifts: Cell shifts, (E, 3) int64; not read if the reverse edges are given.
             electronic: Total charge and spin multiplicity of each atom's structure, (N, 2) int64,
                 for models that depend on them; neutral singlets by default.
             weights: w_i of the energy to differentiate, (N,) float64; ones by default.
@@ -75,13 +75,12 @@ class ExportedModel(nn.Module):
         if electronic is None:
             electronic = electronic_state(species.shape[0]).to(species.device)
         if reverse is None:
-            graph = Graph(species, edge_index, vectors, edge_shifts, electronic)
-            inputs = self.potential.preparation(graph)
+            cutoff = self.potential.cutoff
+            graph = sort_edges(species, edge_index, vectors, edge_shifts, electronic, cutoff)
         else:
-            within = [species.shape[0]] * self.potential.preparation.interaction_range
-            topology = Topology(species, edge_index, reverse, within)
-            distances = torch.linalg.vector_norm(vectors, dim=-1)
-            inputs = self.potential.preparation.of_domain(topology, vectors, distances, electronic)
+            within = [species.shape[0]]
+            graph = Graph(species, edge_index, vectors, reverse, electronic, within)
+        inputs = self.potential.preparation(graph)
         if weights is None:
             weights = torch.ones_like(species, dtype=torch.float64)
         found = self.potential.evaluate(
@@ -129,10 +128,10 @@ class ExportedModel(nn.Module):
         require_autograd(compute_gradient)
         if electronic is None:
             electronic = electronic_state(species.shape[0]).to(species.device)
-        topology = Topology(species, edge_index, reverse, atoms_within)
         vectors = edge_vectors.detach().requires_grad_(compute_gradient)
         distances = edge_distances.detach().requires_grad_(compute_gradient)
-        inputs = self.potential.preparation.of_domain(topology, vectors, distances, electronic)
+        graph = Graph(species, edge_index, vectors, reverse, electronic, atoms_within)
+        inputs = self.potential.preparation(graph, distances)
         weights = torch.ones_like(species[: atoms_within[0]], dtype=torch.float64)
         found = self.potential.evaluate(
             [vectors, distances], inputs, weights, compute_gradient, chunk_size
@@ -204,13 +203,13 @@ class ExportedModel(nn.Module):
         require_autograd(True)
         self.require_uncertainty(uncertainty)
         state = electronic_state(species.shape[0], charge, spin_multiplicity).to(species.device)
-        topology = Topology(species, edge_index, reverse, atoms_within)
         n_atoms, n_own = species.shape[0], atoms_within[0]
         centre, neighbor = edge_index[0], edge_index[1]
         points = points.detach()
         vectors = points.index_select(0, ends) - points.index_select(0, centre)
+        graph = Graph(species, edge_index, vectors, reverse, state, atoms_within)
         weights = torch.ones_like(species[:n_own], dtype=torch.float64)
-        found = self.differentiate(topology, vectors, state, weights, chunk_size, uncertainty)
+        found = self.differentiate(graph, weights, chunk_size, uncertainty)
         gradient = found.gradient[0]
         forces = forces_from_edge_gradient(gradient, edge_index, n_atoms)
         virial = vectors.t() @ gradient
@@ -233,9 +232,7 @@ class ExportedModel(nn.Module):
             positions = points[:n_atoms] - points[:n_own].mean(dim=0)
             moments: list[Tensor] = []
             for axis in range(3):
-                of_moment = self.differentiate(
-                    topology, vectors, state, positions[:n_own, axis], chunk_size, 0
-                )
+                of_moment = self.differentiate(graph, positions[:n_own, axis], chunk_size, 0)
                 moments.append(of_moment.gradient[0])
             # sum_k (r_k - r_i) (x) dE_k/dr_e of the edge e from i to j; then r_k - r_j.
             of_edges = torch.stack(moments, dim=1)
@@ -274,18 +271,19 @@ class ExportedModel(nn.Module):
         return self.potential.uncertainty(last, own)
 
     def differentiate(
-        self,
-        topology: Topology,
-        vectors: Tensor,
-        electronic: Tensor,
-        weights: Tensor,
-        chunk_size: int,
-        uncertainty: int,
+        self, graph: Graph, weights: Tensor, chunk_size: int, uncertainty: int
     ) -> Evaluation:
         """Evaluate a domain's own atoms, with d(sum_i w_i E_i)/d(vectors)."""
-        vectors = vectors.detach().requires_grad_(True)
-        distances = torch.linalg.vector_norm(vectors, dim=-1)
-        inputs = self.potential.preparation.of_domain(topology, vectors, distances, electronic)
+        vectors = graph.edge_vectors.detach().requires_grad_(True)
+        moving = Graph(
+            graph.species,
+            graph.edge_index,
+            vectors,
+            graph.reverse,
+            graph.electronic,
+            graph.atoms_within,
+        )
+        inputs = self.potential.preparation(moving)
         return self.potential.evaluate(
             [vectors], inputs, weights, True, chunk_size, None, False, uncertainty
         )

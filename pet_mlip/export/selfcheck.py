@@ -8,7 +8,7 @@ from torch import Tensor
 from pet_mlip.engine.derivatives import forces_from_edge_gradient
 from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
-from pet_mlip.graph.graph import Graph, Topology, electronic_state, reverse_edges
+from pet_mlip.graph.graph import Graph, electronic_state, find_reverse
 from pet_mlip.network.uncertainty import offsets
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def check_exported(eager: Potential, exported: "LoadedModel") -> None:
     of_atoms, rounded = _uncertainties(eager, evaluation.last, own)
     for chunk_size in (0, 64):
         found, found_gradient, _, others, found_vectors, deviations = exported(
-            *graph, chunk_size=chunk_size, uncertainty=level
+            graph, chunk_size=chunk_size, uncertainty=level
         )
         if level > 0:
             size_of_atoms = rounded * _largest(of_atoms)
@@ -84,9 +84,8 @@ def check_exported(eager: Potential, exported: "LoadedModel") -> None:
             compare(name, others[name], expected, _largest(expected), exported.dtype)
 
     n_atoms = len(graph.species)
-    topology = cluster_topology(graph, exported.metadata.interaction_range)
     found, found_forces, *_, others, found_vectors, deviations = exported.drive(
-        positions, graph.edge_index[1], topology, uncertainty=level
+        positions, graph.edge_index[1], graph, uncertainty=level
     )
     if level > 0:
         size_of_atoms = rounded * _largest(of_atoms)
@@ -142,16 +141,6 @@ def compare(what: str, found: Tensor, expected: Tensor, size: float, dtype: torc
         )
 
 
-def cluster_topology(graph: Graph, interaction_range: int) -> Topology:
-    """A whole molecule, as `drive` takes it."""
-    return Topology(
-        graph.species,
-        graph.edge_index,
-        reverse_edges(graph),
-        [graph.species.shape[0]] * interaction_range,
-    )
-
-
 def random_cluster(species: list[int], cutoff: float, n_atoms: int = 12) -> tuple[Tensor, Graph]:
     """Positions of atoms on a jittered grid, none closer than 0.3 cutoffs; every pair as edges."""
     generator = torch.Generator().manual_seed(0)
@@ -160,11 +149,12 @@ def random_cluster(species: list[int], cutoff: float, n_atoms: int = 12) -> tupl
     jitter = torch.rand(n_atoms, 3, generator=generator, dtype=torch.float64) - 0.5
     positions = (grid + 0.4 * jitter) * 0.45 * cutoff
     drawn = torch.randint(len(species), (n_atoms,), generator=generator)
-    centre, neighbor = torch.nonzero(~torch.eye(n_atoms, dtype=torch.bool)).unbind(1)
+    pairs = torch.nonzero(~torch.eye(n_atoms, dtype=torch.bool)).t().contiguous()
     return positions, Graph(
         torch.tensor(species)[drawn],
-        torch.stack([centre, neighbor]),
-        positions[neighbor] - positions[centre],
-        torch.zeros(centre.shape[0], 3, dtype=torch.int64),
+        pairs,
+        positions[pairs[1]] - positions[pairs[0]],
+        find_reverse(pairs, torch.zeros(pairs.shape[1], 3, dtype=torch.int64), n_atoms),
         electronic_state(n_atoms),
+        [n_atoms],
     )

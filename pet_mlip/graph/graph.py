@@ -1,5 +1,6 @@
 """The neighbour graph that every model reads, and its padded layout."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -7,38 +8,33 @@ from torch import Tensor
 
 
 class Graph(NamedTuple):
-    """Atoms and directed edges of one or several structures.
+    """Atoms and directed edges of one or several structures, or of a domain of one.
 
-    Every edge ``(i, j, S)`` comes with its reverse ``(j, i, -S)``; an atom may be its own
-    neighbour through a periodic image and two atoms may share several edges. Edges longer than the
-    model's cutoff are allowed and have no effect. Several structures are concatenated by
-    offsetting their atom indices.
+    This is what data sets, calculators and programs of molecular dynamics hand to a model. All but
+    the vectors stays the same as long as a neighbour list does.
+
+    Edges are ordered by their centre. Every edge ``(i, j, S)``, to the image of j that is S cells
+    away, comes with its reverse ``(j, i, -S)``; an atom may be its own neighbour through a periodic
+    image and two atoms may share several edges. Edges longer than the model's cutoff are allowed
+    and have no effect. Several structures are concatenated by offsetting their atom indices.
+
+    A domain's own atoms come first, then those 1, 2, ... edges away from them, as far as the
+    energies of its own atoms depend on them.
     """
 
     species: Tensor
     """Atomic numbers, (N,) int64."""
     edge_index: Tensor
-    """Centre i (row 0) and neighbour j (row 1) of each edge, (2, E) int64."""
+    """Centre i (row 0, ascending) and neighbour j (row 1) of each edge, (2, E) int64."""
     edge_vectors: Tensor
     """r_j - r_i + S @ cell in Å, (E, 3) float64."""
-    edge_shifts: Tensor
-    """Cell shifts S, (E, 3) int64."""
+    reverse: Tensor
+    """Edge (j, i, -S) of each edge, (E,) int64; -1 where j is too far away to be a centre."""
     electronic: Tensor
     """Total charge and spin multiplicity 2S + 1 of each atom's structure, (N, 2) int64; of effect
     on models with `system_conditioning` only."""
-
-
-class Topology(NamedTuple):
-    """What stays the same while atoms move: a neighbour list with a skin, built for a domain."""
-
-    species: Tensor
-    """Atomic numbers, (N,) int64; the domain's own atoms first, then those 1, 2, ... edges away."""
-    edge_index: Tensor
-    """Centre i and neighbour j of each directed edge, ordered by centre, (2, E) int64."""
-    reverse: Tensor
-    """Edge (j, i, -S) of each edge, (E,) int64; -1 where j is too far away to be a centre."""
     atoms_within: list[int]
-    """How many atoms are at most 0, 1, 2, ... edges away from the domain's own."""
+    """How many atoms are at most 0, 1, 2, ... edges away from the domain's own; [N] of wholes."""
 
 
 class Padding(NamedTuple):
@@ -55,32 +51,85 @@ def electronic_state(n_atoms: int, charge: int = 0, spin_multiplicity: int = 1) 
     return torch.tensor([[charge, spin_multiplicity]], dtype=torch.int64).repeat(n_atoms, 1)
 
 
-def select_edges(graph: Graph, edges: Tensor) -> Graph:
-    """The graph with only the given edges, in the given order."""
+def map_tensors(graph: Graph, change: Callable[[Tensor], Tensor]) -> Graph:
+    """Apply a function, such as one that copies to a device, to each tensor of a graph."""
+    return Graph(
+        change(graph.species),
+        change(graph.edge_index),
+        change(graph.edge_vectors),
+        change(graph.reverse),
+        change(graph.electronic),
+        graph.atoms_within,
+    )
+
+
+def sort_edges(
+    species: Tensor,
+    edge_index: Tensor,
+    edge_vectors: Tensor,
+    edge_shifts: Tensor,
+    electronic: Tensor,
+    cutoff: float,
+) -> Graph:
+    """Make a graph of the edges shorter than a cutoff, which may come in any order.
+
+    Args:
+        species: Atomic numbers, (N,) int64.
+        edge_index: Centre and neighbour of each edge, (2, E) int64.
+        edge_vectors: r_j - r_i + S @ cell in Å, (E, 3) float64; may require grad.
+        edge_shifts: Cell shifts S, (E, 3) int64.
+        electronic: Charge and spin multiplicity, (N, 2) int64.
+        cutoff: In Å.
+    """
+    length = edge_vectors.detach().square().sum(dim=1)
+    near = torch.nonzero(length < cutoff * cutoff).squeeze(1)
+    near = near[torch.argsort(edge_index[0, near], stable=True)]
+    n_atoms = species.shape[0]
+    pairs = edge_index[:, near]
+    reverse = find_reverse(pairs, edge_shifts[near], n_atoms)
+    return Graph(species, pairs, edge_vectors[near], reverse, electronic, [n_atoms])
+
+
+def select_edges(graph: Graph, inside: Tensor) -> Graph:
+    """Leave edges of whole structures out, both directions of each.
+
+    Args:
+        graph: Atoms and edges.
+        inside: Which edges stay, (E,) bool.
+    """
+    edges = torch.nonzero(inside).squeeze(1)
     return Graph(
         graph.species,
         graph.edge_index[:, edges],
         graph.edge_vectors[edges],
-        graph.edge_shifts[edges],
+        renumber(graph.reverse, inside, edges),
         graph.electronic,
+        graph.atoms_within,
     )
 
 
-def edges_within(graph: Graph, cutoff: float) -> Tensor:
-    """Indices of the edges shorter than the cutoff, ordered by centre, (E',) int64."""
-    vectors = graph.edge_vectors.detach()
-    inside = torch.nonzero((vectors * vectors).sum(dim=1) < cutoff * cutoff).squeeze(1)
-    order = torch.argsort(graph.edge_index[0, inside], stable=True)
-    return inside[order]
+def renumber(reverse: Tensor, inside: Tensor, edges: Tensor) -> Tensor:
+    """Reverses among some of the edges, (E',) int64; any number where it is not among them.
 
-
-def reverse_edges(graph: Graph) -> Tensor:
-    """Index of the reverse (j, i, -S) of each edge, (E,) int64; -1 where it is missing."""
-    return find_reverse(graph.edge_index, graph.edge_shifts, graph.species.shape[0])
+    Args:
+        reverse: Reverse of every edge, (E,) int64; -1 where it is missing.
+        inside: Whether it is among them, (E,) bool.
+        edges: Their numbers, ascending, (E',) int64.
+    """
+    place = inside.cumsum(0) - 1
+    return place.index_select(0, reverse.index_select(0, edges).clamp(min=0))
 
 
 def find_reverse(edge_index: Tensor, edge_shifts: Tensor, n_atoms: int) -> Tensor:
-    """See `reverse_edges`. Edges are identified by integers: images are never confused."""
+    """Find the reverse (j, i, -S) of each edge, (E,) int64; -1 where it is missing.
+
+    Edges are identified by integers: images are never confused.
+
+    Args:
+        edge_index: Centre and neighbour of each edge, (2, E) int64.
+        edge_shifts: Cell shifts S, (E, 3).
+        n_atoms: Number of atoms.
+    """
     n_edges = edge_index.shape[1]
     if n_edges == 0:
         return torch.zeros(0, dtype=torch.int64, device=edge_index.device)

@@ -157,9 +157,10 @@ def check_saved(eager: Potential, path: str | Path) -> None:
 
 
 def pairs_block(graph: Graph) -> TensorBlock:
-    """The edges of a graph as metatomic has neighbours."""
+    """The edges of a cluster as metatomic has neighbours."""
     names = ["first_atom", "second_atom", "cell_shift_a", "cell_shift_b", "cell_shift_c"]
-    samples = torch.cat([graph.edge_index.t(), graph.edge_shifts], dim=1).to(torch.int32)
+    no_shifts = torch.zeros_like(graph.edge_vectors)
+    samples = torch.cat([graph.edge_index.t(), no_shifts], dim=1).to(torch.int32)
     return TensorBlock(
         graph.edge_vectors.unsqueeze(2),
         Labels(names, samples),

@@ -8,7 +8,7 @@ from metatomic.torch import ModelOutput, NeighborListOptions, System
 from torch import Tensor, nn
 
 from pet_mlip.engine.potential import Evaluation, Potential
-from pet_mlip.graph.graph import Graph
+from pet_mlip.graph.graph import Graph, sort_edges
 
 PREFIX = "pet_mlip::"
 """Of the names of results for which metatomic has no standard."""
@@ -148,12 +148,13 @@ class MetatomicModule(nn.Module):
             vectors.append(neighbors.values.squeeze(2).to(torch.float64))
             states.append(self.electronic_state(system))
             first += len(system)
-        return Graph(
+        return sort_edges(
             torch.cat(species),
             torch.cat(pairs, dim=1),
             torch.cat(vectors),
             torch.cat(shifts),
             torch.cat(states),
+            self.potential.cutoff,
         )
 
     def electronic_state(self, system: System) -> Tensor:

@@ -10,10 +10,11 @@ from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_tools import assert_same_graph
 
 from benchmarks.peers.structures import water
 from pet_mlip.ase import finders
-from pet_mlip.ase.neighbours import sorted_edges
+from pet_mlip.ase.neighbours import find_graph
 from pet_mlip.data.neighbours import prepare_search
 
 CPU = torch.device("cpu")
@@ -23,16 +24,13 @@ PBC = list(itertools.product([False, True], repeat=3))
 def assert_same(atoms, cutoff):
     """The list is the same to the bit, whoever finds it; returns the number of edges."""
     pytest.importorskip("vesin_torch")
-    arguments = (atoms.positions, atoms.cell.array, atoms.pbc, cutoff, CPU)
-    by_matscipy = sorted_edges(*arguments)
+    by_matscipy = find_graph(atoms, cutoff, CPU)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finders, "suits_vesin", lambda *_: True)
         patch.setattr(finders, "candidate_edges", None)  # no way back to matscipy
-        by_vesin = sorted_edges(*arguments)
-    for a, b in zip(by_matscipy, by_vesin, strict=True):
-        assert a.dtype == b.dtype
-        assert torch.equal(a, b)
-    return len(by_vesin.vectors)
+        by_vesin = find_graph(atoms, cutoff, CPU)
+    assert_same_graph(by_vesin, by_matscipy)
+    return len(by_vesin.edge_vectors)
 
 
 @settings(max_examples=150, deadline=None)
@@ -122,16 +120,15 @@ def test_atoms_at_the_same_place_are_neighbours(monkeypatch):
     atoms.positions[7] = atoms.positions[3] + atoms.cell[1]
     monkeypatch.setattr(finders, "suits_vesin", lambda *_: True)
     with pytest.warns(RuntimeWarning, match="at the same place"):
-        edges = sorted_edges(atoms.positions, atoms.cell.array, atoms.pbc, 3.0, CPU)
-    assert (edges.vectors.norm(dim=1) < 1e-9).sum() == 2
+        graph = find_graph(atoms, 3.0, CPU)
+    assert (graph.edge_vectors.norm(dim=1) < 1e-9).sum() == 2
 
 
 def test_where_vesin_fails_matscipy_helps_out(monkeypatch):
     atoms = water(21)
-    arguments = (atoms.positions, atoms.cell.array, atoms.pbc, 4.0, CPU)
-    expected = sorted_edges(*arguments)
+    expected = find_graph(atoms, 4.0, CPU)
     monkeypatch.setitem(sys.modules, "vesin_torch", None)
     monkeypatch.setattr(finders, "suits_vesin", lambda *_: True)
     with pytest.warns(RuntimeWarning, match="they are found on the CPU"):
-        found = sorted_edges(*arguments)
-    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+        found = find_graph(atoms, 4.0, CPU)
+    assert_same_graph(found, expected)

@@ -13,7 +13,7 @@ from reference_pet import reference_energies
 
 from pet_mlip import PETCalculator
 from pet_mlip.ase import hessian
-from pet_mlip.ase.neighbours import sorted_edges
+from pet_mlip.ase.neighbours import find_graph
 from pet_mlip.errors import UserError
 from pet_mlip.evaluate.equivariance import random_operations
 from pet_mlip.export import load_model, save_model
@@ -208,18 +208,18 @@ def slopes_of_modes(atoms, infrared, step=1e-3):
 def test_a_steep_energy_is_refused():
     """Forces that jump where the atoms are, as of attention that goes over from one to another."""
     atoms = structures()["water"]
-    edges = sorted_edges(atoms.positions, atoms.cell.array, atoms.pbc, 3.0, torch.device("cpu"))
+    graph = find_graph(atoms, 3.0, torch.device("cpu"))
     jump = {"eV/Å": 0.0}
 
-    def forces(numbers, edges, electronic, gradient):
-        pull = edges.vectors - reference.repeat(len(numbers) // 3, 1)
-        found = torch.zeros(len(numbers), 3, dtype=torch.float64)
-        found = found.index_add(0, edges.pairs[0], 5.0 * pull + jump["eV/Å"] * pull.sign())
+    def forces(copies, gradient):
+        n_atoms = len(copies.species)
+        pull = copies.edge_vectors - graph.edge_vectors.repeat(n_atoms // 3, 1)
+        found = torch.zeros(n_atoms, 3, dtype=torch.float64)
+        found = found.index_add(0, copies.edge_index[0], 5.0 * pull + jump["eV/Å"] * pull.sign())
         return SimpleNamespace(forces=found.numpy())
 
-    reference = edges.vectors.clone()
     indices = np.arange(3)
-    hessian.compute_hessian(forces, atoms.numbers, edges, None, indices)
+    hessian.compute_hessian(forces, graph, indices)
     jump["eV/Å"] = 1e-6
     with pytest.raises(UserError, match="depends on the displacement"):
-        hessian.compute_hessian(forces, atoms.numbers, edges, None, indices)
+        hessian.compute_hessian(forces, graph, indices)

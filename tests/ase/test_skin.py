@@ -10,18 +10,19 @@ from ase.build import bulk, molecule
 from hypothesis import given
 from hypothesis import strategies as st
 from model_files import morse_model
+from model_tools import assert_same_graph
 
 from pet_mlip import PETCalculator
-from pet_mlip.ase.neighbours import SkinNeighbours, sorted_edges
-from pet_mlip.data.neighbours import edge_vectors, neighbour_list
-from pet_mlip.graph.graph import Graph, electronic_state, reverse_edges
+from pet_mlip.ase.neighbours import SkinNeighbours, find_graph
+from pet_mlip.data.neighbours import neighbour_list
+from pet_mlip.graph.graph import find_reverse, map_tensors
 
 CUTOFF = 4.0
 CPU = torch.device("cpu")
 
 
-def within(edges):
-    return edges.vectors[(edges.vectors**2).sum(axis=1) < CUTOFF**2]
+def within(graph):
+    return graph.edge_vectors[(graph.edge_vectors**2).sum(axis=1) < CUTOFF**2]
 
 
 def random_structure(rng, pbc):
@@ -41,8 +42,8 @@ def test_edges_are_those_of_a_new_list(seed, pbc, skin, size):
     atoms = random_structure(rng, pbc)
     neighbours = SkinNeighbours(CUTOFF, skin, CPU)
     for _ in range(6):
-        fresh = sorted_edges(atoms.positions, atoms.cell.array, atoms.pbc, CUTOFF, CPU)
-        assert np.array_equal(within(neighbours(atoms)), fresh.vectors)
+        fresh = find_graph(atoms, CUTOFF, CPU)
+        assert np.array_equal(within(neighbours(atoms)), fresh.edge_vectors)
         strain = np.eye(3) + 0.3 * size * rng.normal(size=(3, 3))
         atoms.set_cell(atoms.cell.array @ strain, scale_atoms=bool(rng.integers(2)))
         atoms.positions += 0.3 * size * rng.normal(size=(5, 3)) + rng.normal(size=3)
@@ -57,13 +58,13 @@ def test_vectors_of_a_kept_list(seed, pbc):
     neighbours(atoms)
     atoms.positions += 0.05 * rng.normal(size=(5, 3))
     atoms.set_cell(atoms.cell.array @ (np.eye(3) + 0.01 * rng.normal(size=(3, 3))))
-    pairs, shifts, vectors, kept = neighbours(atoms)
-    expected = edge_vectors(atoms.positions, atoms.cell.array, pairs.numpy(), shifts.numpy())
-    assert np.array_equal(vectors, expected)
-    species = torch.tensor(atoms.numbers)
-    reverse = reverse_edges(Graph(species, pairs, vectors, shifts, electronic_state(5)))
-    assert torch.equal(kept, reverse)
-    assert torch.equal(vectors[reverse], -vectors)
+    kept = neighbours(atoms)
+    assert neighbours.n_builds == 1
+    index, shifts, expected = neighbour_list(atoms.positions, atoms.cell, atoms.pbc, CUTOFF)
+    order = np.lexsort((shifts[:, 2], shifts[:, 1], shifts[:, 0], index[1], index[0]))
+    assert np.array_equal(within(kept), expected[order])
+    assert torch.equal(kept.edge_vectors[kept.reverse], -kept.edge_vectors)
+    assert torch.equal(kept.edge_index[:, kept.reverse], kept.edge_index.flip(0))
 
 
 @given(seed=st.integers(0, 2**32), pbc=st.tuples(st.booleans(), st.booleans(), st.booleans()))
@@ -71,23 +72,24 @@ def test_edges_are_those_of_training_in_order(seed, pbc):
     atoms = random_structure(np.random.default_rng(seed), pbc)
     pairs, shifts, vectors = neighbour_list(atoms.positions, atoms.cell, atoms.pbc, CUTOFF)
     order = np.lexsort((shifts[:, 2], shifts[:, 1], shifts[:, 0], pairs[1], pairs[0]))
-    found = sorted_edges(atoms.positions, atoms.cell.array, atoms.pbc, CUTOFF, CPU)
-    assert np.array_equal(found.pairs, pairs[:, order])
-    assert np.array_equal(found.shifts, shifts[order])
-    assert np.array_equal(found.vectors, vectors[order])
+    found = find_graph(atoms, CUTOFF, CPU)
+    assert np.array_equal(found.edge_index, pairs[:, order])
+    assert np.array_equal(found.edge_vectors, vectors[order])
+    reverse = find_reverse(found.edge_index, torch.from_numpy(shifts[order]), len(atoms))
+    assert torch.equal(found.reverse, reverse)
 
 
 def test_edges_do_not_follow_the_users_arrays():
     atoms = bulk("Si", cubic=True)
     neighbours = SkinNeighbours(CUTOFF, 0.5, CPU)
     edges = neighbours(atoms)
-    before = [tensor.clone() for tensor in edges]
+    before = map_tensors(edges, torch.clone)
     atoms.positions *= 2.0
     atoms.cell *= 2.0
-    assert all(torch.equal(a, b) for a, b in zip(before, edges, strict=True))
+    assert_same_graph(edges, before)
     atoms.positions *= 0.5
     atoms.cell *= 0.5
-    assert all(torch.equal(a, b) for a, b in zip(before, neighbours(atoms), strict=True))
+    assert_same_graph(neighbours(atoms), before)
     assert neighbours.n_builds == 1
 
 
@@ -96,7 +98,7 @@ def test_a_list_built_in_inference_mode_serves_outside_it():
     neighbours = SkinNeighbours(CUTOFF, 0.5, CPU)
     with torch.inference_mode():
         edges = neighbours(atoms)
-    assert not any(tensor.is_inference() for tensor in (*edges, *neighbours(atoms)))
+    assert not any(tensor.is_inference() for tensor in (*edges[:-1], *neighbours(atoms)[:-1]))
     assert neighbours.n_builds == 1
 
 
@@ -106,14 +108,14 @@ def test_pickles_leave_the_list_behind():
     edges = neighbours(atoms)
     pickled = pickle.dumps(neighbours)
     assert len(pickled) < 1000
-    assert all(torch.equal(a, b) for a, b in zip(edges, pickle.loads(pickled)(atoms), strict=True))
+    assert_same_graph(pickle.loads(pickled)(atoms), edges)
 
 
 def test_a_pickle_of_a_list_on_a_gpu_loads_without_one():
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     pickled = pickle.dumps(SkinNeighbours(CUTOFF, 0.5, torch.device("cuda")))
-    assert len(pickle.loads(pickled)(molecule("H2O")).vectors) == 6
+    assert len(pickle.loads(pickled)(molecule("H2O")).edge_vectors) == 6
 
 
 def test_small_moves_keep_the_list():

@@ -10,22 +10,15 @@ from model_files import small_potential
 from pet_mlip.ase.symmetrize.fields import Bonds, make_domain, ranges, receptive_fields
 from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.export.module import ExportedModel
-from pet_mlip.graph.graph import reverse_edges
 
 CUTOFF = 2.0
 
 
 def bonds_of(atoms, cutoff=CUTOFF):
     graph = batch_from_atoms([atoms], cutoff).graph
-    order = torch.argsort(graph.edge_index[0], stable=True)
-    graph = graph._replace(
-        edge_index=graph.edge_index[:, order],
-        edge_vectors=graph.edge_vectors[order],
-        edge_shifts=graph.edge_shifts[order],
-    )
     pairs = graph.edge_index.numpy()
     first = np.searchsorted(pairs[0], np.arange(len(atoms) + 1))
-    return graph, Bonds(pairs, reverse_edges(graph).numpy(), first)
+    return graph, Bonds(pairs, graph.reverse.numpy(), first)
 
 
 def test_ranges():

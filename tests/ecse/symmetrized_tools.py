@@ -58,8 +58,9 @@ def graph_of(vectors: list[Tensor]) -> Graph:
         species,
         torch.stack([centre, places]),
         torch.cat(vectors),
-        torch.zeros(n_edges, 3, dtype=torch.int64),
+        torch.full((n_edges,), -1),
         electronic_state(len(species)),
+        [len(species)],
     )
 
 

@@ -31,19 +31,8 @@ def potential_with(ensemble: str = "closest_pairs") -> Potential:
 @pytest.fixture
 def batch() -> tuple[Graph, torch.Tensor]:
     """Ethanol and methane."""
-    parts = [
-        batch_from_atoms([ase.build.molecule(name)], 4.5).graph for name in ("CH3CH2OH", "CH4")
-    ]
-    offset = len(parts[0].species)
-    graph = Graph(
-        torch.cat([g.species for g in parts]),
-        torch.cat([parts[0].edge_index, parts[1].edge_index + offset], dim=1),
-        torch.cat([g.edge_vectors for g in parts]),
-        torch.cat([g.edge_shifts for g in parts]),
-        torch.cat([g.electronic for g in parts]),
-    )
-    structure = torch.repeat_interleave(torch.arange(2), torch.tensor([offset, 5]))
-    return graph, structure
+    both = batch_from_atoms([ase.build.molecule(name) for name in ("CH3CH2OH", "CH4")], 4.5)
+    return both.graph, both.structure
 
 
 def test_random_rotations_are_uniform_in_o3():

@@ -6,7 +6,6 @@ from ase.build import molecule
 from domain_tools import domain_of
 from model_tools import graph_of, make_potential, rattled, structures
 
-from pet_mlip.graph.graph import electronic_state
 from pet_mlip.network.blocks import make_blocks
 
 CUTOFF = 3.0
@@ -21,10 +20,7 @@ def domain(potential):
     atoms = rattled(molecule("CH3CH2OH"))
     reach = potential.pet_hypers.interaction_range
     d = domain_of(atoms, [0], CUTOFF, reach, reach)
-    vectors = d.points[d.ends] - d.points[d.topology.edge_index[0]]
-    distances = torch.linalg.vector_norm(vectors, dim=1)
-    state = electronic_state(len(d.points))
-    return potential.preparation.of_domain(d.topology, vectors, distances, state)
+    return potential.preparation(d.graph)
 
 
 @pytest.mark.parametrize("inputs_of", [whole, domain])

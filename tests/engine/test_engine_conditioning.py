@@ -2,7 +2,7 @@
 
 import torch
 from ase.build import molecule
-from model_tools import assert_same, graph_of, make_potential
+from model_tools import assert_same, edges_of, graph_of, make_potential
 
 from pet_mlip.export.module import ExportedModel
 from pet_mlip.graph.graph import electronic_state
@@ -47,8 +47,8 @@ def test_chunks_and_domains():
     state = electronic_state(9, -1, 2)
     model = ExportedModel(potential)
     vectors = graph._replace(electronic=state)
-    whole, chunked = model(*vectors), model(*vectors, None, True, 20)
+    whole, chunked = model(**edges_of(vectors)), model(**edges_of(vectors), chunk_size=20)
     assert_same(chunked[0], whole[0], 1e-12)
     assert_same(chunked[1], whole[1], 1e-12)
     assert_same(whole[0], potential(vectors), 1e-12)
-    assert (whole[0] - model(*graph)[0]).abs().max() > 1e-4
+    assert (whole[0] - model(**edges_of(graph))[0]).abs().max() > 1e-4

@@ -11,7 +11,9 @@ from model_tools import (
     FEATURIZERS,
     assert_same,
     dense_crystal,
+    edges_of,
     graph_of,
+    lists_of,
     make_potential,
     structures,
 )
@@ -23,7 +25,8 @@ from pet_mlip import PETCalculator
 from pet_mlip.engine.precision import set_precision
 from pet_mlip.export import LoadedModel, load_model, save_model
 from pet_mlip.export.module import ExportedModel
-from pet_mlip.export.selfcheck import cluster_topology, random_cluster
+from pet_mlip.export.selfcheck import random_cluster
+from pet_mlip.graph.graph import map_tensors
 
 MODELS = [(e, f, {}) for e in ENSEMBLES for f in FEATURIZERS]
 MODELS += [
@@ -41,8 +44,12 @@ def exported(ensemble, featurizer="feedforward", precision="float64", **options)
     return model
 
 
+def to_device(tensor):
+    return tensor.to(DEVICE)
+
+
 def sent(tensors):
-    return [x.to(DEVICE) if isinstance(x, torch.Tensor) else x for x in tensors]
+    return [to_device(x) if isinstance(x, torch.Tensor) else x for x in tensors]
 
 
 def tensors_of(found):
@@ -63,9 +70,11 @@ def test_everything_is_on_the_device(graph, ensemble, featurizer, options, preci
     model = exported(ensemble, featurizer, precision, **options)
     model.potential.piece_size_cpu = model.potential.block_size_cpu = 60
     # Some blocks are evaluated again.
-    expected = model(*graph, chunk_size=120, uncertainty=2)
+    expected = model(**edges_of(graph), chunk_size=120, uncertainty=2)
     with PretendedDevice():
-        found = move(model)(*sent(graph), chunk_size=120, uncertainty=2)
+        found = move(model)(
+            **edges_of(map_tensors(graph, to_device)), chunk_size=120, uncertainty=2
+        )
     bound = 1e-12 if precision == "float64" else 1e-2
     for x, y in zip(tensors_of(found), tensors_of(expected), strict=True):
         assert isinstance(x, Elsewhere)
@@ -76,16 +85,16 @@ def test_everything_is_on_the_device(graph, ensemble, featurizer, options, preci
 def test_domains_are_too(ensemble):
     model = exported(ensemble)
     positions, graph = random_cluster([1, 6, 8], 3.0)
-    topology = cluster_topology(graph, model.potential.preparation.interaction_range)
+    lists = lists_of(graph)
     ends, virials = graph.edge_index[1], {"atomic_virials": True, "centroid_virials": True}
     vectors = graph.edge_vectors
     distances = torch.linalg.vector_norm(vectors, dim=1)
     virials["uncertainty"] = 2
-    expected = model.drive(positions, ends, *topology, **virials)
-    of_domain = model.evaluate_domain(vectors, distances, *topology)
+    expected = model.drive(positions, ends, *lists, **virials)
+    of_domain = model.evaluate_domain(vectors, distances, *lists)
     with PretendedDevice():
         moved = move(model)
-        place = sent(topology)
+        place = sent(lists)
         found = moved.drive(*sent((positions, ends, *place)), **virials)
         again = moved.evaluate_domain(vectors.to(DEVICE), distances.to(DEVICE), *place)
     pairs = zip(tensors_of([*found, *again]), tensors_of([*expected, *of_domain]), strict=True)
@@ -123,9 +132,9 @@ def waits_of(ensemble, graph, block_size):
     with PretendedDevice() as device:
         model = move(exported(ensemble))
         model.potential.block_size_cpu = block_size
-        there = sent(graph)
+        moved = edges_of(map_tensors(graph, to_device))
         device.waits.clear()
-        model(*there)
+        model(**moved)
     return device.waits
 
 

@@ -10,7 +10,6 @@ from model_tools import CUTOFF, ENSEMBLES, FEATURIZERS, assert_same, make_potent
 from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.engine.derivatives import predict
 from pet_mlip.export.module import ExportedModel
-from pet_mlip.graph.graph import electronic_state
 from pet_mlip.network.blocks import Block
 from pet_mlip.network.layer import GNNLayer
 
@@ -29,7 +28,7 @@ def crystal() -> Atoms:
 def drive(potential, domain, chunk_size=0, centroids=False):
     """The exported module, not scripted."""
     return ExportedModel(potential).drive(
-        domain.points, domain.ends, *domain.topology, True, centroids, chunk_size
+        domain.points, domain.ends, *domain.lists, True, centroids, chunk_size
     )
 
 
@@ -44,7 +43,7 @@ def reference(potential, atoms):
 def test_a_whole_system(ensemble, chunk_size):
     potential, atoms = make_potential(ensemble), crystal()
     expected = reference(potential, atoms)
-    domain = whole_system(atoms, CUTOFF + SKIN, potential.pet_hypers.interaction_range)
+    domain = whole_system(atoms, CUTOFF + SKIN)
     energies, forces, virial, of_atoms, _, n_frames, *_ = drive(potential, domain, chunk_size)
     assert_same(energies, expected.atomic_energies, 1e-11)
     assert_same(forces, expected.forces, 1e-11)
@@ -99,7 +98,7 @@ def test_layers_are_evaluated_no_further_than_needed(monkeypatch):
 
     monkeypatch.setattr(GNNLayer, "forward", counted)
     drive(potential, domain)
-    within = domain.topology.atoms_within
+    within = domain.graph.atoms_within
     assert list(sizes.values()) == [within[2], within[1]]
     assert 1 == within[0] < within[1] < within[2] < len(domain.points)
 
@@ -118,7 +117,7 @@ def test_atoms_may_move_within_the_skin():
 
 def test_derivatives_are_refused_without_autograd():
     potential, atoms = make_potential(), crystal()
-    domain = whole_system(atoms, CUTOFF, potential.pet_hypers.interaction_range)
+    domain = whole_system(atoms, CUTOFF)
     with torch.no_grad(), pytest.raises(RuntimeError, match="autograd is switched off"):
         drive(potential, domain)
 
@@ -126,18 +125,12 @@ def test_derivatives_are_refused_without_autograd():
 def test_weights_of_a_domain():
     potential, atoms = make_potential(), crystal()
     domain = domain_of(atoms, [0, 1], CUTOFF, 3, 3)
-    vectors = domain.points[domain.ends] - domain.points[domain.topology.edge_index[0]]
-    vectors.requires_grad_(True)
-    electronic = electronic_state(len(domain.points))
-
-    def prepare():
-        distances = torch.linalg.vector_norm(vectors, dim=-1)
-        return potential.preparation.of_domain(domain.topology, vectors, distances, electronic)
-
-    inputs = prepare()
+    vectors = domain.graph.edge_vectors.clone().requires_grad_(True)
+    graph = domain.graph._replace(edge_vectors=vectors)
+    inputs = potential.preparation(graph)
     weights = torch.tensor([2.0, -1.0], dtype=torch.float64)
     chunked = potential.evaluate([vectors], inputs, weights, True, 20)[1][0]
-    inputs = prepare()
+    inputs = potential.preparation(graph)
     whole = potential.evaluate([vectors], inputs, weights, True, 0)[1][0]
     assert_same(whole, chunked, 1e-12)
 
@@ -145,11 +138,10 @@ def test_weights_of_a_domain():
 def test_edges_end_where_the_images_are():
     """Images need not be where the cell would put them: a program may displace them."""
     potential, atoms = make_potential(num_gnn_layers=2), crystal()
-    reach = potential.pet_hypers.interaction_range
     strain = torch.tensor([[1.01, 0, 0.02], [-0.01, 1, 0], [0, 0.02, 0.99]], dtype=torch.float64)
     strained = atoms.copy()
     strained.set_cell(atoms.cell.array @ strain.numpy(), scale_atoms=True)
-    domain = whole_system(atoms, CUTOFF + SKIN, reach)
+    domain = whole_system(atoms, CUTOFF + SKIN)
     energies, *_ = drive(potential, domain._replace(points=domain.points @ strain))
     assert_same(energies, reference(potential, strained).atomic_energies, 1e-11)
 
@@ -169,9 +161,8 @@ def test_centroid_virials_move_energy(ensemble, featurizer, options):
     atoms = rattled(bulk("SiO", "zincblende", a=4.8) * (3, 1, 1), 1)
     atoms.pbc = False
     velocities = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    reach = potential.pet_hypers.interaction_range
-    domain = whole_system(atoms, CUTOFF + SKIN, reach)
-    domain = domain._replace(ends=domain.topology.edge_index[1], points=domain.points[:6])
+    domain = whole_system(atoms, CUTOFF + SKIN)
+    domain = domain._replace(ends=domain.graph.edge_index[1], points=domain.points[:6])
 
     def at(time):
         moved = domain.points + time * velocities
@@ -217,6 +208,6 @@ def test_centroid_virials_of_domains_add_up(ensemble, featurizer, options):
 
 def test_centroid_virials_with_images_are_refused():
     potential, atoms = make_potential(), crystal()
-    domain = whole_system(atoms, CUTOFF, potential.pet_hypers.interaction_range)
+    domain = whole_system(atoms, CUTOFF)
     with pytest.raises(RuntimeError, match="images are atoms"):
         drive(potential, domain, centroids=True)

@@ -7,6 +7,7 @@ from model_tools import (
     FEATURIZERS,
     assert_same,
     dense_crystal,
+    edges_of,
     graph_of,
     make_potential,
     structures,
@@ -47,7 +48,7 @@ def test_two_derivatives(pair, name):
     vectors = graph.edge_vectors.clone().requires_grad_(True)
     with torch.jit.optimized_execution(False):
         energies = recorded(graph._replace(edge_vectors=vectors))
-        found, expected, *_ = exported(*graph, weights=weights)
+        found, expected, *_ = exported(**edges_of(graph), weights=weights)
     assert_same(energies.detach(), found, 1e-12)
     if len(vectors) == 0:
         return
@@ -59,6 +60,6 @@ def test_two_derivatives(pair, name):
     with torch.jit.optimized_execution(False):
         for sign in (1, -1):
             moved = graph._replace(edge_vectors=graph.edge_vectors + sign * step * direction)
-            sides.append(exported(*moved, weights=weights)[1])
+            sides.append(exported(**edges_of(moved), weights=weights)[1])
     difference = (sides[0] - sides[1]) / (2 * step)
     assert_same(along, difference, 1e-7 * max(1.0, float(along.abs().max())))

@@ -9,20 +9,38 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 from model_files import CUTOFF
+from model_tools import assert_same_graph, empty_graph, shifts_of
 
 from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.engine.derivatives import forces_from_edge_gradient
 from pet_mlip.export import load_model, save_model
-from pet_mlip.export.selfcheck import cluster_topology, random_cluster
-from pet_mlip.graph.graph import reverse_edges
+from pet_mlip.export.selfcheck import random_cluster
+from pet_mlip.graph.graph import map_tensors
 
 
 @pytest.fixture(scope="module")
-def graph():
+def atoms():
     crystal = bulk("Si")
     crystal.rattle(0.05, seed=1)
-    atoms = [molecule("CH3OH"), crystal, Atoms("O"), molecule("CO2")]
+    return [molecule("CH3OH"), crystal, Atoms("O"), molecule("CO2")]
+
+
+@pytest.fixture(scope="module")
+def graph(atoms):
     return batch_from_atoms(atoms, CUTOFF + 0.2).graph
+
+
+@pytest.fixture(scope="module")
+def order(graph):
+    return torch.randperm(len(graph.reverse), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def edges(atoms, graph, order):
+    """As whoever keeps no list gives them: in any order, without their reverse edges."""
+    shifts = torch.cat([shifts_of(each, CUTOFF + 0.2) for each in atoms])
+    index, vectors = graph.edge_index[:, order], graph.edge_vectors[order]
+    return graph.species, index, vectors, shifts[order], graph.electronic
 
 
 @pytest.fixture(scope="module")
@@ -48,42 +66,46 @@ def assert_results(found, energies, gradient, bound=1e-12):
 
 @pytest.mark.parametrize("chunk_size", [0, 1, 50, 10**6])
 def test_energies_gradient_frames(model, potential, graph, weights, chunk_size):
-    found = model(*graph, weights, True, chunk_size)
+    found = model(graph, weights, True, chunk_size)
     assert_results(found, *eager(potential, graph, weights))
     assert torch.equal(found[2], potential.count_frames(graph))
 
 
 def test_weights_are_ones_by_default(model, potential, graph):
-    assert_results(model(*graph), *eager(potential, graph))
+    assert_results(model(graph), *eager(potential, graph))
 
 
 @pytest.mark.parametrize("chunk_size", [0, 50])
-def test_reverse_edges_that_the_caller_knows(model, graph, chunk_size):
-    found = model(*graph, chunk_size=chunk_size, reverse=reverse_edges(graph))
-    assert_results(found, *model(*graph)[:2])
+def test_edges_in_any_order_without_their_reverse(model, graph, edges, order, chunk_size):
+    with torch.enable_grad():
+        found = model.module(*edges, chunk_size=chunk_size)
+    energies, gradient, *_ = model(graph)
+    assert_results(found, energies, gradient[order])
 
 
 @pytest.mark.parametrize("chunk_size", [0, 50])
 def test_without_gradient(model, potential, graph, chunk_size):
     energies, _ = eager(potential, graph)
-    found = model(*graph, None, False, chunk_size)
+    found = model(graph, None, False, chunk_size)
     assert_results(found, energies, torch.zeros_like(graph.edge_vectors))
 
 
 @pytest.mark.parametrize("chunk_size", [0, 1])
-def test_the_bare_module_refuses_a_gradient_that_autograd_cannot_give(model, graph, chunk_size):
+def test_the_bare_module_refuses_a_gradient_that_autograd_cannot_give(
+    model, graph, edges, chunk_size
+):
     with torch.no_grad(), pytest.raises(torch.jit.Error, match="autograd is switched off"):
-        model.module(*graph, None, True, chunk_size)
+        model.module(*edges, None, True, chunk_size)
     with torch.no_grad():
-        energies, *_ = model.module(*graph, None, False, chunk_size)
-    torch.testing.assert_close(energies, model(*graph)[0], rtol=0, atol=1e-12)
+        energies, *_ = model.module(*edges, None, False, chunk_size)
+    torch.testing.assert_close(energies, model(graph)[0], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("chunk_size", [0, 50])
 def test_single_precision_vectors_are_evaluated_in_double(model, graph, chunk_size):
     rounded = graph.edge_vectors.float()
-    found = model(*graph._replace(edge_vectors=rounded), None, True, chunk_size)
-    expected = model(*graph._replace(edge_vectors=rounded.double()), None, True, chunk_size)
+    found = model(graph._replace(edge_vectors=rounded), None, True, chunk_size)
+    expected = model(graph._replace(edge_vectors=rounded.double()), None, True, chunk_size)
     assert_results(found, *expected[:2])
 
 
@@ -91,13 +113,7 @@ def test_single_precision_vectors_are_evaluated_in_double(model, graph, chunk_si
 @pytest.mark.parametrize("species", [[], [6], [1, 29]])
 def test_without_edges(model, species, chunk_size):
     n = len(species)
-    energies, gradient, n_frames, *_ = model(
-        torch.tensor(species, dtype=torch.int64),
-        torch.zeros(2, 0, dtype=torch.int64),
-        torch.zeros(0, 3, dtype=torch.float64),
-        torch.zeros(0, 3, dtype=torch.int64),
-        chunk_size=chunk_size,
-    )
+    energies, gradient, n_frames, *_ = model(empty_graph(species), chunk_size=chunk_size)
     assert energies.shape == (n,)
     assert energies.isfinite().all()
     assert gradient.shape == (0, 3)
@@ -107,30 +123,30 @@ def test_without_edges(model, species, chunk_size):
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 @pytest.mark.parametrize("chunk_size", [0, 50])
 def test_gradient_modes_of_the_caller(model, graph, mode, chunk_size):
-    expected = model(*graph)
+    expected = model(graph)
     with mode():
-        inputs = [part.clone() for part in graph]
-        assert_results(model(*inputs, chunk_size=chunk_size), *expected[:2])
+        copy = map_tensors(graph, torch.clone)
+        assert_results(model(copy, chunk_size=chunk_size), *expected[:2])
 
 
 def test_loading_in_inference_mode(path, model, graph):
     with torch.inference_mode():
         loaded = load_model(path, device="cpu")
-    assert_results(loaded(*graph), *model(*graph)[:2])
+    assert_results(loaded(graph), *model(graph)[:2])
 
 
 def test_inputs_that_require_grad_stay_apart(model, graph):
     vectors = graph.edge_vectors.clone().requires_grad_(True)
-    found = model(*graph._replace(edge_vectors=vectors))
-    assert_results(found, *model(*graph)[:2])
+    found = model(graph._replace(edge_vectors=vectors))
+    assert_results(found, *model(graph)[:2])
     assert vectors.grad is None
     assert vectors.requires_grad
 
 
 def test_inputs_are_not_changed(model, graph):
-    before = [part.clone() for part in graph]
-    model(*graph)
-    assert all(torch.equal(a, b) for a, b in zip(graph, before, strict=True))
+    before = map_tensors(graph, torch.clone)
+    model(graph)
+    assert_same_graph(graph, before)
     assert not graph.edge_vectors.requires_grad
 
 
@@ -154,15 +170,15 @@ def test_nothing_global_changes(potential, graph, tmp_path, gradient):
         save_model(tmp_path / "model.pt", potential, dtype="float64")
         loaded = load_model(tmp_path / "model.pt", device="cpu", dtype="float32")
         assert global_state() == before
-        loaded(*graph)
-        loaded(*graph, chunk_size=30)
+        loaded(graph)
+        loaded(graph, chunk_size=30)
         assert global_state() == before
 
 
 def test_nothing_global_changes_when_a_call_fails(model, graph):
     before = global_state()
     with pytest.raises(RuntimeError):
-        model(*graph._replace(species=torch.full_like(graph.species, 99)))
+        model(graph._replace(species=torch.full_like(graph.species, 99)))
     assert global_state() == before
 
 
@@ -191,7 +207,7 @@ def test_dtype_of_file_and_of_loading(potential, path, graph, tmp_path):
         for dtype, bound in (("float64", exact), ("float32", 1e-4)):
             loaded = load_model(file, device="cpu", dtype=dtype)
             assert loaded.dtype == getattr(torch, dtype)
-            assert_results(loaded(*graph), energies, gradient, bound)
+            assert_results(loaded(graph), energies, gradient, bound)
 
 
 @pytest.mark.parametrize("written", ["float64", "float32"])
@@ -201,10 +217,9 @@ def test_mixed_precision_of_any_file(potential, tmp_path, written):
     _, gradient = eager(potential, graph)
     model = load_model(tmp_path / "model.pt", device="cpu", dtype="bf16-mixed")
     assert (model.precision, model.dtype) == ("bf16-mixed", torch.float32)
-    energies, found, *_ = model(*graph)
+    energies, found, *_ = model(graph)
     assert 1e-4 < float((found - gradient).norm() / gradient.norm()) < 6e-2
-    topology = cluster_topology(graph, model.metadata.interaction_range)
-    driven, forces, *_ = model.drive(positions, graph.edge_index[1], topology)
+    driven, forces, *_ = model.drive(positions, graph.edge_index[1], graph)
     expected = forces_from_edge_gradient(found, graph.edge_index, len(positions))
     torch.testing.assert_close(driven, energies, rtol=0, atol=0)
     torch.testing.assert_close(forces, expected, rtol=0, atol=1e-12)
@@ -218,7 +233,7 @@ def test_large_baselines_lose_nothing_in_single_precision(potential, graph, tmp_
     for values in (composition, dict.fromkeys(composition, 0.0)):
         heavy.set_baseline(values, 1.0)
         save_model(tmp_path / "model.pt", heavy, dtype="float32")
-        results.append(load_model(tmp_path / "model.pt", device="cpu")(*graph))
+        results.append(load_model(tmp_path / "model.pt", device="cpu")(graph))
     torch.testing.assert_close(results[0][0] - baseline, results[1][0], rtol=0, atol=3e-11)
     torch.testing.assert_close(results[0][1], results[1][1], rtol=0, atol=0)
 
@@ -244,8 +259,8 @@ print("same")
 """
 
 
-def test_a_process_without_this_package(path, model, graph, tmp_path):
-    torch.save((list(graph), list(model(*graph))), tmp_path / "results.pt")
+def test_a_process_without_this_package(path, model, edges, tmp_path):
+    torch.save((list(edges), list(model.module(*edges))), tmp_path / "results.pt")
     command = [sys.executable, "-W", "ignore", "-c", WITHOUT_THE_PACKAGE]
     done = subprocess.run(
         [*command, path, tmp_path / "results.pt"],

@@ -148,11 +148,11 @@ def test_a_domain_needs_one_cutoff_more(method, featurizer):
     assert reach == potential.pet_hypers.message_range + 1
     atoms = rattled(bulk("SiO", "zincblende", a=4.8) * (6, 2, 2), 1)
     drive = ExportedModel(potential).drive
-    whole = whole_system(atoms, 3.5, reach)
-    energies = drive(whole.points, whole.ends, *whole.topology)[0]
+    whole = whole_system(atoms, 3.5)
+    energies = drive(whole.points, whole.ends, *whole.lists)[0]
     own = [0, 1, 2]
     enough = domain_of(atoms, own, 3.5, reach, reach)
-    assert_same(drive(enough.points, enough.ends, *enough.topology)[0], energies[own], 1e-12)
+    assert_same(drive(enough.points, enough.ends, *enough.lists)[0], energies[own], 1e-12)
     # With a shell less, cutoffs of the outer atoms are wrong.
     less = domain_of(atoms, own, 3.5, reach, reach - 1)
-    assert (drive(less.points, less.ends, *less.topology)[0] - energies[own]).abs().max() > 1e-7
+    assert (drive(less.points, less.ends, *less.lists)[0] - energies[own]).abs().max() > 1e-7

@@ -6,25 +6,15 @@ import torch
 from ase.build import bulk
 from hypothesis import given
 from hypothesis import strategies as st
-from model_tools import empty_graph, graph_of, structures
+from model_tools import CUTOFF, assert_same_graph, empty_graph, graph_of, shifts_of, structures
 
-from pet_mlip.graph.graph import (
-    Graph,
-    edges_within,
-    electronic_state,
-    pad_edges,
-    reverse_edges,
-    select_edges,
-)
+from pet_mlip.graph.graph import find_reverse, pad_edges, select_edges, sort_edges
 
 
-def graph_from_edges(n_atoms, edges):
-    """A graph of edges (i, j, (S1, S2, S3)), without geometry."""
+def reverse_of(n_atoms, edges):
+    """Reverses of edges (i, j, (S1, S2, S3))."""
     index = torch.tensor([[i for i, _, _ in edges], [j for _, j, _ in edges]])
-    shifts = torch.tensor([shift for _, _, shift in edges])
-    species = torch.ones(n_atoms, dtype=torch.int64)
-    vectors = torch.zeros(len(edges), 3, dtype=torch.float64)
-    return Graph(species, index, vectors, shifts, electronic_state(n_atoms))
+    return find_reverse(index, torch.tensor([shift for _, _, shift in edges]), n_atoms)
 
 
 def expected_reverse(edges):
@@ -39,23 +29,23 @@ shifts = st.tuples(*[st.integers(-3, 3)] * 3)
 def test_any_set_of_edges(edges, random):
     edges = sorted(edges)
     random.shuffle(edges)
-    found = reverse_edges(graph_from_edges(5, edges))
+    found = reverse_of(5, edges)
     assert found.tolist() == expected_reverse(edges)
 
 
 def test_images_of_one_pair_are_told_apart():
     edges = [(i, j, (s, 0, 0)) for i, j in [(0, 1), (1, 0)] for s in (-1, 0, 1)]
-    assert reverse_edges(graph_from_edges(2, edges)).tolist() == [5, 4, 3, 2, 1, 0]
+    assert reverse_of(2, edges).tolist() == [5, 4, 3, 2, 1, 0]
 
 
 def test_self_images():
     edges = [(0, 0, (1, 0, 0)), (0, 0, (0, 1, 0)), (0, 0, (-1, 0, 0)), (0, 0, (0, -1, 0))]
-    assert reverse_edges(graph_from_edges(1, edges)).tolist() == [2, 3, 0, 1]
+    assert reverse_of(1, edges).tolist() == [2, 3, 0, 1]
 
 
 def test_a_missing_reverse_is_minus_one():
     edges = [(0, 1, (0, 0, 0)), (1, 0, (0, 0, 1)), (2, 0, (0, 0, 0)), (0, 2, (0, 0, 0))]
-    assert reverse_edges(graph_from_edges(3, edges)).tolist() == [-1, -1, 3, 2]
+    assert reverse_of(3, edges).tolist() == [-1, -1, 3, 2]
 
 
 @pytest.mark.parametrize("n_atoms", [2, 1000])
@@ -68,7 +58,7 @@ def test_large_shifts_of_unwrapped_atoms(n_atoms, size):
     forward = [(i, j, (a, b, c)) for i, j, a, b, c in some.tolist()]
     backward = [(j, i, (-a, -b, -c)) for i, j, (a, b, c) in forward]
     edges = sorted({*forward, *backward[:200]})
-    assert reverse_edges(graph_from_edges(n_atoms, edges)).tolist() == expected_reverse(edges)
+    assert reverse_of(n_atoms, edges).tolist() == expected_reverse(edges)
 
 
 def test_atoms_that_left_their_cell_altogether():
@@ -76,54 +66,67 @@ def test_atoms_that_left_their_cell_altogether():
     atoms = bulk("Si", cubic=True)
     cells = np.random.default_rng(0).integers(-10_000, 10_000, (8, 3))
     atoms.positions += cells @ atoms.cell.array
-    graph = graph_of(atoms)
-    reverse = reverse_edges(graph)
+    graph, shifts = graph_of(atoms), shifts_of(atoms)
+    reverse = graph.reverse
     assert (reverse >= 0).all()
     assert torch.equal(reverse[reverse], torch.arange(len(reverse)))
-    assert torch.equal(graph.edge_shifts[reverse], -graph.edge_shifts)
+    assert torch.equal(shifts[reverse], -shifts)
     torch.testing.assert_close(graph.edge_vectors[reverse], -graph.edge_vectors)
 
 
 @pytest.mark.parametrize("name", structures())
 def test_the_reverse_has_the_opposite_vector(name):
     graph = graph_of(structures()[name])
-    reverse = reverse_edges(graph)
-    assert torch.equal(graph.edge_vectors[reverse], -graph.edge_vectors)
-    assert torch.equal(graph.edge_index[:, reverse], graph.edge_index.flip(0))
+    assert torch.equal(graph.edge_vectors[graph.reverse], -graph.edge_vectors)
+    assert torch.equal(graph.edge_index[:, graph.reverse], graph.edge_index.flip(0))
 
 
 def test_structures_of_a_batch_stay_apart():
     graph = graph_of(*structures().values())
-    reverse = reverse_edges(graph)
-    assert torch.equal(graph.edge_index[:, reverse], graph.edge_index.flip(0))
+    assert torch.equal(graph.edge_index[:, graph.reverse], graph.edge_index.flip(0))
 
 
 def test_no_edges():
     graph = empty_graph([1, 6])
-    assert reverse_edges(graph).shape == (0,)
-    assert edges_within(graph, 3.0).shape == (0,)
-    padding = pad_edges(graph.edge_index[0], 2)
+    no_shifts = torch.zeros(0, 3, dtype=torch.int64)
+    found = sort_edges(*graph[:3], no_shifts, graph.electronic, 3.0)
+    assert found.reverse.shape == (0,)
+    assert select_edges(found, found.reverse < 0).edge_index.shape == (2, 0)
+    padding = pad_edges(found.edge_index[0], 2)
     assert padding.mask.shape == padding.edge.shape == (2, 0)
 
 
 def test_the_cutoff_is_strict():
-    graph = empty_graph([1, 1])
+    alone = empty_graph([1, 1])
     vectors = torch.tensor([[3.0, 0, 0], [-3.0, 0, 0], [2.999, 0, 0], [0, 3.001, 0]])
-    graph = graph._replace(
-        edge_vectors=vectors.to(torch.float64),
-        edge_index=torch.tensor([[0, 1, 1, 0], [1, 0, 0, 1]]),
-    )
-    assert edges_within(graph, 3.0).tolist() == [2]
+    index = torch.tensor([[0, 1, 1, 0], [1, 0, 0, 1]])
+    shifts = torch.zeros(4, 3, dtype=torch.int64)
+    found = sort_edges(alone.species, index, vectors.double(), shifts, alone.electronic, 3.0)
+    assert torch.equal(found.edge_vectors, vectors[2:3].double())
 
 
 def test_edges_come_ordered_by_centre_and_otherwise_as_given():
-    graph = graph_of(structures()["ethanol"], structures()["silicon"])
-    shuffled = select_edges(graph, torch.randperm(graph.edge_index.shape[1]))
-    found = edges_within(shuffled, 2.0)
-    centre = shuffled.edge_index[0, found]
-    assert torch.equal(centre, centre.sort().values)
-    same_centre = centre[1:] == centre[:-1]
-    assert (found[1:] > found[:-1])[same_centre].all()
+    atoms = [structures()["ethanol"], structures()["silicon"]]
+    graph, shifts = graph_of(*atoms), torch.cat([shifts_of(each) for each in atoms])
+    order = torch.randperm(graph.edge_index.shape[1], generator=torch.Generator().manual_seed(0))
+    index, vectors = graph.edge_index[:, order], graph.edge_vectors[order]
+    found = sort_edges(graph.species, index, vectors, shifts[order], graph.electronic, 2.0)
+    near = torch.nonzero(vectors.norm(dim=1) < 2.0).squeeze(1)
+    near = near[torch.argsort(index[0, near], stable=True)]
+    assert 0 < len(near) < len(vectors)
+    assert torch.equal(found.edge_index, index[:, near])
+    assert torch.equal(found.edge_vectors, vectors[near])
+    assert torch.equal(found.edge_vectors[found.reverse], -found.edge_vectors)
+    assert found.atoms_within == [len(graph.species)]
+
+
+@pytest.mark.parametrize("name", ["ethanol", "skewed", "self-images", "atom"])
+def test_edges_that_stay_find_their_reverse(name):
+    """As if those that are left out had never been found."""
+    atoms = structures()[name]
+    graph = graph_of(atoms, cutoff=CUTOFF + 1.0)
+    found = select_edges(graph, graph.edge_vectors.norm(dim=1) < CUTOFF)
+    assert_same_graph(found, graph_of(atoms))
 
 
 @given(st.lists(st.integers(0, 4), max_size=7))

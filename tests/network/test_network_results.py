@@ -141,12 +141,12 @@ def test_results_of_a_domain_are_those_of_the_whole(featurizer, chunk_size):
     atoms = rattled(bulk("SiO", "zincblende", a=5.0) * (3, 1, 1), 2)
     reach = potential.pet_hypers.interaction_range
     expected, module = predict_atoms(potential, atoms).results, ExportedModel(potential)
-    whole = whole_system(atoms, CUTOFF + 0.3, reach)
+    whole = whole_system(atoms, CUTOFF + 0.3)
     parts = [domain_of(atoms, own, CUTOFF + 0.3, reach, reach) for own in ([1, 3, 4], [5, 0, 2])]
     for domain in (whole, *parts):
-        output = module.drive(domain.points, domain.ends, *domain.topology, chunk_size=chunk_size)
+        output = module.drive(domain.points, domain.ends, *domain.lists, chunk_size=chunk_size)
         found = output[6]
-        own = domain.source[: domain.topology.atoms_within[0]]
+        own = domain.source[: domain.graph.atoms_within[0]]
         for key in ("charges", "shielding", "moment"):
             torch.testing.assert_close(found[key], expected[key][own], rtol=0, atol=1e-11)
         if domain is whole:

@@ -2,11 +2,20 @@
 
 import pytest
 import torch
-from model_tools import ENSEMBLES, FEATURIZERS, assert_same, graph_of, make_potential, structures
+from model_tools import (
+    ENSEMBLES,
+    FEATURIZERS,
+    assert_same,
+    edges_of,
+    graph_of,
+    lists_of,
+    make_potential,
+    structures,
+)
 from uncertainty_tools import last_weights, never, with_uncertainty, zero_mean
 
 from pet_mlip.export.module import ExportedModel
-from pet_mlip.export.selfcheck import cluster_topology, random_cluster
+from pet_mlip.export.selfcheck import random_cluster
 from pet_mlip.network.uncertainty import Posterior, growth, offsets, shrink
 
 
@@ -34,7 +43,7 @@ def potential(request):
 @pytest.mark.parametrize("name", structures())
 def test_members_are_differentiated_as_the_energy_is(potential, name, chunk_size):
     graph = graph_of(structures()[name])
-    found = ExportedModel(potential)(*graph, chunk_size=chunk_size, uncertainty=2)
+    found = ExportedModel(potential)(**edges_of(graph), chunk_size=chunk_size, uncertainty=2)
     energies, gradient, _, _, vectors, deviations = found
     assert_same(vectors @ last_weights(potential), energies, 1e-11)
     bound = 1e-11 * max(1.0, *gradient.abs().flatten().tolist(), 0.0)
@@ -56,7 +65,7 @@ def test_atoms_far_from_the_data_count_more(chunk_size):
     squares = offset.square().sum(dim=1) / posterior.typical[species]
     assert squares.max() > 1.5 * squares.min() > 0
     assert_same(factor[:, 0] ** 2, 1.0 + squares, 1e-12)
-    found = ExportedModel(potential)(*graph, chunk_size=chunk_size, uncertainty=2)
+    found = ExportedModel(potential)(**edges_of(graph), chunk_size=chunk_size, uncertainty=2)
     *_, of_atoms, deviations = found
     assert_same(of_atoms, factor * offset, 1e-11)
     for typical in (posterior.typical, never(potential)):
@@ -80,24 +89,22 @@ def test_members_have_no_repulsion():
     potential.uncertainty.set(
         Posterior(unit, weights[None], zero_mean(potential), never(potential))
     )
-    _, gradient, _, _, _, deviations = ExportedModel(potential)(*graph, uncertainty=2)
-    _, without, *_ = ExportedModel(without_biases(make_potential()))(*graph)
+    _, gradient, _, _, _, deviations = ExportedModel(potential)(**edges_of(graph), uncertainty=2)
+    _, without, *_ = ExportedModel(without_biases(make_potential()))(**edges_of(graph))
     assert_same(deviations[0], without, 1e-11)
     assert (gradient - without).abs().max() > 1e-2
 
 
 def test_domains_are_driven_with_them(potential):
     positions, graph = random_cluster(potential.species, potential.cutoff)
-    topology = cluster_topology(graph, potential.pet_hypers.interaction_range)
     model = ExportedModel(potential)
-    energies, forces, *_, vectors, deviations = model.drive(
-        positions, graph.edge_index[1], *topology, uncertainty=2
-    )
+    moving = (positions, graph.edge_index[1], *lists_of(graph))
+    energies, forces, *_, vectors, deviations = model.drive(*moving, uncertainty=2)
     assert_same(vectors @ last_weights(potential), energies, 1e-11)
     assert_same(deviations[0], forces, 1e-10)
-    *_, vectors, deviations = model.drive(positions, graph.edge_index[1], *topology, uncertainty=1)
+    *_, vectors, deviations = model.drive(*moving, uncertainty=1)
     assert len(vectors) == len(energies) and len(deviations) == 0
-    *_, vectors, deviations = model.drive(positions, graph.edge_index[1], *topology)
+    *_, vectors, deviations = model.drive(*moving)
     assert len(vectors) == len(deviations) == 0
 
 

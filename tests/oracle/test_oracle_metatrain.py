@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_tools import shifts_of
 from oracle_weights import potential_from_backend
 
 from pet_mlip.convert.hypers import AS_METATRAIN
@@ -95,7 +96,7 @@ def ask_oracle(oracle, structures, graph, structure, adaptive_width):
         graph.edge_index[1],
         graph.species,
         deformed_cells,
-        graph.edge_shifts,
+        torch.cat([shifts_of(a, CUTOFF + 0.4) for a in structures]),
         structure,
         adaptive_width,
     )

@@ -14,6 +14,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read
+from model_tools import edges_of
 from train_tools import TINY, structures, tiny_config
 from uncertainty_tools import last_weights
 
@@ -97,7 +98,7 @@ def force_sigma(potential: Potential, found: Fitted, data: AtomsDataset) -> floa
     squares = []
     for structure in data.structures[:5]:
         batch = batch_from_atoms([structure.to_atoms()], potential.cutoff)
-        *_, deviations = ExportedModel(knowing)(*batch.graph, uncertainty=2)
+        *_, deviations = ExportedModel(knowing)(**edges_of(batch.graph), uncertainty=2)
         index = batch.graph.edge_index
         squares.append(force_uncertainty(deviations, index, structure.n_atoms).square().mean())
     return float(torch.stack(squares).mean().sqrt())
@@ -158,7 +159,7 @@ def test_the_model_says_what_was_fitted(potential: Potential, data: Path) -> Non
     for structure in dataset(potential, 60, 60, BOTH, 0.1).structures:
         batch = batch_from_atoms([structure.to_atoms()], potential.cutoff)
         energies, gradient, *_, vectors, deviations = ExportedModel(knowing)(
-            *batch.graph, uncertainty=2
+            **edges_of(batch.graph), uncertainty=2
         )
         error = float(energies.sum()) - structure.energy
         inside.append(abs(error) < float(vectors.sum(dim=0).norm()))

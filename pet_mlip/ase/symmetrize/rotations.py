@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy.integrate import lebedev_rule
 from scipy.spatial.transform import Rotation
 
-from pet_mlip.ase.engine import Engine, Ints, Output, join
-from pet_mlip.ase.neighbours import Edges
+from pet_mlip.ase.engine import Engine, Output, join
+from pet_mlip.graph.graph import Graph
 
 Floats = NDArray[np.float64]
 
@@ -36,11 +36,9 @@ class RotationAverage:
         self.weights = weights
         self.max_atoms = max_atoms
 
-    def __call__(
-        self, numbers: Ints, edges: Edges, electronic: Ints | None, gradient: bool
-    ) -> Output:
+    def __call__(self, graph: Graph, gradient: bool) -> Output:
         """Evaluate a graph; arguments as for `Engine`."""
-        n_atoms = len(numbers)
+        n_atoms = graph.species.shape[0]
         at_once = max(self.max_atoms // max(n_atoms, 1), 1)
         energies, forces = np.zeros(n_atoms), np.zeros((n_atoms, 3))
         virials = np.zeros((n_atoms, 3, 3))
@@ -48,11 +46,10 @@ class RotationAverage:
             matrices = self.matrices[start : start + at_once]
             weights = self.weights[start : start + at_once]
             with torch.inference_mode(False), torch.no_grad():
-                vectors = edges.vectors @ torch.from_numpy(matrices).to(edges.vectors.device)
-            turned = [Edges(edges.pairs, edges.shifts, v, edges.reverse) for v in vectors]
-            all_numbers, all_edges = join([numbers] * len(matrices), turned)
-            states = None if electronic is None else np.tile(electronic, (len(matrices), 1))
-            output = self.engine(all_numbers, all_edges, states, gradient)
+                turned = torch.from_numpy(matrices).to(graph.edge_vectors.device)
+                vectors = graph.edge_vectors @ turned
+            copies = join([graph._replace(edge_vectors=v) for v in vectors])
+            output = self.engine(copies, gradient)
             energies += weights @ output.energies.reshape(-1, n_atoms)
             if output.forces is not None and output.virials is not None:
                 of_copies = output.forces.reshape(-1, n_atoms, 3)
@@ -82,16 +79,14 @@ class RandomRotation:
         self.before = self.random.bit_generator.state
         """State of the generator before the last rotation: set again, it repeats that one."""
 
-    def __call__(
-        self, numbers: Ints, edges: Edges, electronic: Ints | None, gradient: bool
-    ) -> Output:
+    def __call__(self, graph: Graph, gradient: bool) -> Output:
         """Evaluate a graph; arguments as for `Engine`."""
         self.before = self.random.bit_generator.state
         matrix = Rotation.random(rng=self.random).as_matrix()
         if self.random.random() < 0.5:
             matrix = -matrix
         average = RotationAverage(self.engine, matrix[None], np.ones(1))
-        return average(numbers, edges, electronic, gradient)
+        return average(graph, gradient)
 
 
 def quadrature(degree: int) -> tuple[Floats, Floats]:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pet_mlip.ase.engine import Engine, Output, virials_from_edge_gradient
-from pet_mlip.ase.neighbours import Edges
 from pet_mlip.ase.symmetrize.equivalence import Copies, Framed, find_copies
 from pet_mlip.ase.symmetrize.fields import Bonds, Fields, make_domain, receptive_fields
 from pet_mlip.ecse.closest_pairs import ClosestPairs
@@ -19,14 +18,7 @@ from pet_mlip.ecse.hypers import ClosestPairsHypers
 from pet_mlip.engine.derivatives import forces_from_edge_gradient
 from pet_mlip.graph.chunks import split
 from pet_mlip.graph.environment import build_environment
-from pet_mlip.graph.graph import (
-    Graph,
-    Topology,
-    edges_within,
-    pad_edges,
-    reverse_edges,
-    select_edges,
-)
+from pet_mlip.graph.graph import Graph, map_tensors, pad_edges, select_edges
 from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.graph.inputs import EdgeCutoffs
 
@@ -36,8 +28,8 @@ Ints = NDArray[np.int64]
 class Plan(NamedTuple):
     """What has to be evaluated for a structure."""
 
-    vectors: Tensor
-    """Edges within the cutoff, (E, 3) float64; the frames are functions of them."""
+    graph: Graph
+    """On the host, with edges within the cutoff; the frames are functions of their vectors."""
     distances: Tensor
     """(E,)."""
     frames: Frames
@@ -78,14 +70,12 @@ class StructureAverage:
         self.edge_cutoffs = EdgeCutoffs(hypers)
         self.ensemble = ClosestPairs(hypers.cutoff, ClosestPairsHypers())
 
-    def __call__(
-        self, numbers: Ints, edges: Edges, electronic: Ints | None, gradient: bool
-    ) -> Output:
+    def __call__(self, graph: Graph, gradient: bool) -> Output:
         """Evaluate a graph; arguments as for `Engine`."""
         with torch.inference_mode(False), torch.enable_grad():
-            plan = self.plan(numbers, edges, electronic)
-            total = self._evaluate(plan, numbers, electronic, gradient)
-            n_atoms = len(numbers)
+            plan = self.plan(graph)
+            total = self._evaluate(plan, gradient)
+            n_atoms = graph.species.shape[0]
             weight = plan.frames.weight.detach()
             energies = torch.zeros(n_atoms, dtype=torch.float64)
             energies = energies.index_add(0, plan.frames.atom, weight * total.energies)
@@ -99,48 +89,43 @@ class StructureAverage:
             if kept:
                 through = torch.autograd.grad(
                     [o for o, _ in kept],
-                    plan.vectors,
+                    plan.graph.edge_vectors,
                     [g for _, g in kept],
                     allow_unused=True,
                     materialize_grads=True,
                 )[0]
                 of_vectors = of_vectors + through
-            index = torch.from_numpy(plan.bonds.pairs)
+            index = plan.graph.edge_index
             forces = forces_from_edge_gradient(of_vectors, index, n_atoms)
-            virials = virials_from_edge_gradient(of_vectors, plan.vectors.detach(), index, n_atoms)
+            vectors = plan.graph.edge_vectors.detach()
+            virials = virials_from_edge_gradient(of_vectors, vectors, index, n_atoms)
         return Output(energies.numpy(), n_frames, forces.numpy(), virials.numpy())
 
-    def cost(self, numbers: Ints, edges: Edges, electronic: Ints | None) -> Cost:
-        """What evaluating a graph will cost; arguments as for the evaluation itself."""
+    def cost(self, graph: Graph) -> Cost:
+        """Tell what evaluating a graph will cost."""
         with torch.inference_mode(False):
-            plan = self.plan(numbers, edges, electronic)
+            plan = self.plan(graph)
         owners = plan.frames.atom.numpy()[plan.evaluated]
         n_edges = sum_edges(plan.bonds, plan.fields, self.depth)[owners].sum()
         total = max(plan.bonds.pairs.shape[1], 1)
         return Cost(len(plan.frames.atom), len(plan.evaluated), float(n_edges) / total)
 
-    def plan(self, numbers: Ints, edges: Edges, electronic: Ints | None) -> Plan:
-        """The frames of a graph, and which of them are evaluated."""
+    def plan(self, graph: Graph) -> Plan:
+        """Find the frames of a graph, and which of them are evaluated."""
         # Which receptive fields look alike is found out on the host.
-        everything = Edges(*(tensor.cpu() for tensor in edges))
-        state = np.zeros((len(numbers), 2), dtype=np.int64) if electronic is None else electronic
-        graph = Graph(
-            torch.from_numpy(np.array(numbers, dtype=np.int64)),
-            everything.pairs,
-            everything.vectors,
-            everything.shifts,
-            torch.from_numpy(np.array(state)),
-        )
-        graph = select_edges(graph, edges_within(graph, self.engine.model.metadata.cutoff))
+        graph = map_tensors(graph, Tensor.cpu)
+        distances = torch.linalg.vector_norm(graph.edge_vectors, dim=-1)
+        graph = select_edges(graph, distances < self.engine.model.metadata.cutoff)
         vectors = graph.edge_vectors.clone().requires_grad_(True)
-        pairs = graph.edge_index.numpy()
-        first = np.searchsorted(pairs[0], np.arange(len(numbers) + 1))
-        bonds = Bonds(pairs, reverse_edges(graph).numpy(), first)
+        graph = graph._replace(edge_vectors=vectors)
+        pairs, n_atoms = graph.edge_index.numpy(), graph.species.shape[0]
+        first = np.searchsorted(pairs[0], np.arange(n_atoms + 1))
+        bonds = Bonds(pairs, graph.reverse.numpy(), first)
         fields = receptive_fields(bonds, self.depth)
         distances = torch.linalg.vector_norm(vectors, dim=-1)
-        frames = self.frames(graph, vectors, distances)
+        frames = self.frames(graph, distances)
         framed = Framed(
-            np.column_stack([numbers, state]),
+            torch.column_stack([graph.species, graph.electronic]).numpy(),
             bonds,
             fields,
             vectors.detach().numpy(),
@@ -150,10 +135,10 @@ class StructureAverage:
         )
         copies = find_copies(framed, self.depth)
         evaluated = np.flatnonzero(copies.original == np.arange(len(copies.original)))
-        return Plan(vectors, distances, frames, bonds, fields, copies, evaluated)
+        return Plan(graph, distances, frames, bonds, fields, copies, evaluated)
 
-    def frames(self, graph: Graph, vectors: Tensor, distances: Tensor) -> Frames:
-        """The ensemble of every atom, differentiable in vectors and distances."""
+    def frames(self, graph: Graph, distances: Tensor) -> Frames:
+        """Find the ensemble of every atom, differentiable in vectors and distances."""
         n_atoms = graph.species.shape[0]
         centre, neighbor = graph.edge_index[0], graph.edge_index[1]
         cutoffs = self.edge_cutoffs(distances, centre, neighbor, n_atoms)
@@ -161,14 +146,13 @@ class StructureAverage:
         switch = self.edge_cutoffs.frame_switch(distances, cutoffs, switch)
         seen = torch.nonzero(distances.detach() < cutoffs.detach()).squeeze(1)
         padding = pad_edges(centre[seen], n_atoms)
+        vectors = graph.edge_vectors[seen]
         frames: Frames = self.ensemble(
-            build_environment(vectors[seen], distances[seen], switch[seen], padding)
+            build_environment(vectors, distances[seen], switch[seen], padding)
         )
         return frames
 
-    def _evaluate(
-        self, plan: Plan, numbers: Ints, electronic: Ints | None, gradient: bool
-    ) -> Totals:
+    def _evaluate(self, plan: Plan, gradient: bool) -> Totals:
         """Energies of all frames, and gradients summed over them, chunk by chunk."""
         total = Totals.zeros(len(plan.frames.atom), len(plan.distances))
         owners = plan.frames.atom.numpy()[plan.evaluated]
@@ -176,39 +160,29 @@ class StructureAverage:
         sizes = torch.from_numpy(tokens[owners])
         for chunk in split(sizes, torch.arange(len(owners) + 1), self.engine.chunk_size):
             frames = plan.evaluated[chunk.atom_start : chunk.atom_end]
-            self._evaluate_chunk(plan, frames, numbers, electronic, gradient, total)
+            self._evaluate_chunk(plan, frames, gradient, total)
         return total
 
-    def _evaluate_chunk(
-        self,
-        plan: Plan,
-        chunk: Ints,
-        numbers: Ints,
-        electronic: Ints | None,
-        gradient: bool,
-        total: Totals,
-    ) -> None:
+    def _evaluate_chunk(self, plan: Plan, chunk: Ints, gradient: bool, total: Totals) -> None:
         """Add what some of the evaluated frames, and their copies, contribute to ``total``."""
         owners = plan.frames.atom.numpy()[chunk]
         domain = make_domain(plan.bonds, plan.fields, owners, self.depth)
         device = self.engine.model.device
         edge, frame = torch.from_numpy(domain.edge), torch.from_numpy(chunk[domain.field])
-        vectors, matrix = plan.vectors.detach(), plan.frames.matrix.detach()
+        vectors, matrix = plan.graph.edge_vectors.detach(), plan.frames.matrix.detach()
         turned = torch.einsum("ei,eij->ej", vectors[edge], matrix[frame])
-        state = None if electronic is None else torch.from_numpy(electronic[domain.atom]).to(device)
-        topology = Topology(
-            torch.from_numpy(np.array(numbers)[domain.atom]).to(device),
+        atoms = torch.from_numpy(domain.atom)
+        graph = Graph(
+            plan.graph.species[atoms].to(device),
             torch.from_numpy(domain.pairs).to(device),
+            turned.to(device),
             torch.from_numpy(domain.reverse).to(device),
+            plan.graph.electronic[atoms].to(device),
             domain.atoms_within,
         )
+        distances = plan.distances.detach()[edge].to(device)
         energies, of_turned, of_distances, _ = self.engine.model.evaluate_domain(
-            turned.to(device),
-            plan.distances.detach()[edge].to(device),
-            topology,
-            state,
-            gradient,
-            self.engine.chunk_size,
+            graph, distances, gradient, self.engine.chunk_size
         )
         place = np.full(len(plan.frames.atom), -1)
         place[chunk] = np.arange(len(chunk))
@@ -262,7 +236,7 @@ class Totals(NamedTuple):
         matrix = plan.frames.matrix.detach()[frame]
         of_turned = weight[:, None] * of_turned
         self.of_vectors.index_add_(0, edge, torch.einsum("ej,eij->ei", of_turned, matrix))
-        outer = plan.vectors.detach()[edge].unsqueeze(2) * of_turned.unsqueeze(1)
+        outer = plan.graph.edge_vectors.detach()[edge].unsqueeze(2) * of_turned.unsqueeze(1)
         self.of_matrix.index_add_(0, frame, outer)
         self.of_distances.index_add_(0, edge, weight * of_distance)
 
