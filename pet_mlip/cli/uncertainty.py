@@ -45,7 +45,7 @@ def uncertainty(
     """
     from pet_mlip.train.checkpoint import load_checkpoint, read_checkpoint
     from pet_mlip.train.setup import load_data
-    from pet_mlip.train.uncertainty import add_uncertainty
+    from pet_mlip.train.uncertainty.checkpoint import add_uncertainty
 
     checkpoint = trained / "best.ckpt" if trained.is_dir() else trained
     chosen = configuration(checkpoint, read_checkpoint(checkpoint), config, overrides or [])

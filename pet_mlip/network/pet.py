@@ -27,7 +27,7 @@ from pet_mlip.network.layer import EmbeddingMaps, GNNLayer, LayerSaved
 from pet_mlip.network.readout import Readout
 from pet_mlip.network.results import ResultReadouts
 from pet_mlip.network.transformer import TransformerLayer
-from pet_mlip.network.uncertainty import Posterior, growth, offsets
+from pet_mlip.network.uncertainty import Posterior, weigh_members
 
 
 class Trace(NamedTuple):
@@ -171,18 +171,13 @@ class PET(nn.Module):
             )
             results = add_by_name(results, of_layer)
         of_atoms = torch.cat(last, dim=1)
-        members = posterior.members
-        factor = torch.ones_like(weights).unsqueeze(1)
-        if members.shape[0] > 0:
-            species = inputs.species[: of_atoms.shape[0]]
-            offset = offsets(posterior, of_atoms, species)
-            factor = growth(posterior.typical, offset, species)
+        of_members = weigh_members(posterior, of_atoms, inputs.species)
         gradients: list[GeometryGradient] = []
-        for k in range(1 + members.shape[0]):
+        for k in range(1 + len(of_members)):
             if k > 0:
                 gradient = zero_gradient(inputs, radial, harmonics, frames)
                 grad_nodes, grad_edges = self.last_vjp(
-                    factor * members[k - 1], trace, centre, switch, block_size, gradient.switch
+                    of_members[k - 1], trace, centre, switch, block_size, gradient.switch
                 )
             if compute_gradient:
                 self.backpropagate(

@@ -32,7 +32,7 @@ from pet_mlip.train.report import write_report
 from pet_mlip.train.resume import check_same_training, restore_progress
 from pet_mlip.train.schedule import Progress
 from pet_mlip.train.setup import DataSets, check_results, load_data, resolve
-from pet_mlip.train.uncertainty import add_uncertainty, remove_uncertainty
+from pet_mlip.train.uncertainty.checkpoint import add_uncertainty, remove_uncertainty
 from pet_mlip.version import __version__
 
 

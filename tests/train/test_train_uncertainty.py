@@ -34,14 +34,9 @@ from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.network.uncertainty import growth, offsets
 from pet_mlip.train import run_training
 from pet_mlip.train.checkpoint import load_checkpoint, read_checkpoint, write_checkpoint
-from pet_mlip.train.uncertainty import (
-    LEAST,
-    LEAST_TYPICAL,
-    Amount,
-    Fitted,
-    _Fit,
-    fit_uncertainty,
-)
+from pet_mlip.train.uncertainty.features import LastFeatures
+from pet_mlip.train.uncertainty.fit import LEAST, Amount, Fitted, fit_uncertainty
+from pet_mlip.train.uncertainty.likelihood import LEAST_TYPICAL
 
 BOTH = ("energy", "forces")
 
@@ -107,7 +102,7 @@ def force_sigma(potential: Potential, found: Fitted, data: AtomsDataset) -> floa
 def test_slopes_are_forces_along_a_direction(potential: Potential, data: Path) -> None:
     """v^T dF/dr times the last weights is v^T dE/dr."""
     generator = torch.Generator().manual_seed(0)
-    found = _Fit(potential, tiny_config(data), generator, torch.device("cpu"))
+    found = LastFeatures(potential, tiny_config(data), generator, torch.device("cpu"))
     batch = batch_from_atoms(structures(4, 5), potential.cutoff)
     prediction = predict(potential, batch.graph, batch.structure, batch.n_structures)
     direction = found.normal(len(batch.graph.species))
