@@ -52,6 +52,27 @@ def test_a_molecule_that_was_not_trained_on():
     assert np.sqrt(np.mean(np.square(errors))) < 0.06  # 0.040 for the whole file
 
 
+@pytest.mark.parametrize(("heavy", "hydrogen"), [(2, 3), (0, 6)], ids=["O-H", "C-H"])
+def test_uncertainties_rise_where_a_hydrogen_atom_leaves(heavy, hydrogen):
+    calculator = PETCalculator("organic-xtb")
+    atoms = molecule("CH3CH2OH")
+    length = atoms.get_distance(heavy, hydrogen)
+    assert length < 1.2
+    structures = []
+    for stretch in (1.0, 1.2, 1.4, 1.6, 2.0):
+        structures.append(atoms.copy())
+        structures[-1].set_distance(heavy, hydrogen, stretch * length, fix=0)
+    radical = atoms.copy()
+    del radical[hydrogen]
+    names = ("energy_uncertainty", "forces_uncertainty")
+    found = calculator.compute_batch([*structures, radical], names)
+    energy = np.array([result["energy_uncertainty"] for result in found])
+    force = np.array([result["forces_uncertainty"].max() for result in found])
+    assert (np.diff(energy[:-1]) > 0).all() and (np.diff(force[:-1]) > 0).all()
+    assert energy[-2] > 10 * energy[0] and force[-2] > 10 * force[0]
+    assert energy[-1] > 1.2 * energy[0] and force[-1] > 1.5 * force[0]
+
+
 def test_an_unknown_element_is_refused():
     with pytest.raises(UserError, match="Br"):
         PETCalculator("organic-xtb").get_forces(_bromide())

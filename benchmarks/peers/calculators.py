@@ -22,7 +22,6 @@ from pet_mlip.ase.neighbours import SkinNeighbours
 from pet_mlip.engine.derivatives import predict
 from pet_mlip.engine.potential import Potential
 from pet_mlip.errors import UserError
-from pet_mlip.graph.graph import Graph
 
 EAGER_TOKENS = 30_000
 """Attention tokens up to which the reference is the eager model, which takes 0.1 MB for each."""
@@ -45,19 +44,15 @@ class EagerCalculator(Calculator):
         super().__init__()
         self.potential = potential.to(device)
         self.device = device
-        self._neighbours = SkinNeighbours(potential.cutoff, skin, torch.device(device))
-
-    def graph(self, atoms: Atoms) -> Graph:
-        """Atoms and edges."""
-        return self._neighbours(atoms)
+        self.neighbours = SkinNeighbours(potential.cutoff, skin, torch.device(device))
 
     def mean_frames(self, atoms: Atoms) -> float:
         """Frames per atom."""
-        return float(self.potential.count_frames(self.graph(atoms)).double().mean())
+        return float(self.potential.count_frames(self.neighbours(atoms)).double().mean())
 
     def tokens(self, atoms: Atoms) -> int:
         """Attention tokens: atoms and their neighbours."""
-        graph = self.graph(atoms)
+        graph = self.neighbours(atoms)
         inside = graph.edge_vectors.norm(dim=1) < self.potential.cutoff
         return len(atoms) + int(inside.sum())
 
@@ -71,7 +66,7 @@ class EagerCalculator(Calculator):
         super().calculate(atoms, properties, system_changes)
         assert self.atoms is not None
         structure = torch.zeros(len(self.atoms), dtype=torch.int64, device=self.device)
-        found = predict(self.potential, self.graph(self.atoms), structure, 1)
+        found = predict(self.potential, self.neighbours(self.atoms), structure, 1)
         assert found.forces is not None and found.virial is not None
         self.results = {"energy": float(found.energy[0]), "forces": found.forces.cpu().numpy()}
         if self.atoms.cell.rank == 3:

@@ -37,6 +37,7 @@ class _Reference(NamedTuple):
     cell: Floats
     state: State
     graph: Graph
+    """Without vectors."""
     crossing: Crossing
 
 
@@ -69,14 +70,18 @@ class SkinNeighbours:
             state: Its charge and spin multiplicity.
         """
         reference = self._reference
-        if reference is None or not self._is_valid(reference, atoms, state):
+        if reference is None or not self._is_valid(reference, atoms):
             return self._build(atoms, state)
+        graph = reference.graph
         # What is kept must be of use to callers in inference mode and outside it.
         with torch.inference_mode(False), torch.no_grad():
+            if state != reference.state:
+                electronic = electronic_state(len(atoms), *state).to(self.device)
+                graph = graph._replace(electronic=electronic)
+                self._reference = reference._replace(state=state, graph=graph)
             positions, cell = to_device(atoms.positions, atoms.cell.array, self.device)
-            pairs = reference.graph.edge_index
-            vectors = edge_vectors(positions, cell, pairs, reference.crossing)
-        return reference.graph._replace(edge_vectors=vectors)
+            vectors = edge_vectors(positions, cell, graph.edge_index, reference.crossing)
+        return graph._replace(edge_vectors=vectors)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_reference": None}
@@ -87,7 +92,8 @@ class SkinNeighbours:
             self.device = torch.device("cpu")
 
     def _build(self, atoms: Atoms, state: State) -> Graph:
-        graph, crossing = find_edges(atoms, self.cutoff + self.skin, self.device, state)
+        reach = self.cutoff + self.skin
+        graph, shifts = find_graph_and_shifts(atoms, reach, self.device, state)
         self.n_builds += 1
         self._reference = None
         if self.skin > 0:
@@ -97,15 +103,15 @@ class SkinNeighbours:
                 atoms.positions.copy(),
                 atoms.cell.array.copy(),
                 state,
-                graph,
-                crossing,
+                graph._replace(edge_vectors=graph.edge_vectors.new_zeros(0, 3)),
+                crossing_edges(shifts),
             )
         return graph
 
-    def _is_valid(self, reference: _Reference, atoms: Atoms, state: State) -> bool:
+    def _is_valid(self, reference: _Reference, atoms: Atoms) -> bool:
         if len(atoms) == 0 or not np.array_equal(reference.numbers, atoms.numbers):
             return False
-        if state != reference.state or not np.array_equal(reference.pbc, atoms.pbc):
+        if not np.array_equal(reference.pbc, atoms.pbc):
             return False
         strain = deformation(reference.cell, atoms.cell.array, atoms.pbc)
         # A pair at v became v @ strain plus the difference of two displacements: what was beyond
@@ -137,13 +143,13 @@ def find_graph(atoms: Atoms, cutoff: float, device: torch.device, state: State =
     Raises:
         UserError: As `pet_mlip.data.neighbours.neighbour_list` does.
     """
-    return find_edges(atoms, cutoff, device, state)[0]
+    return find_graph_and_shifts(atoms, cutoff, device, state)[0]
 
 
-def find_edges(
+def find_graph_and_shifts(
     atoms: Atoms, cutoff: float, device: torch.device, state: State
-) -> tuple[Graph, Crossing]:
-    """Find a graph, and which of its edges cross the cell; see `find_graph`."""
+) -> tuple[Graph, Tensor]:
+    """Find a graph and the cell shifts of its edges, (E, 3) int64; see `find_graph`."""
     n_atoms = len(atoms)
     with torch.inference_mode(False), torch.no_grad():
         pairs, shifts = find_candidates(
@@ -167,7 +173,7 @@ def find_edges(
             electronic_state(n_atoms, *state).to(device),
             [n_atoms],
         )
-        return graph, crossing_edges(shifts)
+        return graph, shifts
 
 
 def to_device(positions: Floats, cell: Floats, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -151,7 +151,7 @@ class _EdgeLists(Dataset[EdgeList]):
 
 
 def compact_edges(structure: Structure, cutoff: float) -> EdgeList:
-    """The neighbour list in the smallest integers that hold it."""
+    """Find the neighbour list, in the smallest integers that hold it."""
     sample = make_sample(structure, cutoff)
     return _smallest(sample.edge_index), _smallest(sample.shifts), _smallest(sample.reverse)
 

@@ -14,7 +14,7 @@ from pet_mlip.ecse.training import Mode, training_frames
 from pet_mlip.errors import UserError
 from pet_mlip.graph.cutoff import cutoff_switch
 from pet_mlip.graph.environment import Environment, build_environment
-from pet_mlip.graph.graph import Graph, pad_edges
+from pet_mlip.graph.graph import Graph, check_order, pad_edges
 
 
 class Backbone(Protocol):
@@ -132,11 +132,11 @@ class Symmetrized(nn.Module):
 
     def neighbourhood(self, graph: Graph) -> Neighbourhood:
         """Gather the padded environments of the graph's edges within the cutoff."""
-        length = torch.linalg.vector_norm(graph.edge_vectors.detach(), dim=-1)
-        inside = torch.nonzero(length < self.cutoff).squeeze(1)
+        check_order(graph)
+        length = torch.linalg.vector_norm(graph.edge_vectors, dim=-1)
+        inside = torch.nonzero(length.detach() < self.cutoff).squeeze(1)
         centre, neighbour = graph.edge_index[:, inside]
-        vectors = graph.edge_vectors[inside]
-        distance = torch.linalg.vector_norm(vectors, dim=-1)
+        vectors, distance = graph.edge_vectors[inside], length[inside]
         cutoff = torch.full_like(distance, self.cutoff)
         switch = cutoff_switch(distance, cutoff, self.cutoff_width, self.cutoff_function)
         padding = pad_edges(centre, graph.species.shape[0])

@@ -11,7 +11,7 @@ from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.engine.pull_back import pull_back
 from pet_mlip.graph.chunks import Chunk, slice_edges, split
 from pet_mlip.graph.environment import Environment, build_environment, edges_of_gradient
-from pet_mlip.graph.graph import Graph, count_each, pad_edges
+from pet_mlip.graph.graph import Graph, check_order, count_each, pad_edges
 from pet_mlip.graph.harmonics import Harmonics
 from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.graph.inputs import Inputs
@@ -107,7 +107,11 @@ class Potential(nn.Module):
         Args:
             graph: Atoms and edges; the gradient is one over ``graph.edge_vectors``.
             frames: Of every atom; by default the ensemble's.
+
+        Raises:
+            UserError: Edges are not ordered by centre.
         """
+        check_order(graph)
         return self.record(graph, frames, False).energies
 
     def record(self, graph: Graph, frames: Frames | None, compute_last: bool) -> Evaluation:

@@ -35,7 +35,7 @@ from pet_mlip.export.metadata import (
 from pet_mlip.export.module import ExportedModel
 from pet_mlip.export.selfcheck import check_exported
 from pet_mlip.files import check_replaceable, check_writable, replacing
-from pet_mlip.graph.graph import Graph
+from pet_mlip.graph.graph import Graph, check_order
 from pet_mlip.network.uncertainty import shrink
 from pet_mlip.version import __version__
 from pet_mlip.weights import MODEL, find_weights
@@ -67,7 +67,12 @@ class LoadedModel:
         chunk_size: int = 0,
         uncertainty: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor], Tensor, Tensor]:
-        """Evaluate a graph, as `pet_mlip.export.module.ExportedModel.forward` does."""
+        """Evaluate a graph, as `pet_mlip.export.module.ExportedModel.forward` does.
+
+        Raises:
+            UserError: Its edges are not ordered by centre.
+        """
+        check_order(graph)
         with self._evaluation():
             vectors = graph.edge_vectors
             # Tensors made in inference mode can never be differentiated; their copies can.
@@ -114,7 +119,7 @@ class LoadedModel:
                 graph.species,
                 graph.edge_index,
                 graph.reverse,
-                graph.atoms_within,
+                self._within(graph),
                 graph.electronic,
                 compute_gradient,
                 chunk_size,
@@ -128,14 +133,13 @@ class LoadedModel:
         atomic_virials: bool = False,
         centroid_virials: bool = False,
         chunk_size: int = 0,
-        charge: int = 0,
-        spin_multiplicity: int = 1,
         uncertainty: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, dict[str, Tensor], Tensor, Tensor]:
         """Evaluate a domain, as `pet_mlip.export.module.ExportedModel.drive` does.
 
-        Vectors, charge and spin are those of the other arguments, not of the graph.
+        Its edges have the vectors between ``points``, whatever the graph says.
         """
+        charge, spin_multiplicity = graph.electronic[0].tolist()
         with self._evaluation():
             return self.module.drive(
                 points,
@@ -143,7 +147,7 @@ class LoadedModel:
                 graph.species,
                 graph.edge_index,
                 graph.reverse,
-                graph.atoms_within,
+                self._within(graph),
                 atomic_virials,
                 centroid_virials,
                 chunk_size,
@@ -151,6 +155,11 @@ class LoadedModel:
                 spin_multiplicity,
                 uncertainty,
             )
+
+    def _within(self, graph: Graph) -> list[int]:
+        """The numbers of atoms as older files read them too: one for each edge of the range."""
+        given = graph.atoms_within
+        return given * self.metadata.interaction_range if len(given) == 1 else given
 
     def in_float64(self) -> "LoadedModel":
         """Return a copy whose network, with the same weights, is evaluated in float64.

@@ -68,6 +68,9 @@ def check_exported(eager: Potential, exported: "LoadedModel") -> None:
     own = eager.preparation.species_index[graph.species]
     of_edges = [gradient[0] for gradient in evaluation.of_members]
     of_atoms, rounded = _uncertainties(eager, evaluation.last, own)
+    found, found_gradient = _evaluate_in_another_order(graph, exported)
+    compare("energies", found, energies, size, exported.dtype)
+    compare("forces", found_gradient, gradient, _largest(gradient), exported.dtype)
     for chunk_size in (0, 64):
         found, found_gradient, _, others, found_vectors, deviations = exported(
             graph, chunk_size=chunk_size, uncertainty=level
@@ -99,6 +102,20 @@ def check_exported(eager: Potential, exported: "LoadedModel") -> None:
         compare(name, others[name], expected, _largest(expected), exported.dtype)
     compare("energies", found, energies, size, exported.dtype)
     compare("forces", found_forces, forces, _largest(gradient), exported.dtype)
+
+
+def _evaluate_in_another_order(graph: Graph, exported: "LoadedModel") -> tuple[Tensor, Tensor]:
+    """Energies and gradient by edges that are not sorted, without their reverse ones."""
+    n_edges = graph.edge_index.shape[1]
+    order = torch.randperm(n_edges, generator=torch.Generator().manual_seed(0))
+    with torch.enable_grad(), torch.jit.optimized_execution(False):
+        energies, gradient, *_ = exported.module(
+            graph.species,
+            graph.edge_index[:, order],
+            graph.edge_vectors[order],
+            torch.zeros(n_edges, 3, dtype=torch.int64),
+        )
+    return energies, gradient[torch.argsort(order)]
 
 
 def _uncertainties(eager: Potential, last: Tensor, species: Tensor) -> tuple[Tensor, float]:

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pet_mlip.errors import UserError
+
 
 class Graph(NamedTuple):
     """Atoms and directed edges of one or several structures, or of a domain of one.
@@ -34,7 +36,8 @@ class Graph(NamedTuple):
     """Total charge and spin multiplicity 2S + 1 of each atom's structure, (N, 2) int64; of effect
     on models with `system_conditioning` only."""
     atoms_within: list[int]
-    """How many atoms are at most 0, 1, 2, ... edges away from the domain's own; [N] of wholes."""
+    """How many atoms are at most 0, 1, 2, ... edges away from the domain's own, as far as energies
+    reach; [N] where there are no others."""
 
 
 class Padding(NamedTuple):
@@ -49,6 +52,16 @@ class Padding(NamedTuple):
 def electronic_state(n_atoms: int, charge: int = 0, spin_multiplicity: int = 1) -> Tensor:
     """The same total charge and spin multiplicity for all atoms, (N, 2) int64."""
     return torch.tensor([[charge, spin_multiplicity]], dtype=torch.int64).repeat(n_atoms, 1)
+
+
+def check_order(graph: Graph) -> None:
+    """Raise a UserError if edges are not ordered by centre: energies would be wrong."""
+    centre = graph.edge_index[0]
+    if bool((centre[1:] < centre[:-1]).any()):
+        raise UserError(
+            "The edges of a graph must be ordered by their centre: make it by "
+            "pet_mlip.graph.graph.sort_edges."
+        )
 
 
 def map_tensors(graph: Graph, change: Callable[[Tensor], Tensor]) -> Graph:
@@ -91,7 +104,7 @@ def sort_edges(
 
 
 def select_edges(graph: Graph, inside: Tensor) -> Graph:
-    """Leave edges of whole structures out, both directions of each.
+    """Keep some of the edges, both directions of each, in a graph without ghosts.
 
     Args:
         graph: Atoms and edges.
@@ -109,7 +122,7 @@ def select_edges(graph: Graph, inside: Tensor) -> Graph:
 
 
 def renumber(reverse: Tensor, inside: Tensor, edges: Tensor) -> Tensor:
-    """Reverses among some of the edges, (E',) int64; any number where it is not among them.
+    """Find the reverses among some of the edges, (E',) int64; any number where there is none.
 
     Args:
         reverse: Reverse of every edge, (E,) int64; -1 where it is missing.

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from pet_mlip.graph.graph import Graph, renumber
 from pet_mlip.graph.hypers import PETHypers
 from pet_mlip.graph.inputs import EdgeCutoffs, Inputs
-from pet_mlip.graph.reach import count_within, domain_reach, full_reach
+from pet_mlip.graph.reach import domain_reach, full_reach
 from pet_mlip.graph.repulsion import Repulsion
 
 
@@ -33,7 +33,7 @@ class Preparation(nn.Module):
         self.register_buffer("species_index", index)
 
     def forward(self, graph: Graph, distances: Tensor | None = None) -> Inputs:
-        """The graph within the cutoff, as the layers read it; the repulsion of the rest.
+        """Select the part of a graph that the layers read, and evaluate the repulsion.
 
         Args:
             graph: Atoms and edges.
@@ -56,7 +56,7 @@ class Preparation(nn.Module):
         frame_switch = self.edge_cutoffs.frame_switch(distance, cutoffs, switch)
         is_inside = distance < cutoffs
         if n_own < n_atoms:
-            reachable = count_within(graph.atoms_within, self.message_range - 1)
+            reachable = graph.atoms_within[self.message_range - 1]
             is_inside = is_inside & (centre < reachable)
         inside = torch.nonzero(is_inside).squeeze(1)
         if inside.shape[0] < centre.shape[0]:

@@ -18,11 +18,6 @@ class Reach(NamedTuple):
     edges: list[int]
 
 
-def count_within(atoms_within: list[int], n_edges: int) -> int:
-    """How many atoms are at most so many edges away; beyond the last number there are no more."""
-    return atoms_within[min(n_edges, len(atoms_within) - 1)]
-
-
 def full_reach(n_layers: int, n_atoms: int, n_edges: int) -> Reach:
     """Every layer on every atom: the atoms are all there are."""
     return Reach([n_atoms] * (n_layers + 1), [n_edges] * (n_layers + 1))
@@ -36,13 +31,13 @@ def domain_reach(
     Args:
         n_layers: GNN layers.
         message_range: Edges through which messages can reach an atomic energy, in a row.
-        atoms_within: How many atoms are at most 0, 1, ... edges away from the domain's own; the
-            first number counts those themselves.
+        atoms_within: How many atoms are at most 0, 1, ... ``message_range - 1`` (or more) edges
+            away from the domain's own; the first number counts those themselves.
         centre: Centre of each edge, ascending, (E,) int64.
     """
     atoms: list[int] = []
     for layer in range(n_layers + 1):
-        atoms.append(count_within(atoms_within, max(message_range - 1 - layer, 0)))
+        atoms.append(atoms_within[max(message_range - 1 - layer, 0)])
     starts = torch.searchsorted(centre, torch.tensor(atoms).to(centre.device))
     edges: list[int] = starts.tolist()
     return Reach(atoms, edges)

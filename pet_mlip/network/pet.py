@@ -27,7 +27,7 @@ from pet_mlip.network.layer import EmbeddingMaps, GNNLayer, LayerSaved
 from pet_mlip.network.readout import Readout
 from pet_mlip.network.results import ResultReadouts
 from pet_mlip.network.transformer import TransformerLayer
-from pet_mlip.network.uncertainty import Posterior, weigh_members
+from pet_mlip.network.uncertainty import Posterior, factors_of_members
 
 
 class Trace(NamedTuple):
@@ -171,13 +171,14 @@ class PET(nn.Module):
             )
             results = add_by_name(results, of_layer)
         of_atoms = torch.cat(last, dim=1)
-        of_members = weigh_members(posterior, of_atoms, inputs.species)
+        members = posterior.members
+        factor = factors_of_members(posterior, of_atoms, inputs.species[: of_atoms.shape[0]])
         gradients: list[GeometryGradient] = []
-        for k in range(1 + len(of_members)):
+        for k in range(1 + members.shape[0]):
             if k > 0:
                 gradient = zero_gradient(inputs, radial, harmonics, frames)
                 grad_nodes, grad_edges = self.last_vjp(
-                    of_members[k - 1], trace, centre, switch, block_size, gradient.switch
+                    factor * members[k - 1], trace, centre, switch, block_size, gradient.switch
                 )
             if compute_gradient:
                 self.backpropagate(

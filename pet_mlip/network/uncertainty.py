@@ -70,21 +70,17 @@ def shrink(typical: Tensor, vectors: Tensor, species: Tensor) -> Tensor:
     return vectors * (2.0 / (1.0 + root)).sqrt().unsqueeze(1)
 
 
-def weigh_members(posterior: Posterior, last: Tensor, species: Tensor) -> list[Tensor]:
-    """Return each member's weights of the last features of atoms, g_i m, (N, D) each.
+def factors_of_members(posterior: Posterior, last: Tensor, species: Tensor) -> Tensor:
+    """Return what the members' products with last features count, g_i, (N, 1).
 
     Args:
-        posterior: With members, or without.
-        last: Last features f, (N, D) float64; not read without members.
-        species: Which of the elements each atom is, (N,) int64 or longer.
+        posterior: With members, or without; then it is one.
+        last: Last features f, (N, D) float64.
+        species: Which of the elements each atom is, (N,) int64.
     """
-    found: list[Tensor] = []
-    if posterior.members.shape[0] > 0:
-        own = species[: last.shape[0]]
-        factor = growth(posterior.typical, offsets(posterior, last, own), own)
-        for member in posterior.members:
-            found.append(factor * member)
-    return found
+    if posterior.members.shape[0] == 0:
+        return torch.ones_like(last[:, :1])
+    return growth(posterior.typical, offsets(posterior, last, species), species)
 
 
 class LastLayerUncertainty(nn.Module):

@@ -14,7 +14,7 @@ from model_tools import assert_same_graph
 
 from pet_mlip import PETCalculator
 from pet_mlip.ase.neighbours import SkinNeighbours, find_graph
-from pet_mlip.data.neighbours import neighbour_list
+from pet_mlip.data.neighbours import edge_vectors, neighbour_list
 from pet_mlip.graph.graph import find_reverse, map_tensors
 
 CUTOFF = 4.0
@@ -56,13 +56,14 @@ def test_vectors_of_a_kept_list(seed, pbc):
     atoms = random_structure(rng, pbc)
     neighbours = SkinNeighbours(CUTOFF, 1.5, CPU)
     neighbours(atoms)
+    pairs, shifts, _ = neighbour_list(atoms.positions, atoms.cell, atoms.pbc, CUTOFF + 1.5)
+    order = np.lexsort((shifts[:, 2], shifts[:, 1], shifts[:, 0], pairs[1], pairs[0]))
     atoms.positions += 0.05 * rng.normal(size=(5, 3))
     atoms.set_cell(atoms.cell.array @ (np.eye(3) + 0.01 * rng.normal(size=(3, 3))))
     kept = neighbours(atoms)
     assert neighbours.n_builds == 1
-    index, shifts, expected = neighbour_list(atoms.positions, atoms.cell, atoms.pbc, CUTOFF)
-    order = np.lexsort((shifts[:, 2], shifts[:, 1], shifts[:, 0], index[1], index[0]))
-    assert np.array_equal(within(kept), expected[order])
+    expected = edge_vectors(atoms.positions, atoms.cell.array, pairs[:, order], shifts[order])
+    assert np.array_equal(kept.edge_vectors, expected)
     assert torch.equal(kept.edge_vectors[kept.reverse], -kept.edge_vectors)
     assert torch.equal(kept.edge_index[:, kept.reverse], kept.edge_index.flip(0))
 
@@ -116,6 +117,16 @@ def test_a_pickle_of_a_list_on_a_gpu_loads_without_one():
         pytest.skip("there is a GPU")
     pickled = pickle.dumps(SkinNeighbours(CUTOFF, 0.5, torch.device("cuda")))
     assert len(pickle.loads(pickled)(molecule("H2O")).edge_vectors) == 6
+
+
+def test_charge_and_spin_are_those_of_the_call():
+    atoms = bulk("Si", cubic=True)
+    neighbours = SkinNeighbours(CUTOFF, 0.5, CPU)
+    for state in ((0, 1), (1, 2), (1, 2), (0, 1)):
+        found = neighbours(atoms, state)
+        assert found.electronic.tolist() == [list(state)] * 8
+        assert_same_graph(found, find_graph(atoms, CUTOFF + 0.5, CPU, state))
+    assert neighbours.n_builds == 1
 
 
 def test_small_moves_keep_the_list():

@@ -15,6 +15,7 @@ from model_tools import (
     graph_of,
     lists_of,
     make_potential,
+    shifts_of,
     structures,
 )
 from pretended_device import DEVICE, Elsewhere, PretendedDevice, move, unwrap
@@ -79,6 +80,18 @@ def test_everything_is_on_the_device(graph, ensemble, featurizer, options, preci
     for x, y in zip(tensors_of(found), tensors_of(expected), strict=True):
         assert isinstance(x, Elsewhere)
         assert_same(unwrap(x), y, bound * max(1.0, float(y.abs().max())))
+
+
+def test_edges_are_sorted_on_the_device(graph):
+    model = exported("closest_pairs")
+    shifts = torch.cat([shifts_of(structures()[name]) for name in ("ethanol", "slab", "atom")])
+    order = torch.randperm(len(shifts), generator=torch.Generator().manual_seed(0))
+    moved = graph.species, graph.edge_index[:, order], graph.edge_vectors[order], shifts[order]
+    energies, gradient, *_ = model(**edges_of(graph))
+    with PretendedDevice():
+        found = move(model)(*sent(moved))
+    assert_same(unwrap(found[0]), energies)
+    assert_same(unwrap(found[1]), gradient[order])
 
 
 @pytest.mark.parametrize("ensemble", ENSEMBLES)

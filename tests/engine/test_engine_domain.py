@@ -115,6 +115,16 @@ def test_atoms_may_move_within_the_skin():
     assert_same(energies, reference(potential, moved).atomic_energies, 1e-11)
 
 
+def test_a_domain_that_does_not_say_how_far_its_ghosts_are_is_refused():
+    potential, atoms = make_potential(num_gnn_layers=2), crystal()
+    reach = potential.pet_hypers.interaction_range
+    domain = domain_of(atoms, [0], CUTOFF, reach, reach)
+    for known in range(1, reach - 1):
+        graph = domain.graph._replace(atoms_within=domain.graph.atoms_within[:known])
+        with pytest.raises(IndexError):
+            drive(potential, domain._replace(graph=graph))
+
+
 def test_derivatives_are_refused_without_autograd():
     potential, atoms = make_potential(), crystal()
     domain = whole_system(atoms, CUTOFF)

@@ -13,6 +13,7 @@ from model_tools import assert_same_graph, empty_graph, shifts_of
 
 from pet_mlip.data.batch import batch_from_atoms
 from pet_mlip.engine.derivatives import forces_from_edge_gradient
+from pet_mlip.errors import UserError
 from pet_mlip.export import load_model, save_model
 from pet_mlip.export.selfcheck import random_cluster
 from pet_mlip.graph.graph import map_tensors
@@ -127,6 +128,12 @@ def test_gradient_modes_of_the_caller(model, graph, mode, chunk_size):
     with mode():
         copy = map_tensors(graph, torch.clone)
         assert_results(model(copy, chunk_size=chunk_size), *expected[:2])
+
+
+def test_edges_out_of_order_are_refused(model, graph, order):
+    wrong = graph._replace(edge_index=graph.edge_index[:, order])
+    with pytest.raises(UserError, match="sort_edges"):
+        model(wrong)
 
 
 def test_loading_in_inference_mode(path, model, graph):

@@ -6,8 +6,17 @@ import torch
 from ase.build import bulk
 from hypothesis import given
 from hypothesis import strategies as st
-from model_tools import CUTOFF, assert_same_graph, empty_graph, graph_of, shifts_of, structures
+from model_tools import (
+    CUTOFF,
+    assert_same_graph,
+    empty_graph,
+    graph_of,
+    make_potential,
+    shifts_of,
+    structures,
+)
 
+from pet_mlip.errors import UserError
 from pet_mlip.graph.graph import find_reverse, pad_edges, select_edges, sort_edges
 
 
@@ -118,6 +127,16 @@ def test_edges_come_ordered_by_centre_and_otherwise_as_given():
     assert torch.equal(found.edge_vectors, vectors[near])
     assert torch.equal(found.edge_vectors[found.reverse], -found.edge_vectors)
     assert found.atoms_within == [len(graph.species)]
+
+
+def test_edges_out_of_order_are_refused():
+    graph = graph_of(structures()["ethanol"])
+    order = torch.arange(len(graph.reverse) - 1, -1, -1)
+    wrong = graph._replace(
+        edge_index=graph.edge_index[:, order], edge_vectors=graph.edge_vectors[order]
+    )
+    with pytest.raises(UserError, match="sort_edges"):
+        make_potential()(wrong)
 
 
 @pytest.mark.parametrize("name", ["ethanol", "skewed", "self-images", "atom"])

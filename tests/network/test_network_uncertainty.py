@@ -110,4 +110,4 @@ def test_domains_are_driven_with_them(potential):
 
 def test_what_is_not_known_is_refused():
     with pytest.raises(RuntimeError, match="does not know its uncertainty"):
-        ExportedModel(make_potential())(*graph_of(structures()["water"]), uncertainty=1)
+        ExportedModel(make_potential())(**edges_of(graph_of(structures()["water"])), uncertainty=1)

@@ -35,8 +35,13 @@ from pet_mlip.network.uncertainty import growth, offsets
 from pet_mlip.train import run_training
 from pet_mlip.train.checkpoint import load_checkpoint, read_checkpoint, write_checkpoint
 from pet_mlip.train.uncertainty.features import LastFeatures
-from pet_mlip.train.uncertainty.fit import LEAST, Amount, Fitted, fit_uncertainty
-from pet_mlip.train.uncertainty.likelihood import LEAST_TYPICAL
+from pet_mlip.train.uncertainty.fit import (
+    LEAST,
+    LEAST_TYPICAL,
+    Amount,
+    Fitted,
+    fit_uncertainty,
+)
 
 BOTH = ("energy", "forces")
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pet_mlip.config import Config
 from pet_mlip.data.checks import symbols
@@ -21,12 +22,13 @@ from pet_mlip.train.uncertainty.likelihood import (
     ROUNDOFF,
     find_ridge,
     find_sizes,
-    typical_square,
     weight_of,
 )
 
 LEAST = 10
 """Structures that are looked at, however large they are: the atoms of one are much alike."""
+LEAST_TYPICAL = 1e-2
+"""Of the squared length t of all atoms together: that of an element with less is round-off."""
 
 
 class Amount(NamedTuple):
@@ -90,16 +92,16 @@ def fit_uncertainty(
     # Differences of features need more digits than evaluations do.
     potential = deepcopy(potential).eval().requires_grad_(False).set_dtype(torch.float64).to(device)
     generator = torch.Generator().manual_seed(config.training.seed)
-    fit = LastFeatures(potential, config, generator, device)
+    features = LastFeatures(potential, config, generator, device)
     amount = Amount() if amount is None else amount
     chosen = _choose(_with_labels(training, "energy", "forces"), amount.training, generator)
-    fit.find_mean(chosen)
+    features.find_mean(chosen)
     checked = _choose(_with_labels(validation, "energy", "forces"), amount.validation, generator)
     probed = _choose(_with_labels(checked, "forces"), amount.probed, generator)
-    found = fit.errors(probed, _without(checked, probed))
-    floor = ROUNDOFF * float(fit.mean.norm(dim=1).max())
-    judges = OpenErrors(found, floor)
-    energies, forces = judges.unweighted
+    found = features.errors(probed, _without(checked, probed))
+    floor = ROUNDOFF * float(features.mean.norm(dim=1).max())
+    open_errors = OpenErrors(found, floor)
+    energies, forces = open_errors.unweighted
     if max(len(energies.values), len(forces.values)) < 2:
         raise UserError(
             "The validation set has fewer than two energies or forces that symmetry leaves open, "
@@ -107,7 +109,7 @@ def fit_uncertainty(
         )
     if len(chosen) == 0:
         raise UserError("The training set has no energies or forces, which fix the weights.")
-    curvature = fit.curvature(
+    curvature = features.curvature(
         chosen, weight_of(energies, energies.n_atoms), weight_of(forces, None)
     )
     ridge, factor = find_ridge(curvature, [e for e in (energies, forces) if len(e.values) >= 2])
@@ -122,15 +124,15 @@ def fit_uncertainty(
     offsets = found.features @ whitening.t()
     if float(found.features.norm(dim=1).max()) <= floor:
         offsets = torch.zeros_like(offsets)  # all are round-off
-    typical = typical_square(offsets, found.species, len(potential.species))
-    energies, forces = judges.compare(growth(typical, offsets, found.species))
+    typical = _typical(offsets, found.species, len(potential.species))
+    energies, forces = open_errors.compare(growth(typical, offsets, found.species))
     of_energy, of_forces, facts = find_sizes(energies, forces, factor)
     # The features in units of the network.
     scale = float(potential.scale)
     posterior = Posterior(
         scale * of_energy * whitening,
         scale * of_forces * members,
-        fit.mean.cpu() / scale,
+        features.mean.cpu() / scale,
         # With all labels the model's own there is nothing that could grow.
         of_energy**2 * typical if of_energy > 0.0 else torch.full_like(typical, torch.inf),
     )
@@ -183,3 +185,24 @@ def _without(dataset: AtomsDataset, other: AtomsDataset) -> AtomsDataset:
     known = {id(structure) for structure in other.structures}
     structures = [structure for structure in dataset.structures if id(structure) not in known]
     return AtomsDataset(structures, dataset.cutoff)
+
+
+def _typical(offsets: Tensor, species: Tensor, n_species: int) -> Tensor:
+    """Find t = <|a|^4> / <|a|^2> of each element, (S,); infinite if all atoms are alike.
+
+    It is that of all atoms together for an element without atoms, and for one whose environments
+    are all the same: others are not infinitely far from them.
+
+    Args:
+        offsets: a of atoms, (A, D).
+        species: Their elements, (A,).
+        n_species: Of the potential.
+    """
+    squares = offsets.square().sum(dim=1)
+    total = squares.new_zeros(n_species).index_add(0, species, squares)
+    of_squares = squares.new_zeros(n_species).index_add(0, species, squares.square())
+    if not bool(total.sum() > 0):
+        return torch.full_like(total, torch.inf)
+    of_all = of_squares.sum() / total.sum()
+    typical = of_squares / total.clamp(min=torch.finfo(total.dtype).tiny)
+    return torch.where(typical > LEAST_TYPICAL * of_all, typical, of_all)

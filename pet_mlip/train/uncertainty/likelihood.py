@@ -13,8 +13,6 @@ from pet_mlip.train.uncertainty.errors import Comparison
 OUTLIER = 3.0
 """Errors count as no more than so many times the standard deviation that 68 % lie within, so that
 an isolated atom or a wrong label among the structures does not decide on everybody's size."""
-LEAST_TYPICAL = 1e-2
-"""Of the squared length t of all atoms together: that of an element with less is round-off."""
 ROUNDOFF = 1e-6
 """Of features and their derivatives in float32, relative."""
 NOISE = 1e-2
@@ -26,7 +24,12 @@ ALIKE = 4.0
 
 
 def weight_of(errors: Comparison, divisor: Tensor | None) -> float:
-    """1 / s^2 of the errors, or of these divided by something; zero without any."""
+    """Compute 1 / s^2 of the errors' root mean square s; zero without any.
+
+    Args:
+        errors: Of energies or forces.
+        divisor: What each is divided by before, (R,), or None.
+    """
     if len(errors.values) == 0:
         return 0.0
     values = errors.values if divisor is None else errors.values / divisor
@@ -78,27 +81,6 @@ def _is_resolved(errors: Comparison, factor: Tensor) -> bool:
     inverse = torch.cholesky_inverse(factor).diagonal()
     noise = ROUNDOFF**2 * (errors.vectors.square() @ inverse)
     return bool((noise / _squares(errors, factor)).median() <= NOISE**2)
-
-
-def typical_square(offsets: Tensor, species: Tensor, n_species: int) -> Tensor:
-    """Find t = <|a|^4> / <|a|^2> of each element, (S,); infinite if all atoms are alike.
-
-    It is that of all atoms together for an element without atoms, and for one whose environments
-    are all the same: others are not infinitely far from them.
-
-    Args:
-        offsets: a of atoms, (A, D).
-        species: Their elements, (A,).
-        n_species: Of the potential.
-    """
-    squares = offsets.square().sum(dim=1)
-    total = squares.new_zeros(n_species).index_add(0, species, squares)
-    of_squares = squares.new_zeros(n_species).index_add(0, species, squares.square())
-    if not bool(total.sum() > 0):
-        return torch.full_like(total, torch.inf)
-    of_all = of_squares.sum() / total.sum()
-    typical = of_squares / total.clamp(min=torch.finfo(total.dtype).tiny)
-    return torch.where(typical > LEAST_TYPICAL * of_all, typical, of_all)
 
 
 def find_sizes(
