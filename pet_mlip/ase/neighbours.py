@@ -69,19 +69,19 @@ class SkinNeighbours:
             atoms: The structure.
             state: Its charge and spin multiplicity.
         """
-        reference = self._reference
-        if reference is None or not self._is_valid(reference, atoms):
-            return self._build(atoms, state)
-        graph = reference.graph
         # What is kept must be of use to callers in inference mode and outside it.
         with torch.inference_mode(False), torch.no_grad():
+            reference = self._reference
+            if reference is None or not self._is_valid(reference, atoms):
+                return self._build(atoms, state)
+            graph = reference.graph
             if state != reference.state:
                 electronic = electronic_state(len(atoms), *state).to(self.device)
                 graph = graph._replace(electronic=electronic)
                 self._reference = reference._replace(state=state, graph=graph)
             positions, cell = to_device(atoms.positions, atoms.cell.array, self.device)
             vectors = edge_vectors(positions, cell, graph.edge_index, reference.crossing)
-        return graph._replace(edge_vectors=vectors)
+            return graph._replace(edge_vectors=vectors)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_reference": None}
