@@ -6,8 +6,9 @@ Relaxes ethanol by GFN2-xTB, stretches and compresses its bonds, bends its CCO a
 hydroxyl group, and brings a second molecule near. Prints for each of these scans the root mean
 square error of forces and of energies beside that of the uncertainties, the part of force
 components and of energies within one and two standard deviations, and the rank correlation
-(Spearman) of uncertainties and errors over the atoms; the picture has the curves. For models that
-were trained on GFN2-xTB (`make demo`, `organic-xtb`). Needs tblite.
+(Spearman) of uncertainties and errors over the atoms, and of energies; the picture has the curves.
+Several models are a committee. For models that were trained on GFN2-xTB (`make demo`,
+`organic-xtb`). Needs tblite.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from pet_mlip import PETCalculator
 
 COLUMNS = (
     *("forces, meV/Å", "their uncertainty", "within 1 and 2 sigma", "rank"),
-    *("energy, meV", "its uncertainty", "within 1 and 2 sigma"),
+    *("energy, meV", "its uncertainty", "within 1 and 2 sigma", "rank"),
 )
 CH3, CH2, OXYGEN, HYDROXYL = 0, 1, 2, 3
 """Atoms of ASE's molecule."""
@@ -42,11 +43,13 @@ app = make_app()
 
 @app.command()
 def main(
-    model: Annotated[str, typer.Argument(help="Exported model, or shipped weights.")],
+    models: Annotated[
+        list[str], typer.Argument(help="Exported model, or shipped weights; or a committee.")
+    ],
     picture: Annotated[Path | None, typer.Option(help="File for the curves (.png, .pdf).")] = None,
 ) -> None:
     """Evaluate the scans."""
-    calculator = PETCalculator(model)
+    calculator = PETCalculator(models if len(models) > 1 else models[0])
     print(f"| scan | {' | '.join(COLUMNS)} |\n| --- |{' --- |' * len(COLUMNS)}")
     curves = {}
     for name, scan in make_scans(relaxed_ethanol()).items():
@@ -154,6 +157,7 @@ def compare(structures: list[Atoms], found: list[dict[str, Any]]) -> list[str]:
         f"{1000 * rms(energy):.1f}",
         f"{1000 * rms(of_energy):.1f}",
         within(energy, of_energy),
+        f"{rank(np.abs(energy).tolist(), of_energy.tolist()):.2f}",
     ]
 
 
