@@ -123,7 +123,7 @@ CLAIMS = [
     ),
     Claim(
         "docs/learning.md",
-        "forces fall from 228 to 110 meV/Å",
+        "forces fall from 129 to 51 meV/Å",
         "pet-mlip learn examples/learn/diamond.yaml --output diamond",
     ),
     Claim(
