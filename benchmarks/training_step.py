@@ -23,8 +23,8 @@ from ase.build import bulk, molecule
 
 from benchmarks.peers.weights import METATRAIN_DEFAULTS
 from pet_mlip.convert.hypers import AS_METATRAIN
-from pet_mlip.data.batch import Batch, batch_from_atoms, make_sample
-from pet_mlip.data.labels import structure_from_atoms
+from pet_mlip.data.batch import Batch, batch_from_atoms
+from pet_mlip.data.neighbours import neighbour_list
 from pet_mlip.ecse.hypers import SymmetrizationHypers
 from pet_mlip.ecse.training import random_frames
 from pet_mlip.engine.derivatives import predict
@@ -75,8 +75,8 @@ def metatrain(hypers: PETHypers, batch: Batch, structures: list[Atoms]) -> Step:
     positions = torch.cat([torch.from_numpy(a.positions) for a in structures]).float()
     cells = torch.stack([torch.from_numpy(a.cell[:]) for a in structures]).float()
     graph = batch.graph
-    samples = [make_sample(structure_from_atoms(a), hypers.cutoff) for a in structures]
-    shifts = torch.cat([torch.from_numpy(sample.shifts) for sample in samples])
+    lists = [neighbour_list(a.positions, a.cell, a.pbc, hypers.cutoff) for a in structures]
+    shifts = torch.cat([torch.from_numpy(shifts) for _, shifts, _ in lists])
 
     def step() -> None:
         backend.zero_grad()

@@ -18,12 +18,7 @@ from pet_mlip.network.uncertainty import Posterior, growth
 from pet_mlip.train.predictions import first_device
 from pet_mlip.train.uncertainty.errors import OpenErrors
 from pet_mlip.train.uncertainty.features import LastFeatures
-from pet_mlip.train.uncertainty.likelihood import (
-    ROUNDOFF,
-    find_ridge,
-    find_sizes,
-    weight_of,
-)
+from pet_mlip.train.uncertainty.likelihood import ROUNDOFF, find_ridge, find_sizes, weight_of
 
 LEAST = 10
 """Structures that are looked at, however large they are: the atoms of one are much alike."""
