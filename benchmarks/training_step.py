@@ -1,12 +1,12 @@
 """Processor time of a training step: with the ensemble, without it, and by metatrain.
 
-    python -m benchmarks.training_step [--shape ours|metatrain] [--repeats 15]
+    python -m benchmarks.training_step [--shape ours|metatrain|narrow] [--repeats 15]
 
 A step is energies, forces, a squared loss of both, and its gradient over the weights; no optimiser,
 data or neighbour lists. All take turns, and medians of ratios are printed. `plain` has one random
 matrix per structure; metatrain's PET, if it is installed, has the same shape and differentiates
-twice through autograd, as it does in training. It takes part with ``--shape metatrain`` only: ours
-has parts that it lacks.
+twice through autograd, as it does in training. It does not take part with ``--shape ours``, which
+has parts that it lacks; ``narrow`` is metatrain's network with our default widths.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ STRUCTURES = {
     "copper, 32 atoms": [bulk("Cu", cubic=True) * 2],
 }
 SPECIES = [1, 6, 8, 14, 29]
+AS_PEER = METATRAIN_DEFAULTS | AS_METATRAIN
+NARROW = {"d_pet": 64, "d_node": 64, "d_head": 64, "d_feedforward": 128, "num_heads": 4}
+SHAPES = {"ours": {}, "metatrain": AS_PEER, "narrow": AS_PEER | NARROW}
 
 Step = Callable[[], None]
 
@@ -115,13 +118,11 @@ def measure(steps: dict[str, Step], repeats: int) -> dict[str, list[float]]:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--shape", choices=["ours", "metatrain"], default="ours")
+    parser.add_argument("--shape", choices=list(SHAPES), default="ours")
     parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    hypers = PETHypers()
-    if options.shape == "metatrain":
-        hypers = PETHypers(**METATRAIN_DEFAULTS | AS_METATRAIN)
+    hypers = PETHypers(**SHAPES[options.shape])
     print("| batch | plain, ms | ECSE / plain | metatrain / plain |")
     print("| --- | --- | --- | --- |")
     for name, perfect in STRUCTURES.items():
@@ -133,7 +134,7 @@ def main() -> None:
             "plain": ours(hypers, batch, "none"),
             "ecse": ours(hypers, batch, "closest_pairs"),
         }
-        if options.shape == "metatrain" and find_spec("metatrain") is not None:
+        if options.shape != "ours" and find_spec("metatrain") is not None:
             steps["metatrain"] = metatrain(hypers, batch, structures)
         seconds = measure(steps, options.repeats)
         cells = [f"{1000 * statistics.median(seconds['plain']):.0f}"]

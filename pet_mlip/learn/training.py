@@ -18,7 +18,7 @@ from pet_mlip.learn.folder import LearnFolder
 from pet_mlip.learn.log import LOG
 from pet_mlip.train import run_training
 from pet_mlip.train.initial import inherit_model
-from pet_mlip.train.setup import default_batch_size
+from pet_mlip.train.setup import FINE_TUNING, RATES, default_batch_size
 
 VALIDATIONS = 20
 """Of a training, about."""
@@ -94,6 +94,10 @@ def training_config(
         update["validate_every"] = max(1, epochs // VALIDATIONS)
     if wanted.warm_start and number > 0:
         update["init_from"] = str(folder.round(number - 1) / "run" / "best.ckpt")
+        if wanted.learning_rate == "auto" and wanted.init_from is None:
+            # The weights of the round before come from fewer labels still, not from pretraining:
+            # there is nothing in them that small steps would have to keep.
+            update["learning_rate"] = FINE_TUNING * RATES[wanted.optimizer]
     parts = folder.known_to(number)
     return _configuration(
         config, _files(parts, "train.xyz"), _files(parts, "validation.xyz"), update

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.progress import SpinnerColumn, TextColumn
 
-from pet_mlip.config import Config
+from pet_mlip.config import Config, TrainingConfig
 from pet_mlip.config.training import LARGEST_ENERGY_WEIGHT
 from pet_mlip.data.baseline import (
     Baseline,
@@ -50,6 +50,12 @@ ATOMS_PER_BATCH = 64
 """With ``batch_size: auto``, about."""
 LARGEST_BATCH = 32
 """With ``batch_size: auto``, in structures."""
+RATES = {"muon": 4e-3, "adamw": 1e-3}
+"""Largest learning rates for random weights."""
+FINE_TUNING = 0.25
+"""Part of them with which a training from other weights begins."""
+FEW_ATOMS = 2000
+"""In the training set, below which half of that is better (benchmarks/README.md)."""
 INITIAL_SHARE = 0.1
 """Most that the energies' part of an untrained model's loss is of the forces' part."""
 SMALLEST_ENERGY_WEIGHT = 0.1
@@ -222,9 +228,12 @@ def resolve(config: Config, data: DataSets, n_processes: int = 1) -> Config:
         data: What is learned from.
         n_processes: Which share the batches.
     """
-    update: dict[str, Any] = {"learning_rate": config.training.largest_rate}
+    sizes = [len(structure.species) for structure in data.training.structures]
+    update: dict[str, Any] = {}
+    if config.training.learning_rate == "auto":
+        update["learning_rate"] = default_learning_rate(config.training, sum(sizes))
+        LOG.info("training.learning_rate is %.3g.", update["learning_rate"])
     if config.training.batch_size == "auto":
-        sizes = [len(structure.species) for structure in data.training.structures]
         update["batch_size"] = default_batch_size(sizes, n_processes)
         LOG.info("training.batch_size is %d.", update["batch_size"])
     loss: dict[str, float] = {}
@@ -241,6 +250,14 @@ def resolve(config: Config, data: DataSets, n_processes: int = 1) -> Config:
         LOG.info("model.cutoff is %.1f Å: atoms have many neighbours.", cutoff)
         model = model.model_copy(update={"cutoff": cutoff})
     return config.model_copy(update={"training": training, "model": model})
+
+
+def default_learning_rate(config: TrainingConfig, atoms: int) -> float:
+    """Find the rate that ``learning_rate: auto`` stands for, with so many atoms to learn from."""
+    rate = RATES[config.optimizer]
+    if config.init_from is None:
+        return rate
+    return FINE_TUNING * rate * (0.5 if atoms < FEW_ATOMS else 1.0)
 
 
 def default_batch_size(sizes: Sequence[int], n_processes: int = 1) -> int:

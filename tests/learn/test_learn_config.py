@@ -102,4 +102,5 @@ def test_a_training_has_the_steps_that_were_asked_for(tmp_path):
     assert found.data.train == [str(part / "train.xyz") for part in folder.known_to(2)]
     assert found.data.validation == [str(folder.first / "validation.xyz")]
     assert found.training.init_from == str(folder.round(1) / "run" / "best.ckpt")
+    assert found.training.learning_rate == 1e-3
     assert training_config(config, folder, 0, [6] * 18).training.init_from is None

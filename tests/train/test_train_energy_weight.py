@@ -99,6 +99,16 @@ def test_a_given_weight_is_kept(tmp_path):
     assert resolve(config(tmp_path, energy=0), data(spread=3.0)).training.loss.energy == 0
 
 
+@pytest.mark.parametrize("n, rate", [(40, 5e-4), (1000, 1e-3)])
+def test_fine_tuning_takes_smaller_steps_with_few_data(tmp_path, n, rate):
+    chosen = config(tmp_path)
+    for given, expected in (("auto", rate), (2e-3, 2e-3)):
+        update = {"init_from": "a.ckpt", "learning_rate": given}
+        training = chosen.training.model_copy(update=update)
+        started = chosen.model_copy(update={"training": training})
+        assert resolve(started, data(0.01, n=n)).training.largest_rate == expected
+
+
 def test_without_forces_or_energies_the_weight_is_the_largest(tmp_path):
     assert default_energy_weight(config(tmp_path, forces=0), data(spread=3.0)) == 1.0
     bare = data(spread=3.0)

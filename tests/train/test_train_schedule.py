@@ -8,6 +8,7 @@ import pytest
 
 from pet_mlip.config import TrainingConfig
 from pet_mlip.train.schedule import Progress, learning_rate
+from pet_mlip.train.setup import default_learning_rate
 
 
 def test_the_learning_rate_rises_linearly_and_falls_to_zero() -> None:
@@ -49,20 +50,20 @@ def test_the_last_validation_may_take_longer_than_those_before() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "rate"),
+    ("settings", "atoms", "rate"),
     [
-        ({}, 4e-3),
-        ({"optimizer": "adamw"}, 1e-3),
-        ({"init_from": "a.ckpt"}, 1e-3),
-        ({"init_from": "a.ckpt", "optimizer": "adamw"}, 2.5e-4),
-        ({"init_from": "a.ckpt", "learning_rate": 0.5}, 0.5),
+        ({}, 300, 4e-3),
+        ({"optimizer": "adamw"}, 300, 1e-3),
+        ({"init_from": "a.ckpt"}, 2000, 1e-3),
+        ({"init_from": "a.ckpt"}, 1999, 5e-4),
+        ({"init_from": "a.ckpt", "optimizer": "adamw"}, 2000, 2.5e-4),
     ],
 )
-def test_the_learning_rate_follows_optimizer_and_start(
-    settings: dict[str, Any], rate: float
+def test_the_learning_rate_follows_optimizer_start_and_data(
+    settings: dict[str, Any], atoms: int, rate: float
 ) -> None:
-    config = TrainingConfig(epochs=1, warmup=0, **settings)
-    assert learning_rate(config, 0.0) == pytest.approx(rate)
+    config = TrainingConfig(epochs=1, **settings)
+    assert default_learning_rate(config, atoms) == pytest.approx(rate)
 
 
 def test_progress_survives_a_checkpoint() -> None:
