@@ -71,7 +71,7 @@ with tempfile.TemporaryDirectory() as name:
     lines = (folder / "atoms.txt").read_text().splitlines()
 
 rows = [line.split() for line in lines if not line.startswith("ITEM")]
-atoms = np.array([row for row in rows if len(row) == 8], dtype=float)
+atoms = np.array([row[1:] for row in rows if len(row) == 9], dtype=float)  # without the id
 atoms = atoms.reshape(-1, len(ethanol), 8)
 positions, velocities = atoms[:, :, :3] - ethanol.positions.mean(axis=0), atoms[:, :, 3:6]
 energies = atoms[:, :, 6:].sum(axis=2, keepdims=True)

@@ -26,6 +26,8 @@ SMALL = {
     "rdf": ["--steps", "10"],
     "training": ["--epochs", "1"],
 }
+QUICK = {"heat_flux", "uncertainty"}
+"""What takes a few seconds; the others train or simulate longer."""
 PNG = b"\x89PNG"
 
 
@@ -40,8 +42,9 @@ def test_the_page_has_the_script_and_its_picture(name: str) -> None:
     assert picture.stat().st_size < LARGEST
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
+)
 def test_the_script_draws_its_picture(name: str, tmp_path: Path) -> None:
     for package in NEEDED.get(name, []):
         pytest.importorskip(package)
