@@ -162,8 +162,8 @@ class LearnTraining(TrainingConfig):
     )
     warm_start: bool = Field(
         True,
-        description="Whether a round's training starts from the weights of the round before, or "
-        "from random ones (or init_from).",
+        description="Whether a round's training starts from the weights of the round before (at a "
+        "quarter of the learning rate, unless one is given), or from random ones (or init_from).",
     )
     ema_decay: Float = Field(
         0.99,

@@ -53,7 +53,7 @@ LARGEST_BATCH = 32
 RATES = {"muon": 4e-3, "adamw": 1e-3}
 """Largest learning rates for random weights."""
 FINE_TUNING = 0.25
-"""Part of them with which a training from other weights begins."""
+"""Part of them that a training from other weights takes."""
 FEW_ATOMS = 2000
 """In the training set, below which half of that is better (benchmarks/README.md)."""
 INITIAL_SHARE = 0.1

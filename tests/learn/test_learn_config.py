@@ -102,5 +102,25 @@ def test_a_training_has_the_steps_that_were_asked_for(tmp_path):
     assert found.data.train == [str(part / "train.xyz") for part in folder.known_to(2)]
     assert found.data.validation == [str(folder.first / "validation.xyz")]
     assert found.training.init_from == str(folder.round(1) / "run" / "best.ckpt")
-    assert found.training.learning_rate == 1e-3
     assert training_config(config, folder, 0, [6] * 18).training.init_from is None
+
+
+@pytest.mark.parametrize(
+    ("given", "rate"),
+    [
+        ("training.seed=1", 1e-3),
+        ("training.optimizer=adamw", 2.5e-4),
+        ("training.learning_rate=2e-3", 2e-3),
+        ("training.init_from=organic-xtb", "auto"),
+    ],
+)
+def test_only_pretrained_weights_are_learned_on_with_smaller_steps_for_few_labels(
+    tmp_path, given, rate
+):
+    config = load(tmp_path, given)
+    folder = LearnFolder(tmp_path)
+    for part in folder.known_to(1):
+        part.mkdir()
+        (part / "train.xyz").write_text("something")
+        (part / "validation.xyz").write_text("something")
+    assert training_config(config, folder, 1, [6] * 18).training.learning_rate == rate
