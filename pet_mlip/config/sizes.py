@@ -21,8 +21,8 @@ class Sized(Section):
 
     size: Literal["small", "medium", "large"] = Field(
         "medium",
-        description="Widths of the network that `model` does not give: small for a few minutes of "
-        "one core, or the fastest simulations; medium for an hour; large for many hours or a GPU.",
+        description="Widths of the network that `model` does not give: small for the fastest "
+        "simulations; medium for minutes to an hour of one core; large for many hours or a GPU.",
     )
 
     @model_validator(mode="before")
